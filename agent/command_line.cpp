@@ -1,0 +1,162 @@
+#include "command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+
+#include "compute_command.h"
+#include "devices_command.h"
+#include "earnings_command.h"
+#include "exit.h"
+#include "kernels/training.h"
+#include "keygen_command.h"
+#include "run_command.h"
+#include "sample_command.h"
+
+namespace agent {
+namespace {
+
+void add_compute(CLI::App& app, ComputeOptions& options) {
+  CLI::App* command = app.add_subcommand("compute", "One gradient, offline, of a Hugging Face model folder");
+  command->add_option("--model", options.model, "Folder with config.json and model.safetensors")->required();
+  command->add_option("--tokens", options.tokens, "File of uint16 little-endian tokens")->required();
+  command->add_option("--batch", options.batch, "Rows B; row b is tokens b*T to b*T+T inclusive")
+      ->check(CLI::NonNegativeNumber)
+      ->required();
+  command->add_option("--context", options.context, "Tokens a row T")->check(CLI::NonNegativeNumber)->required();
+  command->add_option("--profile", options.profile, "Numeric profile")->capture_default_str();
+  command->add_option("--device", options.device, "Device, see `gradminer devices`")->capture_default_str();
+  command->add_option("--threads", options.threads, "Threads; 0: one per core")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--gradients", options.gradients, "Write the gradients to this safetensors file");
+  command->add_flag("--json", options.json, "Print one JSON object");
+  command->callback([&options] { compute_command(options); });
+}
+
+void add_sample(CLI::App& app, SampleOptions& options) {
+  CLI::App* command = app.add_subcommand("sample", "Text from a checkpoint");
+  command->add_option("--model", options.model, "Folder with config.json and model.safetensors")->required();
+  command->add_option("--prompt", options.prompt, "Text to go on from (vocabularies of bytes)");
+  command->add_option("--length", options.length, "Tokens to draw")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--temperature", options.temperature, "0: always the likeliest token")->capture_default_str();
+  command->add_option("--seed", options.seed, "Seed of the draws")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--threads", options.threads, "Threads; 0: one per core")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->callback([&options] { sample_command(options); });
+}
+
+void add_devices(CLI::App& app, bool& json) {
+  CLI::App* command = app.add_subcommand("devices", "What this machine can compute on");
+  command->add_flag("--json", json, "Print one JSON object");
+  command->callback([&json] { devices_command(json); });
+}
+
+void add_run_options(CLI::App* command, RunOptions& options) {
+  const auto last = CLI::MultiOptionPolicy::TakeLast;
+  command->add_option("-o,--url", options.urls, "Pool, https://HOST:PORT; several are tried in order")
+      ->allow_extra_args(false);
+  command->add_option("-u,--user", options.users, "Account at the pool")->allow_extra_args(false);
+  command->add_option("-p,--pass", options.passes, "The account's enrolment token")->allow_extra_args(false);
+  command->add_option("--rig-id", options.rig_ids, "Name of this rig (default: the host's)")->allow_extra_args(false);
+  command->add_option("--ca", options.cas, "Trust the CA certificates in this PEM file, not the system's")
+      ->allow_extra_args(false);
+  command->add_option("--pin", options.pins, "SHA-256 (hex) of the server's public key")->allow_extra_args(false);
+  command->add_option("--threads", options.threads, "Threads; 0: one per core")
+      ->check(CLI::NonNegativeNumber)
+      ->multi_option_policy(last);
+  command->add_option("-c,--config", options.config, "Configuration file (JSON)")->multi_option_policy(last);
+  command->add_option("--data", options.data, "Data folder")->multi_option_policy(last);
+  command->add_flag("--json", options.json, "Log one JSON object a line");
+  command->add_flag("--no-color", options.no_color, "No colours");
+}
+
+void add_run(CLI::App& app, RunOptions& options) {
+  CLI::App* command = app.add_subcommand("run", "Work for a pool");
+  add_run_options(command, options);
+  command->add_option("--units", options.units, "Stop after so many accepted units")->check(CLI::NonNegativeNumber);
+  command->callback([&options] { run_command(options); });
+}
+
+void add_check_config(CLI::App& app, RunOptions& options) {
+  CLI::App* command = app.add_subcommand("check-config", "Check what `run` would be given, and do nothing");
+  add_run_options(command, options);
+  command->callback([&options] { check_config_command(options); });
+}
+
+struct DataOptions {
+  std::filesystem::path data;
+  bool json = false, change = false;
+};
+
+void add_keygen(CLI::App& app, DataOptions& options) {
+  CLI::App* command = app.add_subcommand("keygen", "Make the rig's key if there is none, and print the public key");
+  command->add_option("--data", options.data, "Data folder");
+  command->add_flag("--change", options.change, "Make a new key, introduced to pools by the old one");
+  command->callback([&options] { keygen_command(options.data, options.change); });
+}
+
+void add_earnings(CLI::App& app, DataOptions& options) {
+  CLI::App* command = app.add_subcommand("earnings", "What this rig's receipts and settlements say");
+  command->add_option("--data", options.data, "Data folder");
+  command->add_flag("--json", options.json, "Print one JSON object");
+  command->callback([&options] { earnings_command(options.data, options.json); });
+}
+
+int report(Exit exit_code, const std::string& message) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "gradminer: %s\n", message.c_str());
+  return static_cast<int>(exit_code);
+}
+
+int guarded(const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const Failure& error) {
+    return report(error.code, error.what());
+  } catch (const kernels::NumericFailure& error) {
+    return report(Exit::numeric, error.what());
+  } catch (const std::bad_alloc&) {
+    return report(Exit::unexpected, "out of memory");
+  } catch (const std::exception& error) {
+    return report(Exit::unexpected, error.what());
+  }
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  CLI::App app("Computes training work units of language models for a pool, and is paid for them.", "gradminer");
+  app.set_version_flag("--version,-V", "gradminer " GRADMINER_VERSION);
+  app.require_subcommand(0, 1);  // checked below: an unknown command is better named than missed
+  RunOptions run, check_config;
+  ComputeOptions compute;
+  SampleOptions sample;
+  DataOptions keygen, earnings;
+  bool devices_json = false;
+  add_run(app, run);
+  add_compute(app, compute);
+  add_devices(app, devices_json);
+  add_check_config(app, check_config);
+  add_keygen(app, keygen);
+  add_sample(app, sample);
+  add_earnings(app, earnings);
+  app.add_subcommand("version", "Print the version")->callback([] { std::puts("gradminer " GRADMINER_VERSION); });
+
+  return guarded([&] {
+    try {
+      app.parse(argc, argv);
+      if (app.get_subcommands().empty()) throw CLI::CallForHelp();
+      return static_cast<int>(Exit::ok);
+    } catch (const CLI::ParseError& error) {
+      return app.exit(error) == 0 ? static_cast<int>(Exit::ok) : static_cast<int>(Exit::usage);
+    }
+  });
+}
+
+}  // namespace agent

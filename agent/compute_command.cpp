@@ -1,0 +1,148 @@
+#include "compute_command.h"
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "engine.h"
+#include "exit.h"
+#include "kernels/files.h"
+#include "kernels/training.h"
+#include "model_folder.h"
+#include "progress.h"
+#include "protocol/digest.h"
+#include "system_info.h"
+
+namespace agent {
+namespace {
+
+void check_options(const ComputeOptions& options) {
+  if (options.profile != "exact-fp32" && options.profile != "exact-fp32/1") {
+    throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: exact-fp32");
+  }
+  if (options.device != "cpu") {
+    throw Failure(Exit::usage, "--device " + options.device + " is unknown; supported: cpu");
+  }
+  if (options.batch == 0) throw Failure(Exit::usage, "--batch 0: a batch has at least 1 row");
+  if (options.context == 0) throw Failure(Exit::usage, "--context 0: a row has at least 1 token");
+}
+
+// The file's first batch * context + 1 tokens, every one inside the vocabulary.
+std::vector<uint16_t> read_tokens(const ComputeOptions& options, const kernels::ModelConfig& config) {
+  const std::string name = options.tokens.string();
+  std::error_code error;
+  uint64_t bytes = std::filesystem::file_size(options.tokens, error);
+  if (error) throw Failure(Exit::input, "cannot read tokens from " + name + ": " + error.message());
+  if (bytes % 2 != 0) {
+    throw Failure(Exit::input, name + " has an odd number of bytes (" + std::to_string(bytes) +
+                                   "); tokens are uint16, little-endian, without a header");
+  }
+  uint64_t found = bytes / 2;
+  // Compared by division: batch * context may not fit.
+  if (found == 0 || options.batch > (found - 1) / options.context) {
+    throw Failure(
+        Exit::input,
+        name + " has " + std::to_string(found) + " tokens; --batch " + std::to_string(options.batch) + " --context " +
+            std::to_string(options.context) + " needs batch * context + 1" +
+            (options.batch < UINT64_MAX / options.context ? " = " + std::to_string(options.batch * options.context + 1)
+                                                          : std::string()));
+  }
+  std::vector<uint16_t> tokens(options.batch * options.context + 1);
+  std::ifstream in(options.tokens, std::ios::binary);
+  in.read(reinterpret_cast<char*>(tokens.data()), static_cast<std::streamsize>(tokens.size() * 2));
+  if (!in) throw Failure(Exit::input, "cannot read tokens from " + name);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < config.vocabulary) continue;
+    throw Failure(Exit::input, name + ": token number " + std::to_string(i) + " (byte " + std::to_string(2 * i) +
+                                   ") is " + std::to_string(tokens[i]) + ", but the model's vocabulary has " +
+                                   std::to_string(config.vocabulary) + " tokens");
+  }
+  return tokens;
+}
+
+// Row b: tokens b * context … b * context + context, the last one shared with the next row.
+std::vector<uint16_t> rows_of(const std::vector<uint16_t>& tokens, size_t batch, size_t context) {
+  std::vector<uint16_t> rows;
+  rows.reserve(batch * (context + 1));
+  for (size_t b = 0; b < batch; ++b) {
+    auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(b * context);
+    rows.insert(rows.end(), begin, begin + static_cast<std::ptrdiff_t>(context + 1));
+  }
+  return rows;
+}
+
+void require_memory(uint64_t planned) {
+  uint64_t available = memory_available();
+  if (planned > available) {
+    throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(planned)) + " of memory and " +
+                                   human_bytes(static_cast<double>(available)) +
+                                   " are available; a smaller --batch or --context needs less");
+  }
+}
+
+std::string hex_float(float value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%a", static_cast<double>(value));
+  return text;
+}
+
+}  // namespace
+
+void compute_command(const ComputeOptions& options) {
+  check_options(options);
+  const ModelFolder model = open_model_folder(options.model);
+  if (options.context > model.config.positions) {
+    throw Failure(Exit::input, "--context " + std::to_string(options.context) + " is beyond the model's n_positions (" +
+                                   std::to_string(model.config.positions) + ")");
+  }
+  const std::vector<uint16_t> tokens = read_tokens(options, model.config);
+  const std::vector<uint16_t> rows = rows_of(tokens, options.batch, options.context);
+  const size_t parameters = kernels::parameter_count(model.config);
+
+  auto ops = make_engine(options.threads);
+  const auto purpose = kernels::Trainer::Purpose::gradient;
+  require_memory(kernels::Trainer::planned_bytes(model.config, options.batch, options.context, *ops, purpose) +
+                 2 * parameters * sizeof(float));
+  const std::vector<float> weights = read_model_weights(model);
+  std::vector<float> gradients(parameters);
+  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, purpose);
+
+  const double token_count = static_cast<double>(options.batch * options.context);
+  const double flops = token_count * kernels::training_flops_per_token(model.config, options.context);
+  const double estimated_seconds = flops / measure_flops(*ops);
+  float loss = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  {
+    Progress progress("computing");
+    loss = trainer.gradient(weights, {options.batch, options.context, rows}, gradients, {}, [&] {
+      progress.show_elapsed(estimated_seconds);
+      return false;
+    });
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+
+  protocol::Sha256 hash;  // of the very file that --gradients writes
+  hash.update(kernels::safetensors_header(model.config));
+  hash.update({reinterpret_cast<const uint8_t*>(gradients.data()), gradients.size() * sizeof(float)});
+  const std::string digest = protocol::to_hex(hash.finish());
+  if (!options.gradients.empty()) write_gradients(options.gradients, model.config, gradients);
+
+  if (options.json) {
+    nlohmann::ordered_json answer{{"loss", loss},
+                                  {"loss_hex", hex_float(loss)},
+                                  {"digest", digest},
+                                  {"seconds", seconds},
+                                  {"tokens_per_second", token_count / seconds}};
+    std::printf("%s\n", answer.dump().c_str());
+    return;
+  }
+  std::printf("loss      %.9g (%s)\n", static_cast<double>(loss), hex_float(loss).c_str());
+  std::printf("digest    %s\n", digest.c_str());
+  std::printf("seconds   %.3f\n", seconds);
+  std::printf("tokens/s  %.0f\n", token_count / seconds);
+  if (!options.gradients.empty()) std::printf("gradients %s\n", options.gradients.c_str());
+}
+
+}  // namespace agent

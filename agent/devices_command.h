@@ -1,0 +1,8 @@
+// `gradminer devices`: what this machine can compute on.
+#pragma once
+
+namespace agent {
+
+void devices_command(bool json);
+
+}  // namespace agent

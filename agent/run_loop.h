@@ -1,0 +1,69 @@
+// The agent's loop: fetch, materialise, compute, combine the lanes, encode, upload, sign and submit, keep the receipt.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "pool_errors.h"
+#include "pool_session.h"
+#include "rates.h"
+#include "unit_runner.h"
+
+namespace agent {
+
+class RunLoop {
+ public:
+  // config: completed and checked; units: stop after so many accepted ones, 0: never. All must outlive the loop.
+  RunLoop(const Config& config, const RigKeys& keys, uint64_t units, Surroundings& world);
+
+  // Until a stop is requested. Throws Failure when no pool is left to work for, or the self-test fails.
+  void run();
+
+ private:
+  // The pools, run_loop_pools.cpp.
+  PoolSession* next_pool();
+  void pool_failed(PoolSession& pool, std::exception_ptr error);
+  void require_some_pool() const;
+
+  // One turn with a pool.
+  void turn(PoolSession& pool);
+  protocol::LeaseAnswer fetch(PoolSession& pool);
+  void work(PoolSession& pool, const protocol::Lease& lease);
+  OutboxItem compute(PoolSession& pool, const protocol::Lease& lease, const kernels::Cancel& cancel);
+  void send(PoolSession& pool, const OutboxItem& item);
+  void send_outbox(PoolSession& pool);
+  void give_back(PoolSession& pool, const protocol::Lease& lease, const std::string& reason);
+  void no_work(const protocol::NoLease& answer);
+
+  kernels::ModelConfig check_demand(PoolSession& pool, const protocol::Lease& lease);
+  bool has_room(PoolSession& pool);
+  void prepare_engine();
+  void idle(double seconds);
+  void fetch_settlements(PoolSession& pool);
+  void report_accepted(const protocol::Submission& submission, const protocol::Receipt& receipt, double round_trip);
+  void report_clock(PoolSession& pool);
+
+  const Config& config_;
+  const RigKeys& keys_;
+  const uint64_t units_wanted_;
+  Surroundings& world_;
+  const std::string instance_;
+  UnitRunner runner_;
+  std::vector<std::unique_ptr<PoolSession>> pools_;
+  std::optional<Failure> last_refusal_;
+
+  std::optional<std::string> open_request_;  // a lease request whose answer did not come
+  bool engine_ready_ = false;
+  double flops_ = 0;
+  uint64_t held_bytes_ = 0;  // planned memory of the unit whose buffers are held
+  double last_work_ = 0;     // monotonic
+  double last_no_work_log_ = -1e9, last_settlements_ = -1e9;
+  Rates rates_;
+  std::atomic<double> progress_ = 0;
+  uint64_t accepted_ = 0, rejected_ = 0, superseded_ = 0, earned_ = 0;
+};
+
+}  // namespace agent

@@ -1,0 +1,70 @@
+// Which pool the loop works for: the first in order that is not waiting after a failure, so a rig returns to its first
+// pool as soon as that pool's pause is over and it answers.
+#include <algorithm>
+#include <cmath>
+
+#include "run_loop.h"
+
+namespace agent {
+
+// After so many failures in a row with no pool ever reached, a person should look.
+constexpr int failures_at_start = 3;
+
+// Null after a wait, or when a stop was requested.
+PoolSession* RunLoop::next_pool() {
+  const double now = world_.clock.monotonic();
+  double earliest = INFINITY;
+  for (const auto& pool : pools_) {
+    if (pool->dropped) continue;
+    if (pool->not_before <= now) return pool.get();
+    earliest = std::min(earliest, pool->not_before);
+  }
+  idle(earliest - now);
+  return nullptr;
+}
+
+void RunLoop::pool_failed(PoolSession& pool, std::exception_ptr error) {
+  const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
+  if (trouble.kind == PoolTrouble::Kind::stopping) return;
+  pool.disconnect();  // its keys may be others when it is back
+  ++pool.failures;
+  if (trouble.kind == PoolTrouble::Kind::final) {
+    pool.dropped = true;
+    last_refusal_.emplace(trouble.exit_code, trouble.message);
+    require_some_pool();
+    world_.log.write(Level::warning, "pool_dropped", trouble.message, {{"pool", pool.config().url}});
+    return;
+  }
+  last_refusal_.emplace(Exit::unreachable, trouble.message);
+  const double wait = trouble.wait_seconds.value_or(pool.backoff.next());
+  pool.not_before = world_.clock.monotonic() + wait;
+  require_some_pool();
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%.1f", wait);
+  world_.log.write(Level::warning, "pool_failed", trouble.message + "; next attempt in " + seconds + " s",
+                   {{"pool", pool.config().url}, {"wait_seconds", wait}});
+}
+
+// Throws the last failure when no pool is left, or none was ever reached and each was tried often enough.
+void RunLoop::require_some_pool() const {
+  const bool reached =
+      std::any_of(pools_.begin(), pools_.end(), [](const auto& pool) { return pool->ever_connected(); });
+  for (const auto& pool : pools_) {
+    if (pool->dropped) continue;
+    if (reached || pool->failures < failures_at_start) return;
+  }
+  throw *last_refusal_;
+}
+
+void RunLoop::report_clock(PoolSession& pool) {
+  const int64_t offset = pool.client().clock_offset();
+  if (offset == pool.reported_clock_offset) return;
+  pool.reported_clock_offset = offset;
+  world_.log.write(Level::warning, "clock",
+                   "this machine's clock is " + std::to_string(std::abs(offset)) + " s " +
+                       (offset < 0 ? "ahead of" : "behind") + " the pool's; signatures follow the pool's clock, but " +
+                       "this machine's should be set",
+                   {{"offset_seconds", offset}});
+}
+
+}  // namespace agent

@@ -1,0 +1,87 @@
+#include "self_test.h"
+
+#include "exit.h"
+#include "kernels/files.h"
+#include "protocol/plan.h"
+
+namespace agent {
+namespace {
+
+constexpr uint64_t shard_tokens = 5000;
+
+// A fixed stream over the vocabulary; any would do.
+void read_golden_tokens(size_t shard, uint64_t first, std::span<uint16_t> out) {
+  for (uint16_t& token : out) {
+    const uint64_t x = (shard + 1) * 0x9E3779B97F4A7C15u + first++ * 0xBF58476D1CE4E5B9u;
+    token = static_cast<uint16_t>((x ^ (x >> 29)) % 211);
+  }
+}
+
+kernels::ModelConfig golden_model() {
+  return {.layers = 2, .heads = 3, .channels = 60, .positions = 83, .vocabulary = 211, .inner = 4 * 60};
+}
+
+GoldenUnit golden_unit(uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t context) {
+  GoldenUnit golden;
+  golden.config = golden_model();
+  golden.weights.resize(kernels::parameter_count(golden.config));
+  kernels::initialise_weights(golden.config, 7, golden.weights.data());
+  golden.read_tokens = read_golden_tokens;
+  protocol::Unit& unit = golden.unit;
+  unit.name = "self-test.0.t0";
+  unit.job = "self-test";
+  unit.profile = "exact-fp32/1";
+  unit.codec = "int4";
+  unit.model = kernels::to_json(golden.config);
+  unit.parameters = golden.weights.size();
+  unit.lanes = lanes;
+  unit.shards.assign(lanes, {{{}, 2 * shard_tokens}, shard_tokens});
+  unit.seed = 3;
+  unit.steps = steps;
+  unit.batch = batch;
+  unit.context = context;
+  unit.tokens = lanes * steps * batch * context;
+  if (steps > 1) {
+    const protocol::InnerSettings settings{.lr = 1e-3, .weight_decay = 0.1, .max_grad_norm = 1};
+    unit.inner = protocol::inner_numbers(settings, 0, steps);
+  }
+  return golden;
+}
+
+}  // namespace
+
+std::vector<GoldenUnit> golden_units() {
+  return {golden_unit(1, 1, 15, 77),  // two blocks: 14 rows and 1
+          golden_unit(3, 2, 2, 41)};
+}
+
+std::string commitments_of(const UnitResult& result) {
+  return protocol::to_hex(result.digest) + " " + protocol::to_hex(result.segments_root);
+}
+
+const std::vector<std::string>& golden_commitments() {
+  static const std::vector<std::string> commitments{
+      "f0b851f6c33a1b39d6bacb671c11d93c4986257688309e53649d853534a40cc4 "
+      "79c4ef9b6676def5e3bb4e2958fe0c6a1b8b039c5930a5df0c12d36264c138f6",
+      "1a3a5eb5456b7f69ebd9b92772a98db57649b867f46fccde33fc7191be056345 "
+      "c7ba4f0eb9af6c2289af176b8e5c71e2e682809129bad301b3a67534afe9b16e",
+  };
+  return commitments;
+}
+
+void self_test(UnitRunner& runner, const kernels::Cancel& cancel) {
+  const std::vector<GoldenUnit> units = golden_units();
+  for (size_t i = 0; i < units.size(); ++i) {
+    const UnitResult result = runner.run(
+        units[i].unit, units[i].config, units[i].weights, units[i].read_tokens, [](uint64_t) {}, cancel);
+    if (commitments_of(result) == golden_commitments()[i]) continue;
+    throw Failure(
+        Exit::self_test,
+        "self-test failed: this machine does not compute what every machine must (unit " + std::to_string(i + 1) +
+            " gave " + protocol::to_hex(result.digest).substr(0, 16) +
+            "…). Overclocked or failing memory and CPUs do that: go back to stock clocks and test the memory. "
+            "No work is taken, because every result would be refused");
+  }
+}
+
+}  // namespace agent

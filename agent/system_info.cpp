@@ -1,0 +1,98 @@
+#include "system_info.h"
+
+#include <sched.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <thread>
+
+#include "exit.h"
+
+namespace agent {
+namespace {
+
+// The value behind "name:" in a file such as /proc/meminfo; empty when absent.
+std::string field(const char* file, const std::string& name) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (line.compare(0, name.size(), name) != 0) continue;
+    size_t colon = line.find(':');
+    if (colon == std::string::npos) continue;
+    size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+uint64_t meminfo(const std::string& name) {
+  std::string value = field("/proc/meminfo", name);
+  return value.empty() ? 0 : std::stoull(value) * 1024;
+}
+
+// memory.max - memory.current of this process's cgroup (v2) and those above it.
+uint64_t cgroup_room() {
+  uint64_t room = std::numeric_limits<uint64_t>::max();
+  std::ifstream membership("/proc/self/cgroup");
+  std::string line;
+  std::filesystem::path group;
+  while (std::getline(membership, line)) {
+    if (line.compare(0, 3, "0::") == 0) group = "/sys/fs/cgroup" + line.substr(3);
+  }
+  for (; group.string().size() >= std::strlen("/sys/fs/cgroup"); group = group.parent_path()) {
+    uint64_t limit = 0, used = 0;
+    std::ifstream max(group / "memory.max"), current(group / "memory.current");
+    if (max >> limit && current >> used) room = std::min(room, limit > used ? limit - used : 0);
+  }
+  return room;
+}
+
+}  // namespace
+
+std::string cpu_name() {
+  std::string name = field("/proc/cpuinfo", "model name");
+  return name.empty() ? "unknown CPU" : name;
+}
+
+size_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<size_t>(CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+std::vector<std::string> simd_paths() {
+  std::vector<std::string> paths;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) paths.push_back("avx2");
+#endif
+  paths.push_back("portable");
+  return paths;
+}
+
+uint64_t memory_total() { return meminfo("MemTotal"); }
+
+uint64_t memory_available() { return std::min(meminfo("MemAvailable"), cgroup_room()); }
+
+uint64_t disk_free(const std::filesystem::path& folder) {
+  struct statvfs status {};
+  if (statvfs(folder.c_str(), &status) != 0) {
+    throw Failure(Exit::disk, "cannot read the free space of " + folder.string() + ": " + std::strerror(errno));
+  }
+  return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+std::string human_bytes(double bytes) {
+  const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+  size_t unit = 0;
+  while (bytes >= 1000 && unit < 4) bytes /= 1000, ++unit;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
+  return text;
+}
+
+}  // namespace agent

@@ -1,0 +1,26 @@
+// What this machine has: CPU, memory, disk.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace agent {
+
+std::string cpu_name();
+// Cores that this process may use (affinity and cgroup quota are the kernel's; this is the affinity mask).
+size_t usable_cores();
+// SIMD paths that run here, fastest first: "avx2", "portable".
+std::vector<std::string> simd_paths();
+
+uint64_t memory_total();
+// Bytes that can be allocated without swapping: MemAvailable, cut to what the cgroup (v2) leaves.
+uint64_t memory_available();
+// Bytes free for this user on the file system of an existing folder. Throws Failure(disk).
+uint64_t disk_free(const std::filesystem::path& folder);
+
+// "1.4 GB", "312 kB", for people.
+std::string human_bytes(double bytes);
+
+}  // namespace agent

@@ -1,0 +1,185 @@
+#include "weights_cache.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+
+#include "files.h"
+#include "kernels/codec.h"
+#include "kernels/files.h"
+#include "protocol/blob.h"
+
+namespace agent {
+namespace fs = std::filesystem;
+namespace {
+
+std::span<uint8_t> bytes_of(std::span<float> values) {
+  return {reinterpret_cast<uint8_t*>(values.data()), values.size_bytes()};
+}
+
+// A model.safetensors file in canonical order into values. False when it is not one of this model.
+bool read_checkpoint(const fs::path& file, const std::string& header, std::span<float> values) {
+  std::error_code error;
+  if (fs::file_size(file, error) != header.size() + values.size_bytes() || error) return false;
+  const File in(file, O_RDONLY);
+  std::string found(header.size(), '\0');
+  in.read_at(0, {reinterpret_cast<uint8_t*>(found.data()), found.size()});
+  if (found != header) return false;
+  in.read_at(header.size(), bytes_of(values));
+  return true;
+}
+
+protocol::Digest digest_of(const std::string& header, std::span<const float> values) {
+  protocol::Sha256 hash;
+  hash.update(header);
+  hash.update({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()});
+  return hash.finish();
+}
+
+// The job's codec, which a unit need not name: an evaluation's result has another. Checked by parse_blob_header.
+protocol::CodecId codec_of(std::span<const uint8_t> blob) {
+  uint16_t codec = 0;
+  if (blob.size() >= protocol::blob_header_bytes) {
+    std::memcpy(&codec, blob.data() + offsetof(protocol::BlobHeader, codec), sizeof codec);
+  }
+  return codec == static_cast<uint16_t>(protocol::CodecId::int4) ? protocol::CodecId::int4 : protocol::CodecId::fp32;
+}
+
+// weights = weights + decode(update), a piece at a time.
+void apply_update(const fs::path& file, std::span<float> weights) {
+  const File in(file, O_RDONLY);
+  std::vector<uint8_t> blob(fs::file_size(file));
+  in.read_at(0, blob);
+  const protocol::CodecId codec = codec_of(blob);
+  protocol::parse_blob_header(blob, blob.size(), protocol::BlobKind::update, codec, weights.size());
+  const auto payload = std::span<const uint8_t>(blob).subspan(protocol::blob_header_bytes);
+  std::vector<float> piece(std::min<size_t>(weights.size(), 1 << 16));  // a multiple of 64, but for the last
+  for (size_t first = 0; first < weights.size(); first += piece.size()) {
+    const std::span<float> decoded(piece.data(), std::min(piece.size(), weights.size() - first));
+    kernels::decode(static_cast<kernels::Codec>(codec), payload, weights.size(), first, decoded);
+    for (size_t i = 0; i < decoded.size(); ++i) weights[first + i] += decoded[i];
+  }
+}
+
+}  // namespace
+
+WeightsCache::WeightsCache(fs::path folder, BlobStore& store) : folder_(std::move(folder)), store_(store) {}
+
+fs::path WeightsCache::file_of(const std::string& job, uint64_t round) const {
+  return folder_ / "weights" / (job + "." + std::to_string(round) + ".safetensors");
+}
+
+std::vector<protocol::HeldWeights> WeightsCache::held() const {
+  std::vector<protocol::HeldWeights> result;
+  if (!fs::is_directory(folder_ / "weights")) return result;
+  for (const auto& entry : fs::directory_iterator(folder_ / "weights")) {
+    const std::string name = entry.path().stem().string();  // JOB.ROUND; jobs' names hold no dot
+    const size_t dot = name.find('.');
+    uint64_t round = 0;
+    if (entry.path().extension() != ".safetensors" || dot == std::string::npos) continue;
+    const char* end = name.data() + name.size();
+    if (std::from_chars(name.data() + dot + 1, end, round).ptr == end) result.push_back({name.substr(0, dot), round});
+  }
+  return result;
+}
+
+std::optional<uint64_t> WeightsCache::newest_base(const protocol::Unit& unit) const {
+  const protocol::WeightsSource& source = unit.weights;
+  const uint64_t oldest = source.updates.empty() ? source.round : source.updates.front().round;
+  std::optional<uint64_t> best;
+  auto consider = [&](const std::string& job, uint64_t round) {
+    if (job == unit.job && round >= oldest && round <= source.round && (!best || round > *best)) best = round;
+  };
+  if (loaded_) consider(loaded_->job, loaded_->round);
+  for (const protocol::HeldWeights& held : held()) consider(held.job, held.round);
+  return best;
+}
+
+uint64_t WeightsCache::missing_bytes(const protocol::Unit& unit) const {
+  const std::optional<uint64_t> base = newest_base(unit);
+  uint64_t bytes = 0;
+  if (!base && unit.weights.checkpoint) bytes += store_.missing_bytes(unit.weights.checkpoint->blob);
+  for (const protocol::UpdateReference& update : unit.weights.updates) {
+    if (!base || update.round >= *base) bytes += store_.missing_bytes(update.blob);
+  }
+  return bytes;
+}
+
+std::span<const float> WeightsCache::materialise(PoolClient& client, const protocol::Unit& unit,
+                                                 const kernels::ModelConfig& config, const Cancel& cancelled) {
+  const std::optional<uint64_t> base = newest_base(unit);
+  if (base && build(client, unit, config, base, cancelled)) return loaded_->values;
+  if (base) drop_job(unit.job);
+  if (!unit.weights.checkpoint) {
+    throw UnitRefused(base ? "the weights that this rig held were damaged; they are dropped"
+                           : "it offers updates only, and this rig holds no weights that they apply to");
+  }
+  if (build(client, unit, config, std::nullopt, cancelled)) return loaded_->values;
+  drop_job(unit.job);
+  throw UnitRefused("checkpoint and updates do not give the weights' digest");
+}
+
+// Makes the unit's weights from those of round `base`, or from the checkpoint. False when the digest is another.
+bool WeightsCache::build(PoolClient& client, const protocol::Unit& unit, const kernels::ModelConfig& config,
+                         std::optional<uint64_t> base, const Cancel& cancelled) {
+  const protocol::WeightsSource& source = unit.weights;
+  const uint64_t first = base ? *base : source.checkpoint->round;
+  std::optional<fs::path> checkpoint;
+  if (!base) checkpoint = store_.fetch(client, source.checkpoint->blob, cancelled);
+  std::vector<std::pair<const protocol::UpdateReference*, fs::path>> updates;
+  for (const protocol::UpdateReference& update : source.updates) {
+    if (update.round >= first) updates.emplace_back(&update, store_.fetch(client, update.blob, cancelled));
+  }
+
+  const bool in_memory = base && loaded_ && loaded_->job == unit.job && loaded_->round == first;
+  const bool verified = in_memory && updates.empty() && loaded_->digest == source.digest;
+  std::vector<float> values;
+  if (loaded_) values = std::move(loaded_->values);
+  loaded_.reset();  // until the digest is verified nothing counts as loaded
+  const std::string header = kernels::safetensors_header(config);
+  values.resize(kernels::parameter_count(config));
+  if (!in_memory && !read_checkpoint(base ? file_of(unit.job, first) : *checkpoint, header, values)) return false;
+  for (const auto& [update, file] : updates) apply_update(file, values);
+  if (!verified && digest_of(header, values) != source.digest) return false;
+  loaded_ = Loaded{unit.job, source.round, source.digest, std::move(values)};
+
+  save(unit, header);
+  if (checkpoint) store_.remove(source.checkpoint->blob);
+  for (const auto& [update, file] : updates) store_.remove(update->blob);
+  return true;
+}
+
+void WeightsCache::save(const protocol::Unit& unit, const std::string& header) {
+  const fs::path file = file_of(unit.job, unit.weights.round);
+  const std::span<float> values = loaded_->values;
+  std::error_code error;
+  if (fs::file_size(file, error) == header.size() + values.size_bytes() && !error) return;
+  make_folders(file.parent_path());
+  store_.make_room(header.size() + values.size_bytes());
+  fs::path temporary = file;
+  temporary += ".tmp";
+  {  // not synced: a file that a power cut damaged has another digest, and is dropped
+    File out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+    out.write(header);
+    out.write(bytes_of(values));
+  }
+  fs::rename(temporary, file, error);
+  if (error) throw disk_failure("rename", temporary, error.value());
+  for (const protocol::HeldWeights& held : held()) {
+    if (held.job == unit.job && held.round + 1 < unit.weights.round) fs::remove(file_of(held.job, held.round));
+  }
+}
+
+void WeightsCache::drop_job(const std::string& job) {
+  for (const protocol::HeldWeights& held : held()) {
+    if (held.job == job) fs::remove(file_of(job, held.round));
+  }
+  loaded_.reset();
+}
+
+void WeightsCache::free_memory() { loaded_.reset(); }
+
+}  // namespace agent

@@ -1,0 +1,263 @@
+#include "choose_unit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "weights.h"
+
+namespace pool {
+namespace {
+
+constexpr double default_flops = 1e9;    // of a rig that does not say
+constexpr double max_estimate_s = 3600;  // longer units are not given to a rig
+constexpr int64_t refusal_pause_s = 60;  // before a unit goes to a key again whose result of it was refused
+constexpr int64_t overdue_check_rounds = 3;
+constexpr double copy_after_s = 3;  // a copy is worth its work once a lease takes twice its estimate and this
+constexpr int64_t max_out = 3;      // leases of one unit at a time
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+std::string gigabytes(uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f GB", static_cast<double>(bytes) / 1e9);
+  return text;
+}
+
+class Chooser {
+ public:
+  Chooser(Core& core, Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request, const Job& job)
+      : db_(db), rig_(rig), request_(request), job_(job), now_(core.clock.now()) {
+    open_round_ = integer(db, -1, "SELECT round FROM rounds WHERE job = ? AND closed IS NULL", job.name());
+  }
+
+  std::optional<Choice> choose() {
+    const bool train = fits(protocol::UnitKind::train), evaluate = fits(protocol::UnitKind::evaluate);
+    if (auto id = check(true)) return chosen(*id, true);
+    if (evaluate) {
+      if (auto id = evaluation(true)) return chosen(*id, false);
+    }
+    if (train) {
+      if (auto id = free_unit("train")) return chosen(*id, false);
+    }
+    if (evaluate) {
+      if (auto id = evaluation(false)) return chosen(*id, false);
+    }
+    if (auto id = check(false)) return chosen(*id, true);
+    if (train) {
+      if (auto id = slow_unit("train")) return chosen(*id, false);
+    }
+    if (evaluate) {
+      if (auto id = slow_unit("evaluate")) return chosen(*id, false);
+    }
+    return std::nullopt;
+  }
+
+  // Why choose() found nothing.
+  protocol::NoLease reason() {
+    if (!misfit_.empty()) return {"does_not_fit", misfit_, 5};
+    const std::string& name = job_.name();
+    if (open_round_ < 0) {
+      return {"nothing_to_do", "all rounds of " + name + " are done; its last evaluation or checks are with others", 2};
+    }
+    const std::string round = "round " + std::to_string(open_round_) + " of " + name;
+    const int64_t open = integer(
+        db_, 0, "SELECT count(*) FROM units WHERE job = ? AND round = ? AND kind = 'train' AND accepted IS NULL", name,
+        open_round_);
+    if (open == 0) return {"nothing_to_do", round + " is being closed", 1};
+    int64_t out = 0;
+    double remaining = 0;  // seconds until the last of them should be done
+    SQLite::Statement rows =
+        query(db_,
+              "SELECT min(l.given + l.estimate) - ? FROM units u JOIN leases l ON l.unit = u.id WHERE u.job = ? "
+              "AND u.round = ? AND u.kind = 'train' AND u.accepted IS NULL AND l.state = 'held' AND l.expires > ? "
+              "GROUP BY u.id",
+              now_, name, open_round_, now_);
+    while (rows.executeStep()) {
+      ++out;
+      remaining = std::max(remaining, rows.getColumn(0).getDouble());
+    }
+    if (out < open) {
+      return {"nothing_to_do",
+              "the units of " + round + " that are left were given up or refused from this rig; another takes them", 5};
+    }
+    const auto retry = static_cast<uint64_t>(std::clamp(remaining / 4, 1.0, 5.0));
+    return {"nothing_to_do",
+            (open == 1 ? "the last unit of " : "all " + std::to_string(open) + " open units of ") + round +
+                (open == 1 ? " is" : " are") + " being computed by others",
+            retry};
+  }
+
+ private:
+  double estimate(protocol::UnitKind kind) const {
+    const protocol::JobDescription& d = job_.description;
+    const double tokens = kind == protocol::UnitKind::train ? static_cast<double>(d.lanes_per_unit) *
+                                                                  static_cast<double>(d.steps * d.batch * d.context)
+                                                            : static_cast<double>(d.evaluate_rows * d.context) / 3;
+    return tokens * job_.flops_per_token / (request_.flops > 0 ? request_.flops : default_flops);
+  }
+
+  // Notes what does not fit: of train units, and of evaluations once training is over.
+  bool fits(protocol::UnitKind kind) {
+    const protocol::JobDescription& d = job_.description;
+    const std::string unit = std::string(protocol::to_string(kind)) + " units of " + job_.name();
+    const std::string codec = kind == protocol::UnitKind::train ? d.codec : "fp32";
+    const uint64_t memory = kind == protocol::UnitKind::train ? job_.train_memory : job_.evaluate_memory;
+    std::string misfit;
+    if (!contains(request_.profiles, d.profile)) {
+      misfit = unit + " need the profile " + d.profile;
+    } else if (!contains(request_.kinds, protocol::to_string(kind))) {
+      misfit = "this rig does not take " + unit;
+    } else if (!contains(request_.codecs, codec)) {
+      misfit = unit + " need the codec " + codec;
+    } else if (request_.memory_bytes < memory) {
+      misfit = unit + " need " + gigabytes(memory) + " of memory; this rig offers " + gigabytes(request_.memory_bytes);
+    } else if (estimate(kind) > max_estimate_s) {
+      misfit = unit + " would take this rig " + std::to_string(std::llround(estimate(kind))) + " seconds";
+    }
+    if (misfit_.empty() && (kind == protocol::UnitKind::train) == (open_round_ >= 0)) misfit_ = misfit;
+    return misfit.empty();
+  }
+
+  Choice chosen(int64_t id, bool replay) {
+    Choice choice{read_unit(db_, id), replay, 0};
+    choice.estimate = estimate(choice.unit.kind);
+    return choice;
+  }
+
+#define NOT_OUT "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'held' AND l.expires > :now) "
+#define NOT_REFUSED_FROM_KEY                                                                                       \
+  "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'refused' AND l.key = :key AND l.ended > " \
+  ":now - :pause) "
+#define NOT_DIVERGED_FOR_KEY \
+  "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.key = :key AND r.digest IS NULL) "
+
+  // A unit that nobody computes. Not for a key that answered it with a numeric failure.
+  std::optional<int64_t> free_unit(const std::string& kind, const char* and_where = "") {
+    const std::string text =
+        std::string("SELECT u.id FROM units u WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND " NOT_OUT
+                    "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY) +
+        and_where + " ORDER BY u.round, u.number LIMIT 1";
+    SQLite::Statement rows(db_, text);
+    rows.bind(":kind", kind);
+    bind_common(rows);
+    return first(rows);
+  }
+
+  // urgent: the rig holds the weights and training has gone on, or the next evaluation is due already.
+  std::optional<int64_t> evaluation(bool urgent) {
+    if (!urgent) return free_unit("evaluate");
+    if (open_round_ < 0) return std::nullopt;
+    const auto due = static_cast<int64_t>(open_round_) - static_cast<int64_t>(job_.description.evaluate_every);
+    if (auto id = free_unit("evaluate", ("AND u.round <= " + std::to_string(due)).c_str())) return id;
+    for (const protocol::HeldWeights& held : request_.held) {
+      if (held.job != job_.name() || static_cast<int64_t>(held.round) >= open_round_) continue;
+      if (auto id = free_unit("evaluate", ("AND u.round = " + std::to_string(held.round)).c_str())) return id;
+    }
+    return std::nullopt;
+  }
+
+  // A check that this account has no part in yet. first_choice: of weights that the rig holds, or overdue.
+  std::optional<int64_t> check(bool first_choice) {
+    SQLite::Statement rows(
+        db_,
+        "SELECT u.id, u.round, u.kind FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
+        "u.job = :job AND u.accepted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND "
+        "l.replay AND l.state = 'held' AND l.expires > :now) AND " NOT_REFUSED_FROM_KEY
+        "AND NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.account = :account) "
+        "ORDER BY u.round, u.id");
+    rows.bind(":account", rig_.account);
+    bind_common(rows);
+    while (rows.executeStep()) {
+      const uint64_t round = number_at(rows, 1);
+      const auto kind = text_at(rows, 2) == "train" ? protocol::UnitKind::train : protocol::UnitKind::evaluate;
+      const bool overdue = open_round_ < 0 || static_cast<int64_t>(round) + overdue_check_rounds <= open_round_;
+      if (first_choice && !overdue && !holds(request_.held, job_.name(), round)) continue;
+      if (fits(kind)) return rows.getColumn(0).getInt64();
+    }
+    return std::nullopt;
+  }
+
+  // A unit that is out for longer than it should take; the first valid result wins.
+  std::optional<int64_t> slow_unit(const std::string& kind) {
+    SQLite::Statement rows(
+        db_,
+        "SELECT u.id FROM units u JOIN leases o ON o.unit = u.id AND o.state = 'held' AND o.expires > :now "
+        "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND " NOT_REFUSED_FROM_KEY
+        "AND " NOT_DIVERGED_FOR_KEY
+        "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now "
+        "ORDER BY min(o.given), u.number LIMIT 1");
+    rows.bind(":kind", kind);
+    rows.bind(":max_out", max_out);
+    rows.bind(":after", copy_after_s);
+    bind_common(rows);
+    return first(rows);
+  }
+
+  void bind_common(SQLite::Statement& rows) {
+    rows.bind(":job", job_.name());
+    rows.bind(":now", now_);
+    rows.bind(":pause", refusal_pause_s);
+    rows.bind(":key", static_cast<const void*>(rig_.key.data()), static_cast<int>(rig_.key.size()));
+  }
+  static std::optional<int64_t> first(SQLite::Statement& rows) {
+    if (!rows.executeStep()) return std::nullopt;
+    return rows.getColumn(0).getInt64();
+  }
+
+  Db& db_;
+  const RigIdentity& rig_;
+  const protocol::LeaseRequest& request_;
+  const Job& job_;
+  const int64_t now_;
+  int64_t open_round_ = -1;
+  std::string misfit_;
+};
+
+struct Candidate {
+  std::string job;
+  bool running = false;  // else unfunded: no new round, but the checks and evaluations of its rounds go on
+};
+
+// Those with the fewest leases out first.
+std::vector<Candidate> candidates(Db& db, int64_t now) {
+  SQLite::Statement rows =
+      query(db,
+            "SELECT name, state = 'running' FROM jobs j WHERE state IN ('running', 'unfunded') ORDER BY "
+            "(SELECT count(*) FROM leases l JOIN units u ON u.id = l.unit WHERE l.state = 'held' AND l.expires > ? AND "
+            "u.job = j.name), created, name",
+            now);
+  std::vector<Candidate> jobs;
+  while (rows.executeStep()) jobs.push_back({text_at(rows, 0), rows.getColumn(1).getInt() != 0});
+  return jobs;
+}
+
+protocol::NoLease reason_without_running_job(Db& db) {
+  SQLite::Statement rows(db,
+                         "SELECT name, state, detail FROM jobs WHERE state IN ('unfunded', 'paused', 'diverged') "
+                         "ORDER BY state = 'unfunded' DESC, name LIMIT 1");
+  if (!rows.executeStep()) return {"no_job", "the pool has no job to do", 5};
+  const std::string name = text_at(rows, 0), state = text_at(rows, 1);
+  if (state == "unfunded") return {"unfunded", "job " + name + " waits for money: " + text_at(rows, 2), 5};
+  return {"paused",
+          "job " + name + " is " + (state == "paused" ? "paused by its owner" : "stopped: " + text_at(rows, 2)), 5};
+}
+
+}  // namespace
+
+ChoiceOrReason choose_unit(Core& core, Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request) {
+  std::optional<protocol::NoLease> none;
+  for (const Candidate& candidate : candidates(db, core.clock.now())) {
+    const std::shared_ptr<const Job> job = core.job(db, candidate.job);
+    Chooser chooser(core, db, rig, request, *job);
+    if (auto choice = chooser.choose()) return {std::move(choice), {}};
+    if (!candidate.running) continue;
+    protocol::NoLease reason = chooser.reason();
+    if (!none || (none->reason == "does_not_fit" && reason.reason != "does_not_fit")) none = std::move(reason);
+  }
+  return {std::nullopt, none ? *none : reason_without_running_job(db)};
+}
+
+}  // namespace pool

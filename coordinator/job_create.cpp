@@ -1,0 +1,213 @@
+#include "job_create.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "datasets.h"
+#include "errors.h"
+#include "kernels/files.h"
+#include "ledger.h"
+#include "protocol/blob.h"
+#include "protocol/json.h"
+#include "protocol/plan.h"
+#include "rounds.h"
+
+namespace pool {
+namespace {
+
+// What the first results of new rigs may cost in checks, docs/security.md: eight rigs, three results each.
+constexpr uint64_t new_rig_checks = 24;
+
+[[noreturn]] void refuse(const std::string& message) { throw Failure(ExitCode::bad_input, message); }
+
+void require(bool condition, const std::string& message) {
+  if (!condition) refuse(message);
+}
+
+void require_settings(const protocol::JobDescription& d) {
+  require(protocol::is_job_name(d.job),
+          "\"" + d.job +
+              "\" is not a job name: 1 to 32 lower-case letters, digits or '-', beginning "
+              "with a letter or digit");
+  const std::pair<const char*, uint64_t> counts[] = {{"--rounds", d.rounds},
+                                                     {"--units", d.units_per_round},
+                                                     {"--lanes", d.lanes_per_unit},
+                                                     {"--steps", d.steps},
+                                                     {"--batch", d.batch},
+                                                     {"--context", d.context},
+                                                     {"--evaluate-every", d.evaluate_every},
+                                                     {"--evaluate-rows", d.evaluate_rows}};
+  for (const auto& [option, value] : counts) {
+    require(value >= 1 && value <= 1000000000, std::string(option) + " must be at least 1 and at most 10^9");
+  }
+  require(d.codec == "int4" || d.codec == "fp32", "--codec must be int4 or fp32, not \"" + d.codec + "\"");
+  require(d.outer.name == "nesterov" || d.outer.name == "adamw",
+          "--outer must be nesterov or adamw, not \"" + d.outer.name + "\"");
+  require(d.outer.name != "adamw" || d.steps == 1,
+          "--outer adamw works on gradients and needs --steps 1, not " + std::to_string(d.steps));
+  require(std::isfinite(d.clip_norm) && d.clip_norm >= 0, "--clip-norm must be 0 (no limit) or positive");
+  require(d.check_share_ppm <= 1000000, "--check-share must lie between 0 and 1");
+}
+
+kernels::ModelConfig read_config(const JobRequest& request) {
+  require(request.config.has_value() != request.model.has_value(),
+          "a job needs either --config CONFIG.JSON or --model DIR");
+  try {
+    if (request.model) return kernels::read_model_config(*request.model);
+    std::ifstream file(*request.config);
+    require(file.good(), "cannot read " + request.config->string());
+    return kernels::parse_model_config(nlohmann::json::parse(file));
+  } catch (const nlohmann::json::exception& error) {
+    refuse(request.config->string() + " is not JSON: " + error.what());
+  } catch (const std::invalid_argument& error) {
+    refuse((request.config ? *request.config : *request.model).string() + ": " + error.what());
+  } catch (const std::runtime_error& error) {
+    refuse(error.what());
+  }
+}
+
+void require_fitting_data(const protocol::JobDescription& d, const kernels::ModelConfig& model,
+                          const Dataset& dataset) {
+  require(d.context <= model.positions, "--context " + std::to_string(d.context) +
+                                            " is beyond the model's n_positions of " + std::to_string(model.positions));
+  require(dataset.vocabulary <= model.vocabulary, "the model's vocab_size of " + std::to_string(model.vocabulary) +
+                                                      " is too small for dataset " + dataset.name +
+                                                      ", whose tokens need " + std::to_string(dataset.vocabulary));
+  for (const auto* shards : {&dataset.train, &dataset.validation}) {
+    for (const protocol::ShardReference& shard : *shards) {
+      require(shard.tokens > d.context + 1, "--context " + std::to_string(d.context) + " is too long for dataset " +
+                                                dataset.name + ", which has a shard of " +
+                                                std::to_string(shard.tokens) + " tokens");
+    }
+  }
+}
+
+void set_prices(protocol::JobDescription& d, const kernels::ModelConfig& model) {
+  const auto flops_per_token = static_cast<uint64_t>(6 * d.parameters + 6 * model.layers * d.context * model.channels);
+  const uint64_t train = protocol::plan_unit(d, 0, protocol::UnitKind::train, 0).tokens;
+  const uint64_t evaluate = protocol::plan_unit(d, 0, protocol::UnitKind::evaluate, 0).tokens;
+  d.price_train = protocol::price_of(train, flops_per_token, d.price);
+  d.price_evaluate = (protocol::price_of(evaluate, flops_per_token, d.price) + 2) / 3;
+}
+
+JobEstimate estimate(const protocol::JobDescription& d, const kernels::ModelConfig& model,
+                     const std::optional<uint64_t>& budget) {
+  JobEstimate e;
+  const double evaluations = std::ceil(static_cast<double>(d.rounds) / static_cast<double>(d.evaluate_every)) + 1;
+  const double units = static_cast<double>(d.rounds) * static_cast<double>(d.units_per_round);
+  const double work = units * static_cast<double>(d.price_train) + evaluations * static_cast<double>(d.price_evaluate);
+  require(work < 1e15, "the job would cost more than 10^15 micro-credits; lower --price, --rounds or the units' size");
+  const double share = static_cast<double>(d.check_share_ppm) * 1e-6;
+  const double new_rigs = share > 0 ? std::min(work, static_cast<double>(new_rig_checks * d.price_train)) : 0;
+  e.work = static_cast<uint64_t>(work);
+  e.checks = static_cast<uint64_t>(std::ceil(work * share + new_rigs));
+  e.budget = budget.value_or(e.work + e.checks);
+
+  const double flops_per_token = kernels::training_flops_per_token(model, d.context);
+  const auto unit_tokens = static_cast<double>(protocol::plan_unit(d, 0, protocol::UnitKind::train, 0).tokens);
+  e.flops = units * unit_tokens * flops_per_token;
+  e.seconds = e.flops / static_cast<double>(d.units_per_round) / assumed_flops;
+  const uint64_t encoded =
+      protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(d.codec), d.parameters);
+  e.bytes_up = d.units_per_round * encoded;
+  e.bytes_down = encoded;
+  e.first_bytes_down = d.initial_weights.bytes + d.lanes_per_unit * d.train[0].blob.bytes;
+  return e;
+}
+
+StagedFile write_initial_weights(const Core& core, const JobRequest& request, const kernels::ModelConfig& model) {
+  std::vector<float> weights(kernels::parameter_count(model));
+  if (request.model) {
+    try {
+      weights = kernels::read_weights(*request.model, model);
+    } catch (const std::runtime_error& error) {
+      refuse(error.what());
+    }
+  } else {
+    kernels::initialise_weights(model, request.description.seed, weights.data());
+  }
+  const auto bad = std::find_if(weights.begin(), weights.end(), [](float w) { return !std::isfinite(w); });
+  require(bad == weights.end(), "the weights of the model are not all finite");
+  const std::string header = kernels::safetensors_header(model);
+  StagedWriter writer(core.store.temporary_path());
+  writer.write(std::span(reinterpret_cast<const uint8_t*>(header.data()), header.size()));
+  writer.write(std::span<const float>(weights));
+  return writer.finish();
+}
+
+// Tokenizer and the like: every small file of the folder that is neither config nor weights.
+std::vector<std::pair<std::string, StagedFile>> copy_companions(const Core& core, const JobRequest& request) {
+  std::vector<std::pair<std::string, StagedFile>> files;
+  if (!request.model) return files;
+  for (const char* name : {"generation_config.json", "merges.txt", "special_tokens_map.json", "tokenizer.json",
+                           "tokenizer_config.json", "vocab.json"}) {
+    const std::filesystem::path path = *request.model / name;
+    if (!std::filesystem::is_regular_file(path)) continue;
+    StagedWriter writer(core.store.temporary_path());
+    writer.write(MappedFile(path).bytes());
+    files.emplace_back(name, writer.finish());
+  }
+  return files;
+}
+
+void require_new(Db& db, const std::string& name) {
+  if (integer(db, 0, "SELECT count(*) FROM jobs WHERE name = ?", name)) {
+    throw Failure(ExitCode::refused, "the job " + name + " exists already (names of ended jobs are not used again)");
+  }
+}
+
+}  // namespace
+
+CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
+  protocol::JobDescription d = request.description;
+  require_settings(d);
+  const Dataset dataset = core.store.read([&](Db& db) {
+    require_new(db, d.job);
+    return read_dataset(db, request.dataset);
+  });
+  const kernels::ModelConfig model = read_config(request);
+  require_fitting_data(d, model, dataset);
+  d.pool_id = core.pool_id;
+  d.profile = "exact-fp32/1";
+  d.model = kernels::to_json(model);
+  d.parameters = kernels::parameter_count(model);
+  d.train = dataset.train;
+  d.validation = dataset.validation;
+  if (d.steps == 1) d.inner.reset();
+  StagedFile weights = write_initial_weights(core, request, model);
+  d.initial_weights = {weights.digest(), weights.bytes()};
+  set_prices(d, model);
+  const JobEstimate cost = estimate(d, model, request.budget);
+
+  const std::string document = protocol::to_canonical(d);
+  try {
+    protocol::job_from_canonical(document);  // the bounds that rigs hold it to
+  } catch (const protocol::Error& error) {
+    refuse(std::string("rigs would refuse this job: ") + error.what());
+  }
+  if (dry_run) return {d, cost};
+
+  auto companions = copy_companions(core, request);
+  const protocol::SignedDocument signed_document = core.sign(document);
+  core.store.write([&](Db& db) {
+    require_new(db, d.job);
+    const int64_t now = core.clock.now();
+    execute(db,
+            "INSERT INTO jobs (name, document, signature, digest, state, budget, created) VALUES (?, ?, ?, ?, "
+            "'running', ?, ?)",
+            d.job, document, signed_document.signature, protocol::sha256(document), cost.budget, now);
+    execute(db, "INSERT INTO weights (job, round, digest, bytes) VALUES (?, 0, ?, ?)", d.job, weights.digest(),
+            weights.bytes());
+    core.store.publish(db, weights);
+    for (auto& [name, file] : companions) {
+      execute(db, "INSERT INTO job_files VALUES (?, ?, ?)", d.job, name, file.digest());
+      core.store.publish(db, file);
+    }
+    ledger::move(db, "fund:" + d.job, now, ledger::treasury, ledger::job_account(d.job), cost.budget);
+    open_next_round(core, db, *core.job(db, d.job));
+  });
+  return {d, cost};
+}
+
+}  // namespace pool

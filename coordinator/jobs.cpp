@@ -1,0 +1,103 @@
+#include "jobs.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "errors.h"
+#include "kernels/files.h"
+#include "ledger.h"
+#include "rounds.h"
+
+namespace pool {
+namespace {
+
+std::string require_state(Db& db, const std::string& job, std::initializer_list<const char*> allowed,
+                          const char* action) {
+  SQLite::Statement row = query(db, "SELECT state FROM jobs WHERE name = ?", job);
+  if (!row.executeStep()) throw Failure(ExitCode::not_found, "there is no job " + job + "; see gradpool job list");
+  const std::string state = text_at(row, 0);
+  if (std::find(allowed.begin(), allowed.end(), state) == allowed.end()) {
+    throw Failure(ExitCode::refused, "job " + job + " is " + state + " and cannot be " + action);
+  }
+  return state;
+}
+
+void set_state(Db& db, const std::string& job, const char* state) {
+  execute(db, "UPDATE jobs SET state = ?, detail = '', pause_after = NULL WHERE name = ?", state, job);
+}
+
+void write_file(const MappedFile& content, const std::filesystem::path& to) {
+  const std::filesystem::path partial = to.string() + ".partial";
+  std::filesystem::remove(partial);
+  StagedWriter writer(partial);
+  writer.write(content.bytes());
+  StagedFile file = writer.finish();
+  durable_rename(file.path(), to);
+  file.release();
+}
+
+void write_text(const std::string& text, const std::filesystem::path& to) {
+  std::ofstream file(to);
+  file << text;
+  if (!file.flush()) throw Failure(ExitCode::store, "cannot write " + to.string());
+}
+
+}  // namespace
+
+void pause_job(Core& core, const std::string& job, std::optional<uint64_t> after) {
+  core.store.write([&](Db& db) {
+    require_state(db, job, {"running", "unfunded"}, "paused");
+    if (!after) return set_state(db, job, "paused");
+    execute(db, "UPDATE jobs SET pause_after = ?, detail = ? WHERE name = ?", *after,
+            "pauses after round " + std::to_string(*after), job);
+    open_next_round(core, db, *core.job(db, job));  // the evaluation of its weights, where no round is open
+  });
+}
+
+void resume_job(Core& core, const std::string& job, uint64_t add_budget) {
+  core.store.write([&](Db& db) {
+    const std::string state = require_state(db, job, {"running", "paused", "unfunded"}, "resumed");
+    const bool to_pause = integer(db, 0, "SELECT pause_after IS NOT NULL FROM jobs WHERE name = ?", job) != 0;
+    if (state == "running" && add_budget == 0 && !to_pause)
+      throw Failure(ExitCode::refused, "job " + job + " is running already");
+    const int64_t funded = integer(db, 0, "SELECT budget FROM jobs WHERE name = ?", job);
+    ledger::move(db, "fund:" + job + ":" + protocol::random_hex16(), core.clock.now(), ledger::treasury,
+                 ledger::job_account(job), add_budget);
+    execute(db, "UPDATE jobs SET budget = ? WHERE name = ?", funded + static_cast<int64_t>(add_budget), job);
+    set_state(db, job, "running");
+    open_next_round(core, db, *core.job(db, job));
+  });
+}
+
+void cancel_job(Core& core, const std::string& job) {
+  core.store.write([&](Db& db) {
+    require_state(db, job, {"running", "paused", "unfunded", "diverged"}, "cancelled");
+    finish_job(core, db, job, "cancelled", "by its owner");
+  });
+}
+
+Exported export_job(Core& core, const std::string& name, const std::filesystem::path& out) {
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  if (error) throw Failure(ExitCode::store, "cannot make the folder " + out.string() + ": " + error.message());
+  Exported exported;
+  kernels::ModelConfig model;
+  std::vector<std::pair<std::string, MappedFile>> files;
+  // Opened while collection has to wait, and safe from it then.
+  core.store.write([&](Db& db) {
+    require_state(db, name, {"running", "paused", "unfunded", "diverged", "completed", "cancelled"}, "exported");
+    model = core.job(db, name)->model;
+    SQLite::Statement row =
+        query(db, "SELECT round, digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
+    row.executeStep();
+    exported = {number_at(row, 0), bytes_at(row, 1)};
+    files.emplace_back("model.safetensors", core.store.blob_path(exported.weights));
+    SQLite::Statement rows = query(db, "SELECT name, digest FROM job_files WHERE job = ?", name);
+    while (rows.executeStep()) files.emplace_back(text_at(rows, 0), core.store.blob_path(bytes_at(rows, 1)));
+  });
+  write_text(kernels::to_json(model).dump(2) + "\n", out / "config.json");
+  for (const auto& [file, content] : files) write_file(content, out / file);
+  return exported;
+}
+
+}  // namespace pool

@@ -1,0 +1,66 @@
+// gradpool: submission in, next model out.
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "command_line.h"
+#include "core.h"
+#include "errors.h"
+#include "protocol/error.h"
+
+pool::Core pool::open_core(const GlobalOptions& options, bool make) {
+  if (!make && !std::filesystem::exists(options.data / "gradpool.db")) {
+    throw Failure(ExitCode::store,
+                  "there is no pool in " + options.data.string() +
+                      "; give its folder with --data or GRADPOOL_DATA, or begin one with gradpool account create");
+  }
+  return Core(options.data, system_clock());
+}
+
+// CLI11 would say of an unknown command only that one is required; this way it names it.
+static void name_unknown_commands(CLI::App& app) {
+  if (app.get_require_subcommand_min() == 0) return;
+  app.require_subcommand(0, 1);
+  app.callback([&app] {
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("a command after " + app.get_name());
+  });
+  for (CLI::App* command : app.get_subcommands({})) name_unknown_commands(*command);
+}
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "gradpool - a pool that trains models on rigs: hands out work, checks it, aggregates it, keeps the books",
+      "gradpool");
+  app.set_version_flag("--version", "gradpool " GRADMINER_VERSION);
+  app.require_subcommand(1);
+  pool::GlobalOptions options;
+  options.data = "gradpool-data";
+  app.add_option("--data", options.data, "Folder of the pool's store (default: $GRADPOOL_DATA, else ./gradpool-data)")
+      ->envname("GRADPOOL_DATA");
+  app.add_subcommand("version", "Print the version")->callback([] { std::cout << "gradpool " GRADMINER_VERSION "\n"; });
+  pool::add_serve_command(app, options);
+  pool::add_account_commands(app, options);
+  pool::add_rig_commands(app, options);
+  pool::add_dataset_commands(app, options);
+  pool::add_job_commands(app, options);
+  pool::add_ledger_commands(app, options);
+  name_unknown_commands(app);
+
+  const auto fail = [](const char* message, pool::ExitCode code) {
+    std::cerr << "gradpool: " << message << '\n';
+    return static_cast<int>(code);
+  };
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(pool::ExitCode::usage);
+  } catch (const pool::Failure& error) {
+    return fail(error.what(), error.code);
+  } catch (const protocol::Error& error) {
+    return fail(error.what(),
+                error.code == protocol::ErrorCode::not_found ? pool::ExitCode::not_found : pool::ExitCode::bad_input);
+  } catch (const std::exception& error) {
+    return fail(error.what(), pool::ExitCode::unexpected);
+  }
+}

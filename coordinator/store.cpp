@@ -1,0 +1,173 @@
+#include "store.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "errors.h"
+#include "protocol/keys.h"
+#include "schema_sql.h"
+
+namespace pool {
+namespace {
+
+constexpr int schema_version = 1;
+constexpr int busy_timeout_ms = 10000;
+
+void make_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) throw Failure(ExitCode::store, "cannot make the folder " + directory.string() + ": " + error.message());
+}
+
+// Held while a folder is made or opened, so that two first starts do not meet.
+class OpeningLock {
+ public:
+  explicit OpeningLock(const std::filesystem::path& file)
+      : descriptor_(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    if (descriptor_ < 0 || flock(descriptor_, LOCK_EX) != 0) {
+      throw Failure(ExitCode::store, "cannot use the data folder: " + file.string() + ": " + std::strerror(errno));
+    }
+  }
+  ~OpeningLock() { close(descriptor_); }
+  OpeningLock(const OpeningLock&) = delete;
+  OpeningLock& operator=(const OpeningLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+}  // namespace
+
+Store::Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare)
+    : folder_(std::filesystem::absolute(folder)) {
+  make_directory(folder_);
+  const OpeningLock lock(folder_ / "lock");
+  if (!std::filesystem::exists(folder_ / "blobs" / "ff")) {
+    constexpr char digits[] = "0123456789abcdef";
+    for (int i = 0; i < 256; ++i) make_directory(folder_ / "blobs" / std::string{digits[i / 16], digits[i % 16]});
+    sync_directory(folder_ / "blobs");
+  }
+  make_directory(folder_ / "uploads");
+  make_directory(folder_ / "temporary");
+  sync_directory(folder_);
+  guarded([&] {
+    std::unique_ptr<Db> db = connect();
+    open_schema(*db, prepare);
+    idle_.push_back(std::move(db));
+  });
+}
+
+std::unique_ptr<Db> Store::connect() const {
+  auto db = std::make_unique<Db>((folder_ / "gradpool.db").string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE,
+                                 busy_timeout_ms);
+  db->exec("PRAGMA journal_mode = WAL");
+  db->exec("PRAGMA synchronous = FULL");
+  db->exec("PRAGMA foreign_keys = ON");
+  return db;
+}
+
+void Store::open_schema(Db& db, const std::function<void(Db&)>& prepare) const {
+  SQLite::Transaction transaction(db, SQLite::TransactionBehavior::IMMEDIATE);
+  const int version = db.execAndGet("PRAGMA user_version").getInt();
+  if (version > schema_version) {
+    throw Failure(ExitCode::store, folder_.string() + " was written by a newer gradpool (schema " +
+                                       std::to_string(version) + ", this one knows " + std::to_string(schema_version) +
+                                       "); use that version");
+  }
+  if (version == 0) {
+    db.exec(schema_sql);
+    prepare(db);
+    db.exec("PRAGMA user_version = " + std::to_string(schema_version));
+  }
+  transaction.commit();
+}
+
+Store::Lent Store::lend() const {
+  {
+    const std::lock_guard<std::mutex> lock(idle_mutex_);
+    if (!idle_.empty()) {
+      Db* db = idle_.back().release();
+      idle_.pop_back();
+      return Lent(db, this);
+    }
+  }
+  return Lent(connect().release(), this);
+}
+
+void Store::give_back(Db* db) const {
+  const std::lock_guard<std::mutex> lock(idle_mutex_);
+  idle_.emplace_back(db);
+}
+
+void Store::rethrow(const SQLite::Exception& error) const {
+  const std::string file = (folder_ / "gradpool.db").string();
+  switch (error.getErrorCode()) {
+    case SQLITE_FULL:
+      throw Failure(ExitCode::store, "the disk of " + file + " is full: nothing was changed; make room and repeat");
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      throw Failure(ExitCode::store, file + " stayed locked by another process for " +
+                                         std::to_string(busy_timeout_ms / 1000) + " seconds; repeat later");
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+      throw Failure(ExitCode::store, file + " is damaged (" + error.what() + "); restore it from a backup");
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+      throw Failure(ExitCode::store,
+                    "cannot open " + file + " for writing (" + error.what() + "); check who owns the folder");
+    default:
+      throw Failure(ExitCode::store, file + ": " + error.what());
+  }
+}
+
+std::filesystem::path Store::blob_path(const protocol::Digest& digest) const {
+  const std::string name = protocol::to_hex(digest);
+  return folder_ / "blobs" / name.substr(0, 2) / name;
+}
+MappedFile Store::read_blob(const protocol::Digest& digest) const {
+  MappedFile file(blob_path(digest));
+  if (protocol::sha256(file.bytes()) != digest) {
+    throw Failure(ExitCode::store,
+                  blob_path(digest).string() + " is damaged: its digest is not its name; restore it from a backup");
+  }
+  return file;
+}
+std::filesystem::path Store::upload_path(const protocol::PublicKey& key, const protocol::Digest& digest) const {
+  return uploads() / (protocol::to_hex(key) + "-" + protocol::to_hex(digest));
+}
+std::filesystem::path Store::temporary_path() const { return folder_ / "temporary" / protocol::random_hex16(); }
+
+void Store::publish(Db& db, StagedFile& file) {
+  durable_rename(file.path(), blob_path(file.digest()));
+  file.release();
+  execute(db, "INSERT OR IGNORE INTO blobs VALUES (?, ?)", file.digest(), file.bytes());
+}
+
+void Store::collect_garbage() {
+  write([&](Db& db) {
+    std::vector<protocol::Digest> unreferenced;
+    SQLite::Statement rows =
+        query(db, "SELECT digest FROM blobs WHERE digest NOT IN (SELECT digest FROM referenced_blobs)");
+    while (rows.executeStep()) unreferenced.push_back(bytes_at(rows, 0));
+    for (const protocol::Digest& digest : unreferenced) {
+      // The row goes only with the file: after a crash in between the next collection finds it again.
+      if (unlink(blob_path(digest).c_str()) != 0 && errno != ENOENT) continue;
+      execute(db, "DELETE FROM blobs WHERE digest = ?", digest);
+    }
+  });
+  const auto day_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "temporary")) {
+    std::error_code ignored;  // another process may have removed it
+    if (entry.last_write_time(ignored) < day_ago) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
+}  // namespace pool

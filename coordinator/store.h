@@ -1,0 +1,105 @@
+// The pool's folder: gradpool.db (SQLite in WAL mode) and blobs/ab/<digest>, named by SHA-256.
+// Thread-safe; several processes may use one folder at once. Failures are Failure(ExitCode::store) that name the file
+// and the reason, and then nothing is changed.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "files.h"
+#include "kernels/ops.h"
+#include "protocol/digest.h"
+#include "sql.h"
+
+namespace pool {
+
+class Store {
+ public:
+  // Opens the folder, and makes it where it is missing. `prepare` runs inside the transaction that made the schema.
+  Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare);
+
+  // One transaction: all of `body` happens or, when it throws, nothing. Keep it short: writers wait for one another.
+  template <class Body>
+  auto write(Body&& body) {
+    return guarded([&] {
+      const std::lock_guard<std::mutex> one_writer(writer_);
+      Lent connection = lend();
+      SQLite::Transaction transaction(connection.db(), SQLite::TransactionBehavior::IMMEDIATE);
+      return commit_after(body, connection.db(), transaction);
+    });
+  }
+  // One consistent view.
+  template <class Body>
+  auto read(Body&& body) const {
+    return guarded([&] {
+      Lent connection = lend();
+      SQLite::Transaction transaction(connection.db());
+      return commit_after(body, connection.db(), transaction);
+    });
+  }
+
+  const std::filesystem::path& folder() const { return folder_; }
+  std::filesystem::path blob_path(const protocol::Digest& digest) const;
+  // The blob's content. Throws Failure where it does not have its digest any more.
+  MappedFile read_blob(const protocol::Digest& digest) const;
+  std::filesystem::path upload_path(const protocol::PublicKey& key, const protocol::Digest& digest) const;
+  std::filesystem::path uploads() const { return folder_ / "uploads"; }
+  // A fresh name for a file being written.
+  std::filesystem::path temporary_path() const;
+
+  // Gives a staged file its lasting name; inside the transaction that refers to it, so that collection cannot
+  // come between.
+  void publish(Db& db, StagedFile& file);
+  // Removes blobs that nothing refers to, and files of interrupted writes older than a day.
+  void collect_garbage();
+
+ private:
+  struct Free {
+    const Store* store;
+    void operator()(Db* db) const { store->give_back(db); }
+  };
+  class Lent {
+   public:
+    Lent(Db* db, const Store* store) : db_(db, Free{store}) {}
+    Db& db() { return *db_; }
+
+   private:
+    std::unique_ptr<Db, Free> db_;
+  };
+  Lent lend() const;
+  void give_back(Db* db) const;
+  std::unique_ptr<Db> connect() const;
+  void open_schema(Db& db, const std::function<void(Db&)>& prepare) const;
+
+  template <class Body>
+  static auto commit_after(Body& body, Db& db, SQLite::Transaction& transaction) {
+    if constexpr (std::is_void_v<decltype(body(db))>) {
+      body(db);
+      transaction.commit();
+    } else {
+      auto result = body(db);
+      transaction.commit();
+      return result;
+    }
+  }
+  template <class Action>
+  auto guarded(Action&& action) const {
+    try {
+      return action();
+    } catch (const SQLite::Exception& error) {
+      rethrow(error);
+    }
+  }
+  [[noreturn]] void rethrow(const SQLite::Exception& error) const;
+
+  std::filesystem::path folder_;
+  std::mutex writer_;  // spares threads of one process SQLite's polling for the write lock
+  mutable std::mutex idle_mutex_;
+  mutable std::vector<std::unique_ptr<Db>> idle_;
+};
+
+}  // namespace pool

@@ -1,0 +1,17 @@
+// Which files give a rig the weights of a round.
+#pragma once
+
+#include <span>
+
+#include "core.h"
+
+namespace pool {
+
+// The source of fewest bytes: updates alone from the newest round that the rig holds, or the newest published
+// checkpoint and the updates since. `held` may name other jobs too. Throws std::runtime_error when files are missing.
+protocol::WeightsSource weights_source(Db& db, const std::string& job, uint64_t round,
+                                       std::span<const protocol::HeldWeights> held);
+
+bool holds(std::span<const protocol::HeldWeights> held, const std::string& job, uint64_t round);
+
+}  // namespace pool

@@ -1,0 +1,241 @@
+// kernels_bench: matrix products at training shapes, element-wise operations and whole training steps, each beside
+// what bounds it. Prints Markdown tables; docs/measurements/cpu-engine.md holds a run.
+#include <dlfcn.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/measure.h"
+#include "cpu/thread_pool.h"
+#include "kernels/ops.h"
+#include "kernels/training.h"
+
+namespace kernels::bench {
+namespace {
+
+using Values = std::vector<float>;
+
+Values random_values(size_t count) {
+  static std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  Values x(count);
+  for (float& v : x) v = uniform(random);
+  return x;
+}
+
+// OpenBLAS, where it is installed.
+class OpenBlas {
+ public:
+  explicit OpenBlas(size_t threads) {
+    void* library = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (!library) return;
+    sgemm_ = reinterpret_cast<Sgemm>(dlsym(library, "cblas_sgemm"));
+    if (const auto set = reinterpret_cast<void (*)(int)>(dlsym(library, "openblas_set_num_threads"))) {
+      set(static_cast<int>(threads));
+    }
+    if (const auto config = reinterpret_cast<const char* (*)()>(dlsym(library, "openblas_get_config"))) {
+      std::printf("%s\n\n", config());
+    }
+  }
+
+  bool found() const { return sgemm_ != nullptr; }
+
+  void matmul(const Matmul& op) const {
+    constexpr int row_major = 101, plain = 111, transposed = 112;
+    const bool a_plain = op.a_col == 1, b_plain = op.b_col == 1;
+    sgemm_(row_major, a_plain ? plain : transposed, b_plain ? plain : transposed, static_cast<int>(op.m),
+           static_cast<int>(op.n), static_cast<int>(op.k), 1, op.a, static_cast<int>(a_plain ? op.a_row : op.a_col),
+           op.b, static_cast<int>(b_plain ? op.b_row : op.b_col), op.accumulate ? 1.0f : 0.0f, op.c,
+           static_cast<int>(op.ldc));
+  }
+
+ private:
+  using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+  Sgemm sgemm_ = nullptr;
+};
+
+enum class Form { forward, input_gradient, weight_gradient };
+
+// The product of a linear layer of `in` to `out` over `tokens`, as the forward pass and the gradients need it.
+Matmul product_of(Form form, size_t tokens, size_t in, size_t out) {
+  switch (form) {
+    case Form::forward:
+      return {.m = tokens, .n = out, .k = in, .a_row = in, .b_row = out, .ldc = out};
+    case Form::input_gradient:
+      return {.m = tokens, .n = in, .k = out, .a_row = out, .b_row = 1, .b_col = out, .ldc = in};
+    case Form::weight_gradient:
+      break;
+  }
+  return {.m = in, .n = out, .k = tokens, .a_row = 1, .a_col = in, .b_row = out, .ldc = out, .accumulate = true};
+}
+
+void matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t out, Ops& ops, const OpenBlas& blas,
+                double peak, double seconds) {
+  Matmul op = product_of(form, tokens, in, out);
+  const Values a = random_values(op.m * op.k), b = random_values(op.k * op.n);
+  Values c(op.m * op.n);
+  op.a = a.data(), op.b = b.data(), op.c = c.data();
+  double ours = 1e30, theirs = 1e30;
+  for (int turn = 0; turn < 4; ++turn) {  // in turns, so that both meet the same disturbances
+    ours = std::min(ours, best_seconds(seconds / 8, [&] { ops.matmul(op); }));
+    if (blas.found()) theirs = std::min(theirs, best_seconds(seconds / 8, [&] { blas.matmul(op); }));
+  }
+  const double flops = 2.0 * static_cast<double>(op.m) * static_cast<double>(op.n) * static_cast<double>(op.k);
+  const char* forms[] = {"forward", "dX", "dW"};
+  std::printf("| %s %s | %zu x %zu x %zu | %.1f | %.0f%% |", name, forms[static_cast<int>(form)], op.m, op.n, op.k,
+              flops / ours * 1e-9, 100 * flops / ours / peak);
+  blas.found() ? std::printf(" %.1f | %.2f |\n", flops / theirs * 1e-9, theirs / ours) : std::printf(" - | - |\n");
+  std::fflush(stdout);
+}
+
+void matmul_table(Ops& ops, size_t threads, double seconds) {
+  const OpenBlas blas(threads);
+  const double peak = fma_peak(seconds) * static_cast<double>(threads);
+  std::printf("FMA peak of %zu threads with AVX2, measured: %.1f GFLOP/s\n\n", threads, peak * 1e-9);
+  std::printf(
+      "| product | m x n x k | GFLOP/s | of peak | OpenBLAS GFLOP/s | ours / OpenBLAS |\n|---|---|---|---|---|---|\n");
+  struct Layer {
+    const char* name;
+    size_t tokens, in, out;
+  };
+  const Layer layers[] = {
+      {"4x128 c_attn", 1024, 128, 384},     {"4x128 c_proj", 1024, 128, 128},    {"4x128 c_fc", 1024, 128, 512},
+      {"4x128 mlp.c_proj", 1024, 512, 128}, {"4x128 head", 1024, 128, 256},      {"6x384 c_attn", 1024, 384, 1152},
+      {"6x384 c_fc", 1024, 384, 1536},      {"124M c_attn", 1024, 768, 2304},    {"124M c_proj", 1024, 768, 768},
+      {"124M c_fc", 1024, 768, 3072},       {"124M mlp.c_proj", 1024, 3072, 768}};
+  for (const Layer& l : layers) {
+    for (const Form form : {Form::forward, Form::input_gradient, Form::weight_gradient}) {
+      matmul_row(l.name, form, l.tokens, l.in, l.out, ops, blas, peak, seconds);
+    }
+  }
+}
+
+void memory_row(const char* name, size_t bytes, double copy, double seconds, const std::function<void()>& f) {
+  const double rate = static_cast<double>(bytes) / best_seconds(seconds, f);
+  std::printf("| %s | %.1f | %.2f |\n", name, rate * 1e-9, rate / copy);
+  std::fflush(stdout);
+}
+
+// Bytes are those that must be read and written, once each.
+void memory_table(Ops& ops, double seconds) {
+  constexpr size_t rows = 4096, channels = 1024, count = rows * channels, array = count * sizeof(float);
+  Values x = random_values(count), y = x, dx(count), dy = random_values(count), v(count, 1.0f), w(channels, 1.0f),
+         b = w, mean(rows), rstd(rows);
+  std::vector<uint16_t> targets(rows);
+  const double copy = 2.0 * array / best_seconds(seconds, [&] { std::memcpy(y.data(), x.data(), array); });
+  std::printf("\nCopy of %zu MB by one thread, measured: %.1f GB/s\n\n", array >> 20, copy * 1e-9);
+  std::printf("| operation | GB/s | of one thread's copy |\n|---|---|---|\n");
+  memory_row("add", 3 * array, copy, seconds, [&] { ops.add(x.data(), y.data(), count); });
+  memory_row("layer norm forward", 2 * array, copy, seconds, [&] {
+    ops.layer_norm_forward({.rows = rows,
+                            .channels = channels,
+                            .epsilon = 1e-5f,
+                            .x = x.data(),
+                            .weight = w.data(),
+                            .bias = b.data(),
+                            .y = y.data(),
+                            .mean = mean.data(),
+                            .rstd = rstd.data()});
+  });
+  memory_row("layer norm backward", 3 * array, copy, seconds, [&] {
+    ops.layer_norm_backward({.rows = rows,
+                             .channels = channels,
+                             .dy = dy.data(),
+                             .x = x.data(),
+                             .weight = w.data(),
+                             .mean = mean.data(),
+                             .rstd = rstd.data(),
+                             .dx = dx.data(),
+                             .dweight = w.data(),
+                             .dbias = b.data()});
+  });
+  memory_row("GELU forward", 2 * array, copy, seconds,
+             [&] { ops.gelu_forward({.count = count, .x = x.data(), .y = y.data()}); });
+  memory_row("GELU backward", 3 * array, copy, seconds,
+             [&] { ops.gelu_backward({.count = count, .x = x.data(), .dy = dy.data(), .dx = dx.data()}); });
+  memory_row("bias backward", array, copy, seconds,
+             [&] { ops.bias_backward({.rows = rows, .channels = channels, .dy = dy.data(), .dbias = b.data()}); });
+  memory_row("cross-entropy with gradient", 2 * array, copy, seconds, [&] {
+    ops.cross_entropy({.rows = rows,
+                       .vocabulary = channels,
+                       .logits = y.data(),
+                       .targets = targets.data(),
+                       .losses = mean.data(),
+                       .scale_gradient = 1});
+  });
+  memory_row("AdamW", 7 * array, copy, seconds, [&] {
+    ops.adamw({.count = count,
+               .beta1 = 0.9f,
+               .one_minus_beta1 = 0.1f,
+               .beta2 = 0.95f,
+               .one_minus_beta2 = 0.05f,
+               .epsilon = 1e-8f,
+               .decay = 1,
+               .step_size = 1e-6f,
+               .inv_sqrt_bc2 = 1,
+               .g = dy.data(),
+               .w = x.data(),
+               .m = dx.data(),
+               .v = v.data()});
+  });
+}
+
+void step_row(const char* name, const ModelConfig& config, size_t batch, size_t context, Ops& ops, double peak,
+              double seconds) {
+  Trainer trainer(config, batch, context, ops, Trainer::Purpose::gradient);
+  Values weights(parameter_count(config)), gradients(weights.size());
+  initialise_weights(config, 1, weights.data());
+  std::vector<uint16_t> tokens(batch * (context + 1));
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i * 7919 % config.vocabulary);
+  const double best = best_seconds(seconds, [&] { trainer.gradient(weights, {batch, context, tokens}, gradients); });
+  const double rate = static_cast<double>(batch * context) / best;
+  std::printf("| %s, batch %zu x %zu | %.0f | %.1f | %.0f%% |\n", name, batch, context, rate,
+              rate * training_flops_per_token(config, context) * 1e-9,
+              100 * rate * training_flops_per_token(config, context) / peak);
+  std::fflush(stdout);
+}
+
+void step_table(Ops& ops, size_t threads, double seconds) {
+  const double peak = fma_peak(seconds) * static_cast<double>(threads);
+  std::printf("\n| gradient of one batch | tokens/s | GFLOP/s | of peak |\n|---|---|---|---|\n");
+  const auto gpt2 = [](size_t layers, size_t heads, size_t channels, size_t positions, size_t vocabulary) {
+    return ModelConfig{.layers = layers,
+                       .heads = heads,
+                       .channels = channels,
+                       .positions = positions,
+                       .vocabulary = vocabulary,
+                       .inner = 4 * channels};
+  };
+  step_row("4x128, 4 heads, bytes", gpt2(4, 4, 128, 64, 256), 16, 64, ops, peak, seconds);
+  step_row("4x128, 4 heads, bytes", gpt2(4, 4, 128, 128, 256), 8, 128, ops, peak, seconds);
+  step_row("6x384, 6 heads, bytes", gpt2(6, 6, 384, 256, 256), 4, 256, ops, peak, seconds);
+  step_row("GPT-2 124M", gpt2(12, 12, 768, 1024, 50257), 1, 1024, ops, peak, seconds);
+}
+
+}  // namespace
+}  // namespace kernels::bench
+
+int main(int argc, char** argv) {
+  using namespace kernels;
+  CLI::App app("Speed of the CPU engine");
+  size_t threads = available_cores();
+  double seconds = 1;
+  std::vector<std::string> tables = {"matmul", "memory", "step"};
+  app.add_option("--threads", threads, "threads (default: one for each core that this process may use)");
+  app.add_option("--seconds", seconds, "seconds for each line");
+  app.add_option("--tables", tables, "matmul, memory, step")->delimiter(',');
+  CLI11_PARSE(app, argc, argv);
+  bench::one_thread = threads == 1;
+  const auto ops = make_cpu_ops(threads, simd_from_environment());
+  std::printf("Path: %s, threads: %zu, %s\n\n", ops->name().c_str(), threads,
+              bench::one_thread ? "processor time" : "wall time");
+  for (const std::string& table : tables) {
+    if (table == "matmul") bench::matmul_table(*ops, threads, seconds);
+    if (table == "memory") bench::memory_table(*ops, seconds);
+    if (table == "step") bench::step_table(*ops, threads, seconds);
+  }
+}

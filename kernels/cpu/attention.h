@@ -1,0 +1,231 @@
+// Causal attention of single heads: one thread's share, a tile of queries at a time. Masked keys are never touched
+// but inside the tile on the diagonal, where they are exact zeros.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+
+#include "cpu/gemm.h"
+#include "cpu/layers.h"
+#include "cpu/rows.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+
+template <class V>
+class AttentionHead {
+ public:
+  static constexpr size_t tile = 64, chunk = 2048;  // a chunk of queries is whole tiles
+
+  static size_t tiles(size_t context) { return (context + tile - 1) / tile; }
+
+  // Floats of workspace for one thread: scores, their gradients, and the chains of dk and dv.
+  static size_t workspace(size_t context, size_t head_size) {
+    return 2 * tile * stride_of(context) + 2 * context * head_size;
+  }
+
+  AttentionHead(size_t context, size_t heads, size_t channels, const float* qkv, size_t item, float* workspace,
+                float* gemm_buffer)
+      : context_(context),
+        stride_(stride_of(context)),
+        head_size_(channels / heads),
+        channels_(channels),
+        first_token_(item / heads * context),
+        column_(item % heads * head_size_),
+        item_(item),
+        scale_(1 / first(sqrt(V::broadcast(static_cast<float>(head_size_))))),
+        q_(qkv + first_token_ * 3 * channels + column_),
+        k_(q_ + channels),
+        v_(k_ + channels),
+        scores_(workspace),
+        dscores_(scores_ + tile * stride_),
+        dk_(dscores_ + tile * stride_),
+        dv_(dk_ + context * head_size_),
+        buffer_(gemm_buffer) {}
+
+  void forward(const AttentionForward& op, size_t tile_index) {
+    set_tile(tile_index * tile);
+    score();
+    float* out = op.out + first_token_ * channels_ + column_;
+    for (size_t i = begin_; i < end_; ++i) {
+      float* s = scores_ + (i - begin_) * stride_;
+      const size_t keys = hide_masked(s, i);
+      V m = V::broadcast(-infinity);
+      for (size_t j = 0; j < keys; j += V::width) {
+        const V x = V::load(s + j) * V::broadcast(scale_);
+        x.store(s + j);
+        m = max(x, m);
+      }
+      const float row_max = highest(m);
+      const float sum = row_sum<V>(keys, [&](size_t j, auto) {
+        const V e = exp(V::load(s + j) - V::broadcast(row_max));
+        e.store(s + j);
+        return e;
+      });
+      clear(s, keys);
+      op.row_max[item_ * context_ + i] = row_max;
+      op.inverse_sum[item_ * context_ + i] = 1 / sum;
+    }
+    multiply({.m = end_ - begin_,
+              .n = head_size_,
+              .k = end_,
+              .a = scores_,
+              .a_row = stride_,
+              .b = v_,
+              .b_row = 3 * channels_,
+              .c = out + begin_ * channels_,
+              .ldc = channels_},
+             Skip::terms_after_row);
+    for (size_t i = begin_; i < end_; ++i) multiply_row(out + i * channels_, op.inverse_sum[item_ * context_ + i]);
+  }
+
+  void backward(const AttentionBackward& op) {
+    float* dq = op.dqkv + first_token_ * 3 * channels_ + column_;
+    const float* dout = op.dout + first_token_ * channels_ + column_;
+    for (set_tile(0); begin_ < context_; set_tile(end_)) {
+      if (begin_ % chunk == 0) clear_chains();
+      score();
+      multiply({.m = end_ - begin_,
+                .n = end_,
+                .k = head_size_,
+                .a = dout + begin_ * channels_,
+                .a_row = channels_,
+                .b = v_,
+                .b_row = 1,
+                .b_col = 3 * channels_,
+                .c = dscores_,
+                .ldc = stride_},
+               Skip::columns_after_row);
+      for (size_t i = begin_; i < end_; ++i) score_gradient(op, i);
+      multiply({.m = end_ - begin_,
+                .n = head_size_,
+                .k = end_,
+                .a = dscores_,
+                .a_row = stride_,
+                .b = k_,
+                .b_row = 3 * channels_,
+                .c = dq + begin_ * 3 * channels_,
+                .ldc = 3 * channels_},
+               Skip::terms_after_row);
+      for (size_t i = begin_; i < end_; ++i) multiply_row(dq + i * 3 * channels_, scale_);
+      extend_chain(dscores_, q_ + begin_ * 3 * channels_, 3 * channels_, dk_);
+      extend_chain(scores_, dout + begin_ * channels_, channels_, dv_);
+      if (end_ % chunk == 0 || end_ == context_) {
+        add_chain(dk_, dq + channels_);
+        add_chain(dv_, dq + 2 * channels_);
+      }
+    }
+    for (size_t j = 0; j < context_; ++j) multiply_row(dq + channels_ + j * 3 * channels_, scale_);
+  }
+
+ private:
+  static constexpr float infinity = std::numeric_limits<float>::infinity();
+
+  static size_t stride_of(size_t context) { return (context + V::width - 1) / V::width * V::width; }
+
+  void set_tile(size_t begin) {
+    begin_ = begin;
+    end_ = begin + tile < context_ ? begin + tile : context_;
+  }
+
+  // Rows are the tile's queries.
+  void multiply(const Matmul& product, Skip skip) { Gemm<V>(product, buffer_, {.skip = skip, .first = begin_}).run(); }
+
+  // scores = q·k of the tile's queries and the keys up to its end.
+  void score() {
+    multiply({.m = end_ - begin_,
+              .n = end_,
+              .k = head_size_,
+              .a = q_ + begin_ * 3 * channels_,
+              .a_row = 3 * channels_,
+              .b = k_,
+              .b_row = 1,
+              .b_col = 3 * channels_,
+              .c = scores_,
+              .ldc = stride_},
+             Skip::columns_after_row);
+  }
+
+  // Turns row i of scores into P and of dscores (dP so far) into dS.
+  void score_gradient(const AttentionBackward& op, size_t i) {
+    float* s = scores_ + (i - begin_) * stride_;
+    float* ds = dscores_ + (i - begin_) * stride_;
+    const size_t row = (first_token_ + i) * channels_ + column_;
+    const V d = V::broadcast(row_sum<V>(head_size_, [&](size_t j, auto part) {
+      return V::load(op.dout + row + j, part) * V::load(op.out + row + j, part);
+    }));
+    const V max = V::broadcast(op.row_max[item_ * context_ + i]);
+    const V inverse = V::broadcast(op.inverse_sum[item_ * context_ + i]);
+    const size_t keys = hide_masked(s, i);
+    for (size_t j = 0; j < keys; j += V::width) {
+      const V p = exp(V::load(s + j) * V::broadcast(scale_) - max) * inverse;
+      p.store(s + j);
+      (p * (V::load(ds + j) - d)).store(ds + j);
+    }
+    clear(s, keys);
+    clear(ds, i + 1);
+  }
+
+  // Fills row i up to whole vectors with scores of -infinity, whose exponential is +0. Returns the length.
+  static size_t hide_masked(float* row, size_t i) {
+    const size_t keys = (i / V::width + 1) * V::width;
+    for (size_t j = i + 1; j < keys; ++j) row[j] = -infinity;
+    return keys;
+  }
+
+  // Zeros from `keys` to the end of the tile's rows.
+  void clear(float* row, size_t keys) const {
+    for (size_t j = keys; j < end_; ++j) row[j] = 0;
+  }
+
+  void clear_chains() {
+    for (size_t i = 0; i < 2 * context_ * head_size_; ++i) dk_[i] = 0;
+  }
+
+  // chain[j] goes on over the tile's queries i: fma(rows[i, j], with[i], chain[j]).
+  void extend_chain(const float* rows, const float* with, size_t stride, float* chain) {
+    Gemm<V>({.m = end_,
+             .n = head_size_,
+             .k = end_ - begin_,
+             .a = rows,
+             .a_row = 1,
+             .a_col = stride_,
+             .b = with,
+             .b_row = stride,
+             .c = chain,
+             .ldc = head_size_},
+            buffer_, {.extends_chain = true, .skip = Skip::terms_before_row, .first = begin_})
+        .run();
+  }
+
+  // The finished chunk's chain is added to the total, which stands in dqkv.
+  void add_chain(const float* chain, float* total) {
+    const bool first_chunk = end_ <= chunk;
+    for (size_t i = 0; i < context_; ++i) {
+      float* out = total + i * 3 * channels_;
+      for_each_vector<V>(0, head_size_, [&](size_t j, auto part) {
+        const V before = first_chunk ? V::zero() : V::load(out + j, part);
+        (before + V::load(chain + i * head_size_ + j, part)).store(out + j, part);
+      });
+    }
+  }
+
+  void multiply_row(float* x, float factor) {
+    for_each_vector<V>(0, head_size_,
+                       [&](size_t j, auto part) { (V::load(x + j, part) * V::broadcast(factor)).store(x + j, part); });
+  }
+
+  const size_t context_, stride_, head_size_, channels_, first_token_, column_, item_;
+  const float scale_;
+  const float* const q_;
+  const float* const k_;
+  const float* const v_;
+  float* const scores_;   // (tile, stride_): whole vectors
+  float* const dscores_;  // (tile, stride_)
+  float* const dk_;       // (context, head_size)
+  float* const dv_;       // (context, head_size), right behind dk_
+  float* const buffer_;
+  size_t begin_ = 0, end_ = 0;  // the tile's queries
+};
+
+}  // namespace kernels

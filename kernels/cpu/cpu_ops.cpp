@@ -1,0 +1,250 @@
+// The fast engine: every operation is cut into fixed shares, one for each thread, and a KernelTable computes a share.
+// A share never cuts through a sum, so the bits do not depend on the number of threads.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "cpu/float_environment.h"
+#include "cpu/kernel_table.h"
+#include "cpu/layers.h"
+#include "cpu/thread_pool.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+namespace {
+
+constexpr size_t cache_line = 16;  // floats
+// Fewer elements than this are not worth waking a thread for.
+constexpr size_t grain = 16384;
+
+class CpuOps final : public Ops {
+ public:
+  CpuOps(size_t threads, const KernelTable& kernels)
+      : kernels_(kernels),
+        pool_(threads),
+        buffers_(static_cast<float*>(std::aligned_alloc(alignment, threads * buffer_bytes()))) {
+    if (!buffers_) throw std::bad_alloc();
+  }
+
+  std::string name() const override { return kernels_.name; }
+
+  void matmul(const Matmul& op) override {
+    const FloatEnvironment environment;
+    const Grid grid = grid_of(op);
+    pool_.run(grid.rows * grid.columns, [&](size_t thread) {
+      const Range m = share(op.m, thread / grid.columns, grid.rows, kernels_.gemm_rows);
+      const Range n = share(op.n, thread % grid.columns, grid.columns, kernels_.gemm_columns);
+      if (m.begin == m.end || n.begin == n.end) return;
+      kernels_.matmul(part_of(op, m, n), buffer(thread));
+    });
+  }
+
+  void embedding_forward(const EmbeddingForward& op) override {
+    const FloatEnvironment environment;
+    over(op.tokens, 1, op.channels, [&](Range r) { kernels_.embedding_forward(op, r); });
+  }
+
+  void embedding_backward(const EmbeddingBackward& op) override {
+    const FloatEnvironment environment;
+    over(op.channels, cache_line, op.tokens, [&](Range r) { kernels_.embedding_backward_tokens(op, r); });
+    over(std::min(op.context, op.tokens), 1, op.tokens / op.context * op.channels,
+         [&](Range r) { kernels_.embedding_backward_positions(op, r); });
+  }
+
+  void layer_norm_forward(const LayerNormForward& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.channels, [&](Range r) { kernels_.layer_norm_forward(op, r); });
+  }
+
+  void layer_norm_backward(const LayerNormBackward& op) override {
+    const FloatEnvironment environment;
+    // Columns first: dx may overwrite dy.
+    over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.layer_norm_backward_columns(op, r); });
+    over(op.rows, 1, op.channels, [&](Range r) { kernels_.layer_norm_backward_rows(op, r); });
+  }
+
+  void bias_backward(const BiasBackward& op) override {
+    const FloatEnvironment environment;
+    over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.bias_backward(op, r); });
+  }
+
+  void gelu_forward(const GeluForward& op) override {
+    const FloatEnvironment environment;
+    over(op.count, cache_line, 8, [&](Range r) { kernels_.gelu_forward(op, r); });
+  }
+
+  void gelu_backward(const GeluBackward& op) override {
+    const FloatEnvironment environment;
+    over(op.count, cache_line, 8, [&](Range r) { kernels_.gelu_backward(op, r); });
+  }
+
+  void attention_forward(const AttentionForward& op) override {
+    const FloatEnvironment environment;
+    const size_t tiles = kernels_.attention_tiles(op.context);
+    const size_t units = op.sequences * op.heads * tiles;
+    pool_.run(pool_.size(), [&](size_t thread) {
+      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.channels / op.heads);
+      for (size_t u = thread; u < units; u += pool_.size()) {
+        kernels_.attention_forward(op, u / tiles, u % tiles, workspace, buffer(thread));
+      }
+    });
+  }
+
+  void attention_backward(const AttentionBackward& op) override {
+    const FloatEnvironment environment;
+    pool_.run(pool_.size(), [&](size_t thread) {
+      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.channels / op.heads);
+      for (size_t item = thread; item < op.sequences * op.heads; item += pool_.size()) {
+        kernels_.attention_backward(op, item, workspace, buffer(thread));
+      }
+    });
+  }
+
+  void cross_entropy(const CrossEntropy& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.vocabulary * 8, [&](Range r) { kernels_.cross_entropy(op, r); });
+  }
+
+  void adamw(const AdamW& op) override {
+    const FloatEnvironment environment;
+    over(op.count, cache_line, 1, [&](Range r) { kernels_.adamw(op, r); });
+  }
+
+  void nesterov(const Nesterov& op) override {
+    const FloatEnvironment environment;
+    over(op.count, cache_line, 1, [&](Range r) { kernels_.nesterov(op, r); });
+  }
+
+  float row_sum(const float* x, size_t count) override {
+    const FloatEnvironment environment;
+    return kernels_.sum(x, count);
+  }
+
+  float sum_of_squares(const float* x, size_t count) override {
+    const FloatEnvironment environment;
+    return kernels_.sum_of_squares(x, count);
+  }
+
+  void add(const float* x, float* y, size_t count) override {
+    const FloatEnvironment environment;
+    over(count, cache_line, 1, [&](Range r) { kernels_.add(x, y, r); });
+  }
+
+  void scale(float factor, float* y, size_t count) override {
+    const FloatEnvironment environment;
+    over(count, cache_line, 1, [&](Range r) { kernels_.scale(factor, y, r); });
+  }
+
+  void subtract(const float* a, const float* b, float* out, size_t count) override {
+    const FloatEnvironment environment;
+    over(count, cache_line, 1, [&](Range r) { kernels_.subtract(a, b, out, r); });
+  }
+
+  size_t first_non_finite(const float* x, size_t count) override { return kernels_.first_non_finite(x, {0, count}); }
+
+  size_t attention_workspace(size_t context, size_t heads, size_t channels) const override {
+    return pool_.size() * kernels_.attention_workspace(context, channels / heads);
+  }
+
+  size_t embedding_workspace(size_t, size_t channels) const override { return channels; }
+
+  size_t own_bytes() const override { return pool_.size() * buffer_bytes(); }
+
+ private:
+  static constexpr size_t alignment = 4096;
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  struct Grid {
+    size_t rows, columns;
+  };
+
+  // Share number `i` of `parts` of `count` things, in multiples of `unit`.
+  static Range share(size_t count, size_t i, size_t parts, size_t unit) {
+    const size_t units = (count + unit - 1) / unit;
+    const auto bound = [&](size_t p) { return std::min(count, units * p / parts * unit); };
+    return {bound(i), bound(i + 1)};
+  }
+
+  // Runs f on shares of [0, count), each of whose elements costs about `cost` simple operations.
+  template <class F>
+  void over(size_t count, size_t unit, size_t cost, const F& f) {
+    const size_t threads = std::clamp<size_t>(count * cost / grain, 1, pool_.size());
+    pool_.run(threads, [&](size_t thread) {
+      const Range r = share(count, thread, threads, unit);
+      if (r.begin < r.end) f(r);
+    });
+  }
+
+  // Threads as rows x columns of shares of c, so that operands are packed as little as possible.
+  Grid grid_of(const Matmul& op) const {
+    if (op.m * op.n * op.k < 8 * grain) return {1, 1};
+    Grid best = {1, pool_.size()};
+    size_t best_cost = SIZE_MAX;
+    for (size_t rows = 1; rows <= pool_.size(); ++rows) {
+      if (pool_.size() % rows != 0) continue;
+      const size_t columns = pool_.size() / rows;
+      const Range m = share(op.m, rows - 1, rows, kernels_.gemm_rows);
+      const Range n = share(op.n, columns - 1, columns, kernels_.gemm_columns);
+      const size_t height = m.end - m.begin, width = n.end - n.begin;
+      const size_t cost = height * width + 8 * (height + width);  // multiplying and packing, per k
+      if (cost < best_cost) best = {rows, columns}, best_cost = cost;
+    }
+    return best;
+  }
+
+  static Matmul part_of(const Matmul& op, Range m, Range n) {
+    Matmul part = op;
+    part.m = m.end - m.begin, part.n = n.end - n.begin;
+    part.a += m.begin * op.a_row;
+    part.b += n.begin * op.b_col;
+    part.c += m.begin * op.ldc + n.begin;
+    if (op.bias) part.bias += n.begin;
+    if (op.residual) part.residual += m.begin * op.ldc + n.begin;
+    return part;
+  }
+
+  size_t buffer_bytes() const { return (kernels_.gemm_buffer * sizeof(float) + alignment - 1) / alignment * alignment; }
+  float* buffer(size_t thread) { return buffers_.get() + thread * buffer_bytes() / sizeof(float); }
+
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  std::unique_ptr<float, Free> buffers_;  // gemm_buffer floats for each thread
+};
+
+bool cpu_has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+const KernelTable& table_for(Simd simd) {
+  if (simd == Simd::portable || (simd == Simd::automatic && !cpu_has_avx2())) return portable_kernels();
+#if defined(__x86_64__)
+  if (cpu_has_avx2()) return avx2_kernels();
+#endif
+  throw std::runtime_error("this CPU has no AVX2 and FMA; unset GRADMINER_SIMD or set it to portable");
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd) {
+  return std::make_unique<CpuOps>(threads == 0 ? available_cores() : threads, table_for(simd));
+}
+
+Simd simd_from_environment() {
+  const char* value = std::getenv("GRADMINER_SIMD");
+  const std::string name = value ? value : "";
+  if (name.empty()) return Simd::automatic;
+  if (name == "avx2") return Simd::avx2;
+  if (name == "portable") return Simd::portable;
+  throw std::invalid_argument("GRADMINER_SIMD is '" + name + "'; it may be avx2 or portable");
+}
+
+}  // namespace kernels

@@ -1,0 +1,275 @@
+// One thread's matrix product: packed panels, a register tile, chunks of 2048 (docs/numerics.md section 3).
+#pragma once
+
+#include <cstddef>
+
+#include "cpu/tile.h"
+#include "cpu/vector_parts.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+
+// What of a product belongs to masked keys and is left out. A row of a or c is a query (or, for before_row, a key),
+// row 0 having the number `first` on the other axis.
+enum class Skip {
+  nothing,
+  columns_after_row,  // c(m, n) is not needed where n > first + m
+  terms_after_row,    // a(m, k) = 0 where k > first + m
+  terms_before_row    // a(m, k) = 0 where first + k < m
+};
+
+struct GemmOptions {
+  bool extends_chain = false;  // c holds the chain of a chunk and goes on through k, which must not leave the chunk
+  Skip skip = Skip::nothing;   // as far as whole register tiles allow
+  size_t first = 0;
+};
+
+template <class V>
+class Gemm {
+ public:
+  static constexpr size_t tile_m = V::tile_rows, tile_n = V::tile_vectors * V::width;
+
+ private:
+  // A block of A (rows_block x depth) stays in the second-level cache, a panel of B (depth x tile_n) in the first.
+  static constexpr size_t chunk = 2048, depth = 384, rows_block = 16 * tile_m, columns_block = 512, sums_block = 512;
+  static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
+  static constexpr size_t few_columns = 64;  // for which packing a would cost more than it saves
+
+ public:
+  // Floats of scratch that one thread needs.
+  static constexpr size_t buffer_floats = rows_block * depth + columns_block * depth + 2 * sums_block * columns_block;
+
+  Gemm(const Matmul& product, float* buffer, const GemmOptions& options = {})
+      : p_(product),
+        options_(options),
+        packed_a_(buffer),
+        packed_b_(packed_a_ + rows_block * depth),
+        chain_(packed_b_ + columns_block * depth),
+        total_(chain_ + sums_block * columns_block) {}
+
+  void run() {
+    for (size_t m = 0; m < p_.m; m += sums_block) {
+      for (size_t n = 0; n < p_.n; n += columns_block) {
+        m0_ = m, n0_ = n;
+        rows_ = smaller(sums_block, p_.m - m), columns_ = smaller(columns_block, p_.n - n);
+        sum_block();
+      }
+    }
+  }
+
+ private:
+  // Terms [begin, end) of the contraction, all in one chunk.
+  struct Slice {
+    size_t begin, end;
+    bool starts_chunk, ends_chunk, first_chunk, last_chunk;
+  };
+
+  static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+  // Rows [m0, m0 + rows) by columns [n0, n0 + columns) of c, over all of k.
+  void sum_block() {
+    size_t begin = 0;
+    do {  // an empty contraction is one empty slice
+      const size_t chunk_end = smaller(p_.k, begin + chunk);
+      const size_t slices = (chunk_end - begin + depth - 1) / depth;
+      const size_t length = slices ? (chunk_end - begin + slices - 1) / slices : 0;
+      const size_t chunk_begin = begin;
+      do {
+        Slice s;
+        s.begin = begin, s.end = smaller(chunk_end, begin + length);
+        s.starts_chunk = begin == chunk_begin, s.ends_chunk = s.end == chunk_end;
+        s.first_chunk = chunk_begin == 0, s.last_chunk = chunk_end == p_.k;
+        slice(s);
+        begin = s.end;
+      } while (begin < chunk_end);
+    } while (begin < p_.k);
+  }
+
+  void slice(const Slice& s) {
+    pack_b(s);
+    const size_t k = s.end - s.begin;
+    for (size_t m = 0; m < rows_; m += rows_block) {
+      const size_t rows = smaller(rows_block, rows_ - m);
+      const float* a = p_.a + (m0_ + m) * p_.a_row + s.begin * p_.a_col;
+      const bool packs = p_.a_col != 1 && columns_ > few_columns;
+      if (packs) pack_a(a, rows, k);
+      for (size_t n = 0; n < columns_; n += tile_n) {
+        const float* b = packed_b_ + n * k;
+        for (size_t i = 0; i < rows; i += tile_m) {
+          const size_t tile_rows = smaller(tile_m, rows - i);
+          Operands o = packs ? Operands{packed_a_ + i * k, 1, tile_rows, b, k}
+                             : Operands{a + i * p_.a_row, p_.a_row, p_.a_col, b, k};
+          if (options_.skip != Skip::nothing && !skip_masked(o, s, m0_ + m + i, tile_rows, n0_ + n)) continue;
+          tile(s, o, m + i, n, tile_rows);
+        }
+      }
+    }
+  }
+
+  // b(k, n) of the slice as panels of tile_n columns, k by k; missing columns are 0.
+  void pack_b(const Slice& s) {
+    const size_t k = s.end - s.begin;
+    const float* from = p_.b + s.begin * p_.b_row + n0_ * p_.b_col;
+    size_t n = 0;
+    if (p_.b_col == 1) {
+      n = pack_rows(from, k);
+    } else if (p_.b_row == 1) {
+      for (; n + tile_n <= columns_; n += tile_n) pack_transposed(from + n * p_.b_col, k, packed_b_ + n * k);
+    }
+    for (; n < columns_; n += tile_n) {
+      const size_t columns = smaller(tile_n, columns_ - n);
+      for (size_t i = 0; i < k; ++i) {
+        float* to = packed_b_ + n * k + i * tile_n;
+        for (size_t j = 0; j < columns; ++j) to[j] = from[i * p_.b_row + (n + j) * p_.b_col];
+        for (size_t j = columns; j < tile_n; ++j) to[j] = 0;
+      }
+    }
+  }
+
+  // Whole panels of rows of b, a few rows at a time, so that they are read in the order in which they lie. Returns the
+  // number of columns packed.
+  size_t pack_rows(const float* from, size_t k) {
+    const size_t columns = columns_ / tile_n * tile_n;
+    for (size_t first = 0; first < k; first += pack_group) {
+      const size_t end = smaller(k, first + pack_group);
+      for (size_t n = 0; n < columns; n += tile_n) {
+        for (size_t i = first; i < end; ++i) {
+          float* to = packed_b_ + n * k + i * tile_n;
+          __builtin_prefetch(from + (i + pack_group) * p_.b_row + n);
+          for (size_t j = 0; j < tile_n; j += V::width) V::load(from + i * p_.b_row + n + j).store(to + j);
+        }
+      }
+    }
+    return columns;
+  }
+
+  void pack_transposed(const float* from, size_t k, float* to) {
+    constexpr size_t w = V::width;
+    const size_t stride = p_.b_col;
+    size_t i = 0;
+    for (; i + w <= k; i += w) {
+      for (size_t j = 0; j < tile_n; j += w) {
+        V square[w];
+        for (size_t l = 0; l < w; ++l) square[l] = V::load(from + (j + l) * stride + i);
+        V::transpose(square);
+        for (size_t l = 0; l < w; ++l) square[l].store(to + (i + l) * tile_n + j);
+      }
+    }
+    for (; i < k; ++i) {
+      for (size_t j = 0; j < tile_n; ++j) to[i * tile_n + j] = from[j * stride + i];
+    }
+  }
+
+  // Rows of a whose terms do not lie side by side, as panels of tile_m rows, k by k.
+  void pack_a(const float* from, size_t rows, size_t k) {
+    for (size_t first = 0; first < k; first += pack_group) {
+      const size_t end = smaller(k, first + pack_group);
+      for (size_t m = 0; m < rows; m += tile_m) {
+        const float* a = from + m * p_.a_row;
+        float* to = packed_a_ + m * k;
+        const size_t count = smaller(tile_m, rows - m);
+        if (count == tile_m && p_.a_row == 1) {
+          for (size_t i = first; i < end; ++i) {
+            __builtin_prefetch(a + (i + pack_group) * p_.a_col);
+            __builtin_memcpy(to + i * tile_m, a + i * p_.a_col, tile_m * sizeof(float));
+          }
+        } else {
+          for (size_t i = first; i < end; ++i) {
+            for (size_t r = 0; r < count; ++r) to[i * count + r] = a[r * p_.a_row + i * p_.a_col];
+          }
+        }
+      }
+    }
+  }
+
+  // Leaves masked terms of the tile of `rows` rows from m on out; false where the whole tile is masked.
+  bool skip_masked(Operands& o, const Slice& s, size_t m, size_t rows, size_t n) const {
+    const size_t first = options_.first, end = first + m + rows;
+    switch (options_.skip) {
+      case Skip::nothing:
+        return true;
+      case Skip::columns_after_row:
+        return n < end;
+      case Skip::terms_after_row:
+        o.k = end <= s.begin ? 0 : smaller(o.k, end - s.begin);
+        return true;
+      case Skip::terms_before_row:
+        const size_t terms = smaller(o.k, m > first + s.begin ? m - first - s.begin : 0);
+        o.a += terms * o.a_col;
+        o.b += terms * tile_n;
+        o.k -= terms;
+        return true;
+    }
+    return true;
+  }
+
+  // c's tile at (m, n) of the block.
+  void tile(const Slice& s, const Operands& o, size_t m, size_t n, size_t rows) {
+    if (columns_ - n >= tile_n) {
+      switch_rows<V::tile_rows>(s, o, m, n, rows, [](size_t) { return Whole{}; });
+    } else {
+      switch_rows<V::tile_rows>(s, o, m, n, rows, [left = columns_ - n](size_t j) {
+        return Part{left <= j ? 0 : smaller(left - j, V::width)};
+      });
+    }
+  }
+
+  template <int r, class Parts>
+  void switch_rows(const Slice& s, const Operands& o, size_t m, size_t n, size_t rows, Parts parts) {
+    if constexpr (r > 1) {
+      if (rows < r) return switch_rows<r - 1>(s, o, m, n, rows, parts);
+    }
+    tile_of<r>(s, o, m, n, parts);
+  }
+
+  template <int r, class Parts>
+  void tile_of(const Slice& s, const Operands& o, size_t m, size_t n, Parts parts) {
+    constexpr int vectors = V::tile_vectors;
+    V acc[r][vectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < r; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) {
+        acc[i][j] = start(s, m + i, n + j * V::width, parts(j * V::width));
+      }
+    }
+    Tile<V, r>::multiply(acc, o);
+#pragma GCC unroll 8
+    for (int i = 0; i < r; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) finish(s, acc[i][j], m + i, n + j * V::width, parts(j * V::width));
+    }
+  }
+
+  template <class P>
+  V start(const Slice& s, size_t m, size_t n, P part) const {
+    if (!s.starts_chunk) return V::load(chain_ + m * columns_block + n);
+    return options_.extends_chain ? V::load(c(m, n), part) : V::zero();
+  }
+
+  // Leaves the chain of a chunk for the next slice, the total for the next chunk, or the result.
+  template <class P>
+  void finish(const Slice& s, V acc, size_t m, size_t n, P part) {
+    const size_t at = m * columns_block + n;
+    if (!s.ends_chunk) return acc.store(chain_ + at);
+    if (options_.extends_chain) return acc.store(c(m, n), part);
+    V x = (s.first_chunk ? V::zero() : V::load(total_ + at)) + acc;
+    if (!s.last_chunk) return x.store(total_ + at);
+    if (p_.accumulate) x = V::load(c(m, n), part) + x;
+    if (p_.bias) x = x + V::load(p_.bias + n0_ + n, part);
+    if (p_.residual) x = x + V::load(p_.residual + (m0_ + m) * p_.ldc + n0_ + n, part);
+    x.store(c(m, n), part);
+  }
+
+  float* c(size_t m, size_t n) const { return p_.c + (m0_ + m) * p_.ldc + n0_ + n; }
+
+  const Matmul p_;
+  const GemmOptions options_;
+  float* const packed_a_;
+  float* const packed_b_;
+  float* const chain_;  // (rows of the block, columns_block)
+  float* const total_;
+  size_t m0_ = 0, n0_ = 0, rows_ = 0, columns_ = 0;
+};
+
+}  // namespace kernels

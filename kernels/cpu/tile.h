@@ -1,0 +1,38 @@
+// The inner loop of a matrix product: a tile of c in registers.
+#pragma once
+
+#include <cstddef>
+
+namespace kernels {
+
+// What a tile multiplies: rows of a, and a packed panel of b (k by k, V::tile_vectors vectors each).
+struct Operands {
+  const float* a;
+  size_t a_row, a_col;
+  const float* b;
+  size_t k;
+};
+
+// acc[i][j] goes on through all k: fma(a(i, k), b(k, j), acc[i][j]). A vector type may specialise this.
+template <class V, int rows>
+struct Tile {
+  static inline __attribute__((always_inline)) void multiply(V (&acc)[rows][V::tile_vectors], const Operands& o) {
+    const float* a = o.a;
+    const float* b = o.b;
+    for (size_t k = o.k; k > 0; --k) {
+      V row[V::tile_vectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < V::tile_vectors; ++j) row[j] = V::load(b + j * V::width);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const V x = V::broadcast(a[i * o.a_row]);
+#pragma GCC unroll 4
+        for (int j = 0; j < V::tile_vectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
+      }
+      a += o.a_col;
+      b += V::tile_vectors * V::width;
+    }
+  }
+};
+
+}  // namespace kernels

@@ -1,0 +1,37 @@
+// Hugging Face model folders: config.json and safetensors. The only part of kernels that knows JSON;
+// a separate target (kernels_files), so that the maths stays free of it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "kernels/model_config.h"
+
+namespace kernels {
+
+// Reads the keys of GPT2Config. Throws std::invalid_argument naming the key, its value and what is supported.
+// Dropout rates and keys that change nothing here are ignored: training is without dropout.
+ModelConfig parse_model_config(const nlohmann::json& config);
+
+// The config.json that transformers' GPT2LMHeadModel.from_pretrained reads.
+nlohmann::json to_json(const ModelConfig& config);
+
+// The exact bytes before the tensor data of model.safetensors in canonical order: 8-byte length and JSON header,
+// padded with spaces to 8. A checkpoint file is this followed by the flat fp32 vector, so its SHA-256 is a function
+// of config and weights alone.
+std::string safetensors_header(const ModelConfig& config);
+
+// Reads all weights of a folder (model.safetensors, or a sharded model.safetensors.index.json; F32, F16, BF16; names
+// with or without "transformer."; a stored lm_head.weight must equal wte). Both throw std::runtime_error that names
+// the file, the tensor or key, and the reason.
+std::vector<float> read_weights(const std::filesystem::path& folder, const ModelConfig& config);
+ModelConfig read_model_config(const std::filesystem::path& folder);
+
+// Writes a file of named tensors in the canonical order (weights or gradients), values: (parameter_count); atomically,
+// by a temporary file beside it and a rename. Throws std::runtime_error naming the file and the system's reason.
+void write_safetensors(const std::filesystem::path& file, const ModelConfig& config, const float* values);
+
+}  // namespace kernels

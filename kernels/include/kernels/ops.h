@@ -1,0 +1,185 @@
+// The operations of a training step, each taking one plain struct. An Ops is one way to execute them;
+// all give the bits of docs/numerics.md. Pointers are row-major fp32 unless said otherwise, owned by the
+// caller, and must not alias unless a comment allows it. Calls block. One Ops is used by one thread at a time.
+//
+// Operations never fail on values: NaN and infinity pass through and are found at the end of a step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace kernels {
+
+// c[m, n] = contraction over k of a(m, k) * b(k, n), then, in this order, + bias[n], + residual[m, n];
+// or, with accumulate, c = c + contraction. a(m, k) = a[m * a_row + k * a_col]; b(k, n) = b[k * b_row + n * b_col].
+struct Matmul {
+  size_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  size_t a_row = 0, a_col = 1;
+  const float* b = nullptr;
+  size_t b_row = 0, b_col = 1;
+  float* c = nullptr;  // row stride ldc
+  size_t ldc = 0;
+  const float* bias = nullptr;      // (n) or null
+  const float* residual = nullptr;  // (m, n), row stride ldc, or null; may be c itself
+  bool accumulate = false;
+};
+
+struct EmbeddingForward {
+  size_t tokens = 0, channels = 0, context = 0;
+  const uint16_t* ids = nullptr;  // (tokens)
+  const float* wte = nullptr;     // (vocabulary, channels)
+  const float* wpe = nullptr;     // (positions, channels); position of token n is n % context
+  float* out = nullptr;           // (tokens, channels)
+};
+// dwte = dwte + (the block's row sums), dwpe likewise. Rows without tokens are left alone.
+struct EmbeddingBackward {
+  size_t tokens = 0, channels = 0, context = 0, vocabulary = 0;
+  const uint16_t* ids = nullptr;
+  const float* dout = nullptr;  // (tokens, channels)
+  float* dwte = nullptr;        // (vocabulary, channels)
+  float* dwpe = nullptr;        // (positions, channels)
+  float* workspace = nullptr;   // (channels) per thread is enough; sized by embedding_workspace()
+};
+
+struct LayerNormForward {
+  size_t rows = 0, channels = 0;
+  float epsilon = 0;
+  const float* x = nullptr;       // (rows, channels)
+  const float* weight = nullptr;  // (channels)
+  const float* bias = nullptr;    // (channels)
+  float* y = nullptr;             // (rows, channels)
+  float* mean = nullptr;          // (rows)
+  float* rstd = nullptr;          // (rows)
+};
+// dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum; dbias likewise.
+struct LayerNormBackward {
+  size_t rows = 0, channels = 0;
+  const float* dy = nullptr;
+  const float* x = nullptr;
+  const float* weight = nullptr;
+  const float* mean = nullptr;
+  const float* rstd = nullptr;
+  const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
+  float* dx = nullptr;               // may be dy itself
+  float* dweight = nullptr;          // (channels)
+  float* dbias = nullptr;            // (channels)
+};
+
+// dbias[j] = dbias[j] + run sum over rows of dy[n, j].
+struct BiasBackward {
+  size_t rows = 0, channels = 0;
+  const float* dy = nullptr;
+  float* dbias = nullptr;
+};
+
+struct GeluForward {
+  size_t count = 0;
+  const float* x = nullptr;
+  float* y = nullptr;
+};
+struct GeluBackward {
+  size_t count = 0;
+  const float* x = nullptr;   // the forward pass's input
+  const float* dy = nullptr;
+  float* dx = nullptr;        // may be dy itself
+};
+
+// Causal multi-head attention over whole sequences. qkv: (sequences, context, 3 * channels).
+struct AttentionForward {
+  size_t sequences = 0, context = 0, heads = 0, channels = 0;
+  const float* qkv = nullptr;
+  float* out = nullptr;        // (sequences, context, channels)
+  float* row_max = nullptr;    // (sequences, heads, context)
+  float* inverse_sum = nullptr;  // (sequences, heads, context)
+  float* workspace = nullptr;  // Ops::attention_workspace() floats
+};
+struct AttentionBackward {
+  size_t sequences = 0, context = 0, heads = 0, channels = 0;
+  const float* qkv = nullptr;
+  const float* out = nullptr;
+  const float* row_max = nullptr;
+  const float* inverse_sum = nullptr;
+  const float* dout = nullptr;
+  float* dqkv = nullptr;       // every element is written
+  float* workspace = nullptr;  // Ops::attention_workspace() floats
+};
+
+// losses[n] = cross-entropy of row n; where scale_gradient != 0 the logits become dlogits in place,
+// with g = scale_gradient.
+struct CrossEntropy {
+  size_t rows = 0, vocabulary = 0;
+  float* logits = nullptr;            // (rows, vocabulary)
+  const uint16_t* targets = nullptr;  // (rows)
+  float* losses = nullptr;            // (rows)
+  float scale_gradient = 0;
+};
+
+// AdamW, docs/numerics.md section 6, over count elements. decay = 1 leaves the weights' decay out.
+struct AdamW {
+  size_t count = 0;
+  float beta1 = 0, one_minus_beta1 = 0, beta2 = 0, one_minus_beta2 = 0, epsilon = 0;
+  float decay = 1, step_size = 0, inv_sqrt_bc2 = 1;
+  const float* g = nullptr;
+  float* w = nullptr;
+  float* m = nullptr;
+  float* v = nullptr;
+};
+struct Nesterov {
+  size_t count = 0;
+  float lr = 0, momentum = 0;
+  const float* g = nullptr;
+  float* w = nullptr;
+  float* m = nullptr;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual std::string name() const = 0;  // "reference", "avx2", "portable"
+
+  virtual void matmul(const Matmul&) = 0;
+  virtual void embedding_forward(const EmbeddingForward&) = 0;
+  virtual void embedding_backward(const EmbeddingBackward&) = 0;
+  virtual void layer_norm_forward(const LayerNormForward&) = 0;
+  virtual void layer_norm_backward(const LayerNormBackward&) = 0;
+  virtual void bias_backward(const BiasBackward&) = 0;
+  virtual void gelu_forward(const GeluForward&) = 0;
+  virtual void gelu_backward(const GeluBackward&) = 0;
+  virtual void attention_forward(const AttentionForward&) = 0;
+  virtual void attention_backward(const AttentionBackward&) = 0;
+  virtual void cross_entropy(const CrossEntropy&) = 0;
+  virtual void adamw(const AdamW&) = 0;
+  virtual void nesterov(const Nesterov&) = 0;
+
+  virtual float row_sum(const float* x, size_t count) = 0;         // R(x)
+  virtual float sum_of_squares(const float* x, size_t count) = 0;  // R(x*x)
+  virtual void add(const float* x, float* y, size_t count) = 0;    // y = y + x
+  virtual void scale(float factor, float* y, size_t count) = 0;    // y = y * factor
+  virtual void subtract(const float* a, const float* b, float* out, size_t count) = 0;  // a - b; may alias
+  // Index of the first element that is not finite, or count.
+  virtual size_t first_non_finite(const float* x, size_t count) = 0;
+
+  // Workspaces in floats, for all threads of this Ops together.
+  virtual size_t attention_workspace(size_t context, size_t heads, size_t channels) const = 0;
+  virtual size_t embedding_workspace(size_t vocabulary, size_t channels) const = 0;
+  // Bytes that this Ops holds for itself (packing buffers), part of the planned memory.
+  virtual size_t own_bytes() const = 0;
+};
+
+// The definition: plain loops, one thread.
+std::unique_ptr<Ops> make_reference_ops();
+
+enum class Simd { automatic, avx2, portable };
+
+// The fast engine: fixed partition over `threads` (0 = one per core that this process may use).
+// Throws std::runtime_error when a forced path cannot run on this CPU.
+std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd = Simd::automatic);
+
+// Reads GRADMINER_SIMD (avx2 | portable; unset or empty = automatic). Throws std::invalid_argument otherwise.
+Simd simd_from_environment();
+
+}  // namespace kernels

@@ -1,0 +1,128 @@
+// A lane of a work unit: the gradient of one batch, or H local AdamW steps. Written once over Ops.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/model_config.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+
+// A loss or a tensor became infinite or NaN. what() names the step and the tensor.
+class NumericFailure : public std::runtime_error {
+ public:
+  NumericFailure(std::string tensor, size_t step);
+  const std::string tensor;  // parameter name, or "loss"
+  const size_t step;         // 0-based local step
+};
+
+// Thrown out of a computation whose Cancel said stop.
+class Cancelled : public std::runtime_error {
+ public:
+  Cancelled();
+};
+
+// Asked several times per layer, and within long matmuls; returns true to stop. Called from the computing thread.
+using Cancel = std::function<bool()>;
+
+// Rows of tokens: (batch, context + 1); a row's inputs are its first `context` tokens, its targets the last.
+struct TokenBatch {
+  size_t batch = 0, context = 0;
+  std::span<const uint16_t> tokens;  // batch * (context + 1)
+};
+
+// Per-step numbers as they travel in a unit; see docs/numerics.md section 6.
+struct AdamWStep {
+  float decay = 1, step_size = 0, inv_sqrt_bc2 = 1;
+};
+struct LocalAdamW {
+  float beta1 = 0, one_minus_beta1 = 0, beta2 = 0, one_minus_beta2 = 0, epsilon = 0;
+  float max_grad_norm = 0;  // 0: no clip
+  std::vector<AdamWStep> steps;
+};
+
+// Plans every buffer for one model, batch and context at construction; a step allocates nothing.
+// One thread at a time. A batch of a call has the planned context and at most the planned number of rows.
+class Trainer {
+ public:
+  enum class Purpose {
+    gradient,         // gradient(), without on_block
+    block_gradients,  // gradient() with on_block: one more gradient-sized buffer
+    local_steps,      // local_steps(): two moments and a gradient; the working weights live in `difference`
+    evaluate          // evaluate() and logits(): no gradient, activations of one layer
+  };
+
+  // ops must outlive the trainer. Throws std::invalid_argument for impossible shapes (context > positions,
+  // zero sizes). A method that the purpose did not plan for throws std::logic_error.
+  Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose);
+  ~Trainer();
+
+  // Bytes of all planned buffers (and of ops' own) for the given shape, without constructing one. Exact, but for
+  // a few hundred bytes a layer of bookkeeping. Weights and results belong to the caller and are not in it.
+  static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose);
+
+  size_t block_count() const;  // blocks in a batch of the planned size
+
+  // Gradient of the mean loss. gradients: (parameters), overwritten. on_block, where set, receives each block's own
+  // gradient (flat, canonical order) in block order, valid until it returns. Returns the loss.
+  // All three computations throw NumericFailure, Cancelled, and std::invalid_argument for a batch of the wrong shape
+  // or a token outside the vocabulary, naming its place; what they have written is then unspecified.
+  using OnBlock = std::function<void(size_t block, std::span<const float> gradient)>;
+  float gradient(std::span<const float> weights, const TokenBatch& batch, std::span<float> gradients,
+                 const OnBlock& on_block = {}, const Cancel& cancel = {});
+
+  // H local AdamW steps from `weights`; difference: (parameters) = weights - weights after H steps; it holds the
+  // working weights meanwhile and must not overlap `weights`. next_batch(step) must return that step's rows, valid
+  // until the next call. Returns each step's loss.
+  using NextBatch = std::function<TokenBatch(size_t step)>;
+  std::vector<float> local_steps(std::span<const float> weights, const LocalAdamW& optimiser,
+                                 const NextBatch& next_batch, std::span<float> difference, const Cancel& cancel = {});
+
+  // Mean loss of each block, R(losses of the block) / tokens of the block, in block order. A NumericFailure's step
+  // is the block.
+  std::vector<float> evaluate(std::span<const float> weights, const TokenBatch& batch, const Cancel& cancel = {});
+
+  // Logits of the last token of one sequence of 1 to `context` tokens. logits: (vocabulary). Weights are not checked.
+  void logits(std::span<const float> weights, std::span<const uint16_t> tokens, std::span<float> logits);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Adds lanes in the canonical tree: call add(lane result) in lane order; at most log2(lanes) + 1 sums are held.
+class LaneTree {
+ public:
+  LaneTree(size_t lanes, size_t count, Ops& ops);
+  // Takes lane number 0, 1, …; the buffer is copied.
+  void add(std::span<const float> lane);
+  // After the last lane: the sum. Valid until destruction.
+  std::span<const float> sum() const;
+
+ private:
+  void join_last_two();
+
+  size_t lanes_, count_, next_ = 0;
+  Ops& ops_;
+  struct Partial {
+    size_t lanes;
+    std::vector<float> values;
+  };
+  std::vector<Partial> stack_;
+};
+
+// sqrt(R over tensors of R(x*x)), tensors in canonical order. Throws NumericFailure with the given step where an
+// element is not finite.
+float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step = 0);
+
+// Throws NumericFailure naming the first tensor with an element that is not finite.
+void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step);
+
+}  // namespace kernels

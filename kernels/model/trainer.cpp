@@ -1,0 +1,327 @@
+// A lane of a work unit, docs/numerics.md sections 4 to 6.
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/float_environment.h"
+#include "kernels/training.h"
+#include "model/arena.h"
+#include "model/gpt2.h"
+
+namespace kernels {
+namespace {
+
+constexpr size_t block_tokens = 1024;
+
+[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument("trainer: " + message); }
+
+std::string times(size_t a, size_t b) { return std::to_string(a) + " x " + std::to_string(b); }
+
+// Sequences in a full block: the fewest that hold 1,024 tokens.
+size_t block_sequences(size_t context) { return (block_tokens + context - 1) / context; }
+
+void validate(const ModelConfig& config, size_t batch, size_t context) {
+  parameter_count(config);  // throws for an impossible model
+  if (batch < 1 || batch > size_t{1} << 24) refuse("batch = " + std::to_string(batch) + "; supported: 1 to 2^24");
+  if (context < 1 || context > config.positions)
+    refuse("context = " + std::to_string(context) + "; this model supports 1 to " + std::to_string(config.positions) +
+           " (n_positions)");
+}
+
+// Every buffer of a trainer; with a null arena, only their sizes are counted.
+struct Plan {
+  using Purpose = Trainer::Purpose;
+
+  Plan(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose, Arena& arena)
+      : sequences(std::min(batch, block_sequences(context))),
+        network(config, sequences * context, context, purpose != Purpose::evaluate, ops, arena) {
+    const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
+    ids = arena.take<uint16_t>(sequences * context);
+    targets = arena.take<uint16_t>(sequences * context);
+    losses = arena.take<float>(batch * context);
+    if (purpose == Purpose::evaluate) return;
+    embedding_gradient = arena.take<float>(embedding);
+    if (purpose == Purpose::block_gradients) {
+      block_gradient = arena.take<float>(P);
+      block_embedding_gradient = arena.take<float>(embedding);
+    }
+    if (purpose == Purpose::local_steps) {
+      gradient = arena.take<float>(P);
+      moment_1 = arena.take<float>(P);
+      moment_2 = arena.take<float>(P);
+      squares = arena.take<float>(parameters_of(config).size());
+    }
+  }
+
+  size_t sequences;  // of a full block
+  Gpt2 network;
+  uint16_t* ids;                              // (M)
+  uint16_t* targets;                          // (M)
+  float* losses;                              // (B, T)
+  float* embedding_gradient = nullptr;        // (V, C)
+  float* block_gradient = nullptr;            // (P)
+  float* block_embedding_gradient = nullptr;  // (V, C)
+  float* gradient = nullptr;                  // (P)
+  float* moment_1 = nullptr;                  // (P)
+  float* moment_2 = nullptr;                  // (P)
+  float* squares = nullptr;                   // (tensors)
+};
+
+size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Purpose purpose) {
+  Arena counting;
+  const Plan plan(config, batch, context, ops, purpose, counting);
+  return counting.used();
+}
+
+// Norm with the caller's memory for R(x*x) of each tensor. An element that is not finite is looked for only where the
+// norm says that there may be one.
+float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const float* values, size_t step, float* squares) {
+  const FloatEnvironment environment;
+  for (size_t i = 0; i < parameters.size(); ++i)
+    squares[i] = ops.sum_of_squares(values + parameters[i].offset, parameters[i].count);
+  const float norm = std::sqrt(ops.row_sum(squares, parameters.size()));
+  if (!std::isfinite(norm)) {
+    const size_t count = parameters.back().offset + parameters.back().count;
+    require_finite(ops, parameters, {values, count}, step);
+  }
+  return norm;
+}
+
+}  // namespace
+
+NumericFailure::NumericFailure(std::string failed, size_t at)
+    : std::runtime_error("numeric failure: " + failed + " is not finite at step " + std::to_string(at)),
+      tensor(std::move(failed)),
+      step(at) {}
+
+Cancelled::Cancelled() : std::runtime_error("computation cancelled") {}
+
+void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
+  const size_t bad = ops.first_non_finite(values.data(), values.size());
+  if (bad == values.size()) return;
+  const auto holder = std::find_if(parameters.begin(), parameters.end(),
+                                   [bad](const Parameter& p) { return bad < p.offset + p.count; });
+  throw NumericFailure(holder->name, step);
+}
+
+float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
+  std::vector<float> squares(parameters.size());
+  return norm_into(ops, parameters, values.data(), step, squares.data());
+}
+
+struct Trainer::Impl {
+  Impl(const ModelConfig& model, size_t planned_batch, size_t planned_context, Ops& engine, Purpose planned_for)
+      : config(model),
+        batch_limit(planned_batch),
+        context(planned_context),
+        ops(engine),
+        purpose(planned_for),
+        parameters(parameters_of(model)),
+        memory(allocate_arena(bytes_of(model, planned_batch, planned_context, engine, planned_for))),
+        arena(memory.get()),
+        plan(model, planned_batch, planned_context, engine, planned_for, arena) {}
+
+  size_t parameter_total() const { return parameters.back().offset + parameters.back().count; }
+  void require_purpose(bool ok, const char* method) const;
+  void check_weights(std::span<const float> weights) const;
+  void check_batch(const TokenBatch& batch) const;
+  size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
+  Block load_block(const TokenBatch& batch, size_t index);
+  float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
+                 const Cancel& cancel);
+  void block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel);
+  void clip(float max_norm, size_t step);
+  void adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights);
+
+  const ModelConfig config;
+  const size_t batch_limit, context;
+  Ops& ops;
+  const Purpose purpose;
+  const std::vector<Parameter> parameters;
+  ArenaMemory memory;
+  Arena arena;
+  Plan plan;
+};
+
+void Trainer::Impl::require_purpose(bool ok, const char* method) const {
+  if (!ok) throw std::logic_error(std::string("trainer: ") + method + " was not planned for (see Trainer::Purpose)");
+}
+
+void Trainer::Impl::check_weights(std::span<const float> weights) const {
+  if (weights.size() != parameter_total())
+    refuse(std::to_string(weights.size()) + " weights; the model has " + std::to_string(parameter_total()));
+  require_finite(ops, parameters, weights, 0);
+}
+
+void Trainer::Impl::check_batch(const TokenBatch& batch) const {
+  if (batch.context != context)
+    refuse("context " + std::to_string(batch.context) + "; planned " + std::to_string(context));
+  if (batch.batch < 1 || batch.batch > batch_limit)
+    refuse("batch " + std::to_string(batch.batch) + "; planned 1 to " + std::to_string(batch_limit));
+  if (batch.tokens.size() != batch.batch * (context + 1))
+    refuse(std::to_string(batch.tokens.size()) + " tokens; a batch of " + times(batch.batch, context + 1) +
+           " is needed");
+  const auto outside = std::find_if(batch.tokens.begin(), batch.tokens.end(),
+                                    [this](uint16_t token) { return token >= config.vocabulary; });
+  if (outside == batch.tokens.end()) return;
+  const size_t place = static_cast<size_t>(outside - batch.tokens.begin());
+  refuse("token " + std::to_string(*outside) + " in row " + std::to_string(place / (context + 1)) + ", column " +
+         std::to_string(place % (context + 1)) + " is outside the vocabulary of " + std::to_string(config.vocabulary));
+}
+
+// A row of context + 1 tokens becomes context inputs and, one further, context targets.
+Block Trainer::Impl::load_block(const TokenBatch& batch, size_t index) {
+  const size_t first = index * plan.sequences, count = std::min(plan.sequences, batch.batch - first);
+  for (size_t s = 0; s < count; ++s) {
+    const uint16_t* row = batch.tokens.data() + (first + s) * (context + 1);
+    std::copy_n(row, context, plan.ids + s * context);
+    std::copy_n(row + 1, context, plan.targets + s * context);
+  }
+  return {.sequences = count, .context = context, .ids = plan.ids, .targets = plan.targets};
+}
+
+// Section 4: blocks upward from +0; the tied embedding has two sums.
+float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients,
+                              const OnBlock* on_block, const Cancel& cancel) {
+  const FloatEnvironment environment;
+  check_batch(batch);
+  const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
+  const float scale_gradient = 1.0f / static_cast<float>(tokens);
+  std::fill_n(gradients, parameter_total(), 0.0f);
+  std::fill_n(plan.embedding_gradient, embedding, 0.0f);
+  for (size_t index = 0; index < blocks_of(batch); ++index) {
+    const Block block = load_block(batch, index);
+    plan.network.forward(weights, block, cancel);
+    plan.network.losses(weights, block, scale_gradient, plan.losses + index * plan.sequences * context, cancel);
+    if (on_block) {
+      block_gradient(weights, block, gradients, cancel);
+      (*on_block)(index, {plan.block_gradient, parameter_total()});
+    } else {
+      plan.network.backward(weights, block, {gradients, plan.embedding_gradient}, cancel);
+    }
+  }
+  ops.add(plan.embedding_gradient, gradients, embedding);
+  const float loss = ops.row_sum(plan.losses, tokens) / static_cast<float>(tokens);
+  if (!std::isfinite(loss)) throw NumericFailure("loss", step);
+  return loss;
+}
+
+// One block's gradient from +0 by itself, then added: the same bits as adding into the sums at once.
+void Trainer::Impl::block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel) {
+  const size_t embedding = config.vocabulary * config.channels;
+  std::fill_n(plan.block_gradient, parameter_total(), 0.0f);
+  std::fill_n(plan.block_embedding_gradient, embedding, 0.0f);
+  plan.network.backward(weights, block, {plan.block_gradient, plan.block_embedding_gradient}, cancel);
+  ops.add(plan.block_gradient, gradients, parameter_total());
+  ops.add(plan.block_embedding_gradient, plan.embedding_gradient, embedding);
+  ops.add(plan.block_embedding_gradient, plan.block_gradient, embedding);
+}
+
+void Trainer::Impl::clip(float max_norm, size_t step) {
+  const FloatEnvironment environment;
+  const float d = norm_into(ops, parameters, plan.gradient, step, plan.squares) + 1e-6f;
+  if (d > max_norm) ops.scale(max_norm / d, plan.gradient, parameter_total());
+}
+
+void Trainer::Impl::adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights) {
+  for (const Parameter& parameter : parameters) {
+    ops.adamw({.count = parameter.count,
+               .beta1 = optimiser.beta1,
+               .one_minus_beta1 = optimiser.one_minus_beta1,
+               .beta2 = optimiser.beta2,
+               .one_minus_beta2 = optimiser.one_minus_beta2,
+               .epsilon = optimiser.epsilon,
+               .decay = parameter.decays() ? numbers.decay : 1.0f,
+               .step_size = numbers.step_size,
+               .inv_sqrt_bc2 = numbers.inv_sqrt_bc2,
+               .g = plan.gradient + parameter.offset,
+               .w = weights + parameter.offset,
+               .m = plan.moment_1 + parameter.offset,
+               .v = plan.moment_2 + parameter.offset});
+  }
+}
+
+Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose) {
+  validate(config, batch, context);
+  impl_ = std::make_unique<Impl>(config, batch, context, ops, purpose);
+}
+
+Trainer::~Trainer() = default;
+
+size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose) {
+  validate(config, batch, context);
+  return bytes_of(config, batch, context, ops, purpose) + ops.own_bytes();
+}
+
+size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }
+
+float Trainer::gradient(std::span<const float> weights, const TokenBatch& batch, std::span<float> gradients,
+                        const OnBlock& on_block, const Cancel& cancel) {
+  Impl& impl = *impl_;
+  impl.require_purpose(impl.purpose == (on_block ? Purpose::block_gradients : Purpose::gradient) ||
+                           impl.purpose == Purpose::block_gradients,
+                       on_block ? "gradient() with on_block" : "gradient()");
+  impl.check_weights(weights);
+  if (gradients.size() != weights.size()) refuse("gradients and weights differ in size");
+  const float loss = impl.gradient(weights.data(), batch, 0, gradients.data(), on_block ? &on_block : nullptr, cancel);
+  require_finite(impl.ops, impl.parameters, gradients, 0);
+  return loss;
+}
+
+std::vector<float> Trainer::local_steps(std::span<const float> weights, const LocalAdamW& optimiser,
+                                        const NextBatch& next_batch, std::span<float> difference,
+                                        const Cancel& cancel) {
+  Impl& impl = *impl_;
+  impl.require_purpose(impl.purpose == Purpose::local_steps, "local_steps()");
+  impl.check_weights(weights);
+  if (difference.size() != weights.size()) refuse("difference and weights differ in size");
+  if (optimiser.steps.empty()) refuse("no local steps");
+
+  float* working = difference.data();  // (P)
+  std::copy(weights.begin(), weights.end(), working);
+  std::fill_n(impl.plan.moment_1, weights.size(), 0.0f);
+  std::fill_n(impl.plan.moment_2, weights.size(), 0.0f);
+  std::vector<float> losses(optimiser.steps.size());
+  for (size_t step = 0; step < losses.size(); ++step) {
+    losses[step] = impl.gradient(working, next_batch(step), step, impl.plan.gradient, nullptr, cancel);
+    if (optimiser.max_grad_norm > 0) impl.clip(optimiser.max_grad_norm, step);
+    impl.adamw(optimiser, optimiser.steps[step], working);
+  }
+  impl.ops.subtract(weights.data(), working, difference.data(), weights.size());
+  require_finite(impl.ops, impl.parameters, difference, losses.size() - 1);
+  return losses;
+}
+
+std::vector<float> Trainer::evaluate(std::span<const float> weights, const TokenBatch& batch, const Cancel& cancel) {
+  const FloatEnvironment environment;
+  Impl& impl = *impl_;
+  impl.require_purpose(impl.purpose == Purpose::evaluate, "evaluate()");
+  impl.check_weights(weights);
+  impl.check_batch(batch);
+  std::vector<float> means(impl.blocks_of(batch));
+  for (size_t index = 0; index < means.size(); ++index) {
+    const Block block = impl.load_block(batch, index);
+    impl.plan.network.forward(weights.data(), block, cancel);
+    impl.plan.network.losses(weights.data(), block, 0, impl.plan.losses, cancel);
+    means[index] = impl.ops.row_sum(impl.plan.losses, block.tokens()) / static_cast<float>(block.tokens());
+    if (!std::isfinite(means[index])) throw NumericFailure("loss", index);
+  }
+  return means;
+}
+
+void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> tokens, std::span<float> logits) {
+  Impl& impl = *impl_;
+  impl.require_purpose(impl.purpose == Purpose::evaluate, "logits()");
+  if (weights.size() != impl.parameter_total()) refuse("the weights are not this model's");
+  if (logits.size() != impl.config.vocabulary) refuse("logits needs one float per token of the vocabulary");
+  if (tokens.empty() || tokens.size() > impl.context)
+    refuse(std::to_string(tokens.size()) + " tokens; planned 1 to " + std::to_string(impl.context));
+  for (uint16_t token : tokens)
+    if (token >= impl.config.vocabulary)
+      refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
+             std::to_string(impl.config.vocabulary));
+  const Block block{.sequences = 1, .context = tokens.size(), .ids = tokens.data()};
+  impl.plan.network.forward(weights.data(), block, {});
+  impl.plan.network.logits(weights.data(), tokens.size() - 1, logits.data());
+}
+
+}  // namespace kernels

@@ -1,0 +1,110 @@
+"""./quickstart test [--all]: builds, then runs every test; one closing line says how many passed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+from build import build, jobs
+from common import ROOT, Failure, say
+from options import Parser
+from progress import clock
+
+SECONDS_PER_FUZZER = 60
+# What the sanitizers run: everything that lives in one process. Timings and whole programs are the release's part.
+SANITIZED = {"asan": ("kernels", "pool-protocol", "agent", "coordinator"), "tsan": ("agent", "coordinator")}
+
+
+def main():
+    parser = Parser(prog="quickstart test", add_help=False, allow_abbrev=False)
+    parser.add_argument("--all", action="store_true")
+    everything = parser.parse_args(sys.argv[1:]).all
+    begin = time.monotonic()
+    tests = Tests()
+
+    step("The Python environment of the oracle tests")
+    run([ROOT / "tests/oracle/setup.sh"])
+    step("Release build with tests")
+    build("release")
+    step("Tests")
+    tests.run("build/release", *([] if everything else ["-LE", "slow"]))
+    if everything:
+        for preset, folders in SANITIZED.items():
+            step(f"Sanitizer build ({preset})")
+            build(preset, [f"tests/{folder}/all" for folder in folders])
+            for folder in folders:
+                step(f"{preset}: tests/{folder}")
+                tests.run(f"build/{preset}/tests/{folder}", "-LE", "slow",
+                          wrapper=without_random_addresses() if preset == "tsan" else [])
+        fuzz(tests)
+
+    minutes = clock(time.monotonic() - begin)
+    percent = 100 * (tests.total - tests.failed) // max(1, tests.total)
+    say(f"\n{percent}% tests passed, {tests.failed} tests failed out of {tests.total} ({minutes} minutes)")
+    if tests.failed or tests.total == 0:
+        sys.exit(1)
+
+
+class Tests:
+    """Counts what ctest says."""
+
+    def __init__(self):
+        self.total = self.failed = 0
+
+    def run(self, folder, *arguments, wrapper=()):
+        command = [*wrapper, "ctest", "--test-dir", folder, f"-j{jobs()}", "--output-on-failure", "--no-tests=error",
+                   *arguments]
+        ctest = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True, errors="backslashreplace")
+        counted = False
+        for line in ctest.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            closing = re.match(r"\d+% tests passed, (\d+) tests failed out of (\d+)", line)
+            if closing:
+                self.failed += int(closing[1])
+                self.total += int(closing[2])
+                counted = True
+        ctest.wait()
+        if not counted:
+            raise Failure(f"ctest ran no test in {folder}")
+
+    def count(self, passed):
+        self.total += 1
+        self.failed += not passed
+
+
+def fuzz(tests):
+    """Each fuzzer for a while, from the corpus in the repository."""
+    step("Fuzzers")
+    for source in sorted((ROOT / "tests/fuzz").glob("*.cpp")):
+        done = subprocess.run([ROOT / "tests/fuzz/run.sh", str(SECONDS_PER_FUZZER), source.stem], cwd=ROOT,
+                              stdin=subprocess.DEVNULL)
+        tests.count(done.returncode == 0)
+
+
+def without_random_addresses():
+    """GCC 12's thread sanitizer cannot start where the kernel spreads addresses over more than 28 bits."""
+    return ["setarch", os.uname().machine, "--addr-no-randomize"]
+
+
+def step(title):
+    say(f"\n=== {title}", style="bold")
+
+
+def run(command):
+    if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode != 0:
+        raise Failure(f"`{' '.join(map(str, command))}` failed; its words are above.")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main()
+    except Failure as failure:
+        print(f"quickstart test: {failure}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,161 @@
+// `gradminer compute` as a process: what it prints, and every mistake.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <bit>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "kernels/files.h"
+#include "kernels/training.h"
+#include "protocol/digest.h"
+#include "temporary_folder.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Ended {
+  int code = -1;
+  std::string out, error;
+};
+
+class ComputeTest : public testing::Test {
+ protected:
+  ComputeTest() {
+    fs::create_directory(model);
+    fakes::write_file(model / "config.json", kernels::to_json(config).dump());
+    weights.resize(kernels::parameter_count(config));
+    kernels::initialise_weights(config, 3, weights.data());
+    kernels::write_safetensors(model / "model.safetensors", config, weights.data());
+    for (size_t i = 0; i < 40; ++i) tokens.push_back(static_cast<uint16_t>(i * 7 % config.vocabulary));
+    write_tokens(tokens);
+  }
+
+  void write_tokens(const std::vector<uint16_t>& list) {
+    fakes::write_file(folder.path / "tokens.bin", {reinterpret_cast<const char*>(list.data()), 2 * list.size()});
+  }
+
+  static std::string slurp(const fs::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  Ended run(const std::string& arguments) {
+    const std::string out = folder.path / "out", error = folder.path / "error";
+    const int status =
+        std::system((std::string(GRADMINER_BINARY) + " compute " + arguments + " >" + out + " 2>" + error).c_str());
+    return {WEXITSTATUS(status), slurp(out), slurp(error)};
+  }
+  std::string paths() const {
+    return "--model " + model.string() + " --tokens " + (folder.path / "tokens.bin").string() + " ";
+  }
+
+  fakes::TemporaryFolder folder;
+  const fs::path model = folder.path / "model";
+  const kernels::ModelConfig config{
+      .layers = 1, .heads = 2, .channels = 16, .positions = 16, .vocabulary = 50, .inner = 64};
+  std::vector<float> weights;
+  std::vector<uint16_t> tokens;
+};
+
+TEST_F(ComputeTest, PrintsLossAndTheDigestOfTheFile) {
+  const fs::path gradients = folder.path / "g.safetensors";
+  const Ended ended = run(paths() + "--batch 3 --context 13 --json --gradients " + gradients.string());
+  ASSERT_EQ(ended.code, 0) << ended.error;
+  const nlohmann::json answer = nlohmann::json::parse(ended.out);
+  EXPECT_EQ(answer.size(), 5u);
+  EXPECT_EQ(answer["digest"], protocol::to_hex(protocol::sha256_of_file(gradients)));
+  EXPECT_GT(answer["seconds"].get<double>(), 0);
+  EXPECT_GT(answer["tokens_per_second"].get<double>(), 0);
+
+  auto ops = kernels::make_reference_ops();
+  kernels::Trainer trainer(config, 3, 13, *ops, kernels::Trainer::Purpose::gradient);
+  std::vector<uint16_t> rows;  // row b is tokens b·T … b·T + T
+  for (size_t b = 0; b < 3; ++b)
+    rows.insert(rows.end(), tokens.begin() + 13 * static_cast<long>(b),
+                tokens.begin() + 13 * static_cast<long>(b) + 14);
+  std::vector<float> expected(weights.size());
+  const float loss = trainer.gradient(weights, {3, 13, rows}, expected);
+  EXPECT_EQ(answer["loss"].get<float>(), loss);
+  EXPECT_EQ(std::strtof(answer["loss_hex"].get<std::string>().c_str(), nullptr), loss);
+  EXPECT_TRUE(answer["loss_hex"].get<std::string>().starts_with("0x1."));
+  const std::string file = slurp(gradients), header = kernels::safetensors_header(config);
+  ASSERT_EQ(file.size(), header.size() + 4 * expected.size());
+  EXPECT_EQ(file.substr(0, header.size()), header);
+  EXPECT_EQ(std::memcmp(file.data() + header.size(), expected.data(), 4 * expected.size()), 0);
+
+  const Ended unwritten = run(paths() + "--batch 3 --context 13 --json --threads 1");
+  EXPECT_EQ(nlohmann::json::parse(unwritten.out)["digest"], answer["digest"]);
+  const Ended human = run(paths() + "--batch 3 --context 13");
+  EXPECT_NE(human.out.find(answer["digest"].get<std::string>()), std::string::npos) << human.out;
+  EXPECT_NE(human.out.find(answer["loss_hex"].get<std::string>()), std::string::npos) << human.out;
+}
+
+TEST_F(ComputeTest, MistakesAreNamed) {
+  struct Case {
+    std::string arguments;
+    int code;
+    std::vector<std::string> named;
+  };
+  const std::string shape = "--batch 3 --context 13 ";
+  const Case cases[] = {
+      {paths() + "--batch 0 --context 13", 2, {"--batch 0"}},
+      {paths() + "--batch 3 --context 0", 2, {"--context 0"}},
+      {paths() + "--batch -3 --context 13", 2, {"--batch"}},
+      {paths() + "--context 13", 2, {"--batch"}},
+      {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32"}},
+      {paths() + shape + "--device cuda", 2, {"cuda", "supported: cpu"}},
+      {paths() + "--batch 2 --context 17", 3, {"--context 17", "n_positions", "16"}},
+      {paths() + "--batch 4 --context 13", 3, {"40 tokens", "= 53"}},
+      {paths() + "--batch 18446744073709551615 --context 13", 3, {"40 tokens"}},
+      {"--tokens " + (folder.path / "tokens.bin").string() + " --model /none " + shape, 3, {"/none"}},
+      {"--model " + model.string() + " --tokens /none " + shape, 3, {"/none"}},
+      {paths() + shape + "--gradients /none/g.safetensors", 8, {"/none"}},
+  };
+  for (const Case& one : cases) {
+    const Ended ended = run(one.arguments);
+    EXPECT_EQ(ended.code, one.code) << one.arguments << "\n" << ended.error;
+    for (const std::string& name : one.named) {
+      EXPECT_NE(ended.error.find(name), std::string::npos) << one.arguments << "\n" << ended.error;
+    }
+  }
+}
+
+TEST_F(ComputeTest, BadTokensAreNamed) {
+  const std::string shape = paths() + "--batch 2 --context 5";
+  tokens[7] = 50;
+  write_tokens(tokens);
+  Ended ended = run(shape);
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("token number 7 (byte 14) is 50"), std::string::npos) << ended.error;
+  fakes::write_file(folder.path / "tokens.bin", std::string(33, '\0'));
+  ended = run(shape);
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("odd number of bytes (33)"), std::string::npos) << ended.error;
+  write_tokens({});
+  EXPECT_NE(run(shape).error.find("has 0 tokens"), std::string::npos);
+}
+
+TEST_F(ComputeTest, DamagedModelsAreNamed) {
+  const std::string shape = paths() + "--batch 2 --context 5";
+  fs::resize_file(model / "model.safetensors", 1000);
+  Ended ended = run(shape);
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("model.safetensors"), std::string::npos) << ended.error;
+  fs::remove(model / "config.json");
+  ended = run(shape);
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("config.json"), std::string::npos) << ended.error;
+}
+
+TEST_F(ComputeTest, ANumericFailureNamesTheTensor) {
+  weights[0] = 3e38f;
+  kernels::write_safetensors(model / "model.safetensors", config, weights.data());
+  const Ended ended = run(paths() + "--batch 3 --context 13");
+  EXPECT_EQ(ended.code, 9);
+  EXPECT_TRUE(ended.error.find("loss") != std::string::npos || ended.error.find("transformer.") != std::string::npos)
+      << ended.error;
+}
+
+}  // namespace

@@ -1,0 +1,9 @@
+# gradpool's network side: pure parts in C++, the rest from outside by Python (python3-cryptography, python3-numpy).
+add_executable(http_head_test http_head_test.cpp)
+target_link_libraries(http_head_test PRIVATE project_options gradpool_http GTest::gtest_main)
+gtest_discover_tests(http_head_test DISCOVERY_TIMEOUT 60)
+
+foreach(name http page metrics)
+  add_test(NAME gradpool_${name} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py)
+  set_tests_properties(gradpool_${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "GRADPOOL=$<TARGET_FILE:gradpool>")
+endforeach()

@@ -1,0 +1,221 @@
+#include "leases.h"
+
+#include "fake_rig.h"
+#include "jobs.h"
+#include "protocol/blob.h"
+
+namespace pool::testing {
+namespace {
+
+using protocol::Error;
+using protocol::ErrorCode;
+
+class Leases : public PoolFixture {
+ protected:
+  // The reason for which a rig gets nothing.
+  std::string reason(Rig& rig, const std::function<void(protocol::LeaseRequest&)>& change = {}) {
+    protocol::LeaseRequest request = rig.request();
+    if (change) change(request);
+    const protocol::LeaseAnswer answer = rig.ask(request);
+    return answer.lease ? "lease of " + answer.lease->unit.name : answer.none->reason;
+  }
+  static ErrorCode code_of(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.code;
+    }
+    ADD_FAILURE() << "nothing was refused";
+    return ErrorCode::internal;
+  }
+};
+
+TEST_F(Leases, OneUnitEachThenEvaluationThenNothing) {
+  create(tiny_job());
+  Rig a = rig("alice"), b = rig("bob"), c = rig("carol"), d = rig("dave");
+  EXPECT_EQ(a.take().unit.name, "tiny.0.t0");
+  EXPECT_EQ(b.take().unit.name, "tiny.0.t1");
+  const protocol::Lease evaluation = c.take();
+  EXPECT_EQ(evaluation.unit.name, "tiny.0.e0");
+  EXPECT_EQ(evaluation.attempt, 1u);
+  EXPECT_EQ(evaluation.renew_s, 60u);
+  EXPECT_GE(evaluation.deadline_s, 300u);
+  const protocol::LeaseAnswer none = d.ask();
+  ASSERT_TRUE(none.none);
+  EXPECT_EQ(none.none->reason, "nothing_to_do");
+  EXPECT_NE(none.none->message.find("all 2 open units of round 0 of tiny are being computed by others"),
+            std::string::npos)
+      << none.none->message;
+  EXPECT_GE(none.none->retry_after_s, 1u);
+  EXPECT_LE(none.none->retry_after_s, 5u);
+  EXPECT_EQ(status().units_out, 3u);
+}
+
+TEST_F(Leases, HeldLeasesComeBackFirst) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  const protocol::LeaseRequest request = a.request();
+  const protocol::Lease first = *a.ask(request).lease;
+  EXPECT_EQ(a.ask(request).lease->lease, first.lease);
+  EXPECT_EQ(a.take().lease, first.lease);  // another request: it holds this one
+  a.instance = protocol::random_hex16();   // a restart
+  EXPECT_EQ(a.take().lease, first.lease);
+  clock.time += 70;  // lapsed, but the same request
+  EXPECT_EQ(a.ask([&] {
+               protocol::LeaseRequest again = request;
+               again.instance = a.instance;
+               return again;
+             }())
+                .lease->lease,
+            first.lease);
+  a.work(first);
+  EXPECT_EQ(a.ask().lease->unit.name, "tiny.0.t1");
+}
+
+TEST_F(Leases, ALapsedUnitGoesToAnotherAndTheFirstResultWins) {
+  create(tiny_job());
+  Rig a = rig("alice"), b = rig("bob"), c = rig("carol");
+  const protocol::Lease first = a.take();
+  b.take();
+  c.take();
+  clock.time += 50;
+  EXPECT_TRUE(pool->renew(a.identity, first.lease, {0.5}).wanted);
+  clock.time += 50;  // a's renewal holds, the others have lapsed
+  Rig d = rig("dave");
+  EXPECT_EQ(d.take().unit.name, "tiny.0.t1");
+  clock.time += 20;
+  Rig e = rig("erin");
+  const protocol::Lease second = e.take();
+  EXPECT_EQ(second.unit.name, first.unit.name);
+  EXPECT_EQ(second.attempt, 2u);
+  EXPECT_EQ(e.work(second).outcome, protocol::Outcome::accepted);
+  EXPECT_FALSE(pool->renew(a.identity, first.lease, {0.9}).wanted);
+  const protocol::Receipt late = a.work(first);
+  EXPECT_EQ(late.outcome, protocol::Outcome::superseded);
+  EXPECT_EQ(late.price, 0u);
+}
+
+TEST_F(Leases, IdleRigsGetCopiesOfSlowUnits) {
+  create(tiny_job());
+  Rig a = rig("alice"), b = rig("bob"), c = rig("carol"), d = rig("dave");
+  const protocol::Lease slow = a.take();
+  b.work(b.take());
+  c.work(c.take());
+  EXPECT_EQ(reason(d), "nothing_to_do");
+  clock.time += 10;
+  pool->renew(a.identity, slow.lease, {});
+  const protocol::Lease copy = d.take();
+  EXPECT_EQ(copy.unit.name, slow.unit.name);
+  EXPECT_EQ(copy.attempt, 2u);
+  EXPECT_EQ(a.work(slow).outcome, protocol::Outcome::accepted);
+  EXPECT_EQ(d.work(copy).outcome, protocol::Outcome::superseded);
+  advance();
+  EXPECT_EQ(status().rounds_done, 1u);
+}
+
+TEST_F(Leases, DeadlineReleaseAndUnknown) {
+  create(tiny_job());
+  Rig a = rig("alice"), b = rig("bob");
+  const protocol::Lease lease = a.take();
+  EXPECT_EQ(code_of([&] { pool->renew(b.identity, lease.lease, {}); }), ErrorCode::lease_unknown);
+  EXPECT_EQ(code_of([&] { pool->release(b.identity, lease.lease, {}); }), ErrorCode::lease_unknown);
+  const uint64_t deadline = lease.deadline_s;
+  for (uint64_t t = 0; t + 50 < deadline; t += 50) {
+    clock.time += 50;
+    const protocol::RenewalAnswer answer = pool->renew(a.identity, lease.lease, {});
+    EXPECT_TRUE(answer.wanted);
+    EXPECT_LT(answer.deadline_s, deadline);
+  }
+  clock.time += 60;
+  EXPECT_EQ(pool->renew(a.identity, lease.lease, {}).deadline_s, 0u);
+  EXPECT_EQ(b.take().unit.name, lease.unit.name);  // past the deadline no renewal keeps it
+  EXPECT_EQ(a.work(lease).outcome, protocol::Outcome::accepted);
+
+  Rig c = rig("carol");
+  const protocol::Lease given_back = c.take();
+  pool->release(c.identity, given_back.lease, {"shutting down"});
+  pool->release(c.identity, given_back.lease, {"shutting down"});
+  EXPECT_FALSE(pool->renew(c.identity, given_back.lease, {}).wanted);
+  Rig d = rig("dave");
+  EXPECT_EQ(d.take().unit.name, given_back.unit.name);
+}
+
+TEST_F(Leases, AClonedDiskIsTold) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  Rig clone = a;
+  clone.instance = protocol::random_hex16();
+  a.take();
+  clone.take();
+  EXPECT_EQ(code_of([&] { a.ask(); }), ErrorCode::duplicate_instance);
+  EXPECT_EQ(code_of([&] { a.ask(); }), ErrorCode::duplicate_instance);
+  clone.take();
+}
+
+TEST_F(Leases, OnlyWhatFits) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  EXPECT_EQ(reason(a, [](auto& r) { r.profiles = {"exact-int8/1"}; }), "does_not_fit");
+  EXPECT_EQ(reason(a, [](auto& r) { r.codecs = {"fp32"}; }), "lease of tiny.0.e0");  // losses are fp32
+  pool->release(a.identity, a.take().lease, {});
+  EXPECT_EQ(reason(a, [](auto& r) { r.kinds = {}; }), "does_not_fit");
+  EXPECT_EQ(reason(a, [](auto& r) { r.memory_bytes = 1000; }), "does_not_fit");
+  EXPECT_EQ(reason(a, [](auto& r) { r.flops = 1; }), "does_not_fit");
+  EXPECT_EQ(reason(a, [](auto& r) { r.kinds = {"evaluate"}; }), "lease of tiny.0.e0");
+  EXPECT_EQ(code_of([&] {
+              protocol::LeaseRequest old = a.request();
+              old.agent = "gradminer/0.0.1";
+              a.ask(old);
+            }),
+            ErrorCode::agent_too_old);
+}
+
+TEST_F(Leases, ReasonsOfAPoolWithoutWork) {
+  Rig a = rig("alice");
+  EXPECT_EQ(reason(a), "no_job");
+  create(tiny_job());
+  pause_job(*core, "tiny");
+  EXPECT_EQ(reason(a), "paused");
+  cancel_job(*core, "tiny");
+  EXPECT_EQ(reason(a), "no_job");
+  JobRequest poor = tiny_job("poor");
+  poor.budget = 1;
+  create(poor);
+  EXPECT_EQ(reason(a), "unfunded");
+}
+
+TEST_F(Leases, WeightsComeFromTheFewestBytes) {
+  JobRequest request = tiny_job();
+  request.description.rounds = 6;
+  create(request);
+  Rig a = rig("alice"), late = rig("bob");
+  while (status().rounds_done < 4) {
+    a.work(a.take());
+    advance();
+  }
+  const auto source = [&](Rig& rig, std::vector<protocol::HeldWeights> held) {
+    protocol::LeaseRequest ask = rig.request();
+    ask.held = std::move(held);
+    const protocol::Lease lease = *rig.ask(ask).lease;
+    pool->release(rig.identity, lease.lease, {});
+    EXPECT_EQ(lease.unit.weights.round, 4u);
+    return lease.unit.weights;
+  };
+  const protocol::WeightsSource joiner = source(late, {});
+  ASSERT_TRUE(joiner.checkpoint);
+  EXPECT_EQ(joiner.checkpoint->round, 4u);
+  EXPECT_TRUE(joiner.updates.empty());
+  EXPECT_FALSE(source(a, {{"tiny", 4}}).checkpoint);
+  EXPECT_TRUE(source(a, {{"tiny", 4}}).updates.empty());
+  const protocol::WeightsSource behind = source(a, {{"tiny", 1}, {"other", 4}});
+  EXPECT_FALSE(behind.checkpoint);
+  ASSERT_EQ(behind.updates.size(), 3u);
+  EXPECT_EQ(behind.updates[0].round, 1u);
+  EXPECT_EQ(behind.updates[2].weights, behind.digest);
+  EXPECT_TRUE(source(a, {{"tiny", 9}}).checkpoint);  // ahead of the pool: of no use
+  run({&late, &a});                                  // and they do give the digest
+  EXPECT_EQ(status().state, "completed");
+}
+
+}  // namespace
+}  // namespace pool::testing

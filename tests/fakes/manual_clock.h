@@ -1,0 +1,27 @@
+// A clock that only moves when someone sleeps.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "clock.h"
+
+namespace fakes {
+
+class ManualClock : public agent::Clock {
+ public:
+  double monotonic() const override { return now; }
+  int64_t unix_time() const override { return epoch + static_cast<int64_t>(now - 1000); }
+  void sleep(double seconds) override {
+    sleeps.push_back(seconds);
+    now += seconds;
+    if (on_sleep) on_sleep();
+  }
+
+  double now = 1000;
+  int64_t epoch = 1'760'000'000;
+  std::vector<double> sleeps;
+  std::function<void()> on_sleep;
+};
+
+}  // namespace fakes

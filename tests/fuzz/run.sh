@@ -1,0 +1,25 @@
+#!/bin/bash
+# Builds the fuzz targets with clang's sanitizers and runs each for SECONDS: tests/fuzz/run.sh SECONDS [NAME...]
+# Findings lie in build/fuzz/findings. Needs the Debian packages clang and libclang-rt-14-dev.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seconds=${1:?usage: tests/fuzz/run.sh SECONDS [NAME...]}
+shift
+
+cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADMINER_FUZZ=ON \
+  -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
+  -DCMAKE_CXX_FLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" >/dev/null
+ninja -C build/fuzz fuzzers
+
+names=("$@")
+if [ ${#names[@]} = 0 ]; then
+  for program in build/fuzz/bin/fuzz_*; do names+=("${program##*/fuzz_}"); done
+fi
+mkdir -p build/fuzz/findings
+for name in "${names[@]}"; do
+  echo "== $name, $seconds s"
+  mkdir -p "build/fuzz/corpus/$name"
+  "build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 \
+    -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name" 2>&1 |
+    sed '/Recommended dictionary/,/End of recommended dictionary/d'
+done

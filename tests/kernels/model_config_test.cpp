@@ -1,0 +1,107 @@
+#include "kernels/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/gpt2.h"
+#include "model_test_util.h"
+
+namespace kernels {
+namespace {
+
+const ModelConfig gpt2_small{12, 12, 768, 1024, 50257, 3072, 1e-5f};
+const ModelConfig tiny{2, 3, 12, 10, 7, 20, 1e-5f};
+
+TEST(ModelConfig, CountsTheParametersOfGpt2) {
+  EXPECT_EQ(parameter_count(gpt2_small), 124439808u);
+  EXPECT_DOUBLE_EQ(training_flops_per_token(gpt2_small, 1024), 6.0 * 124439808 + 6.0 * 12 * 1024 * 768);
+}
+
+TEST(ModelConfig, OrdersParametersLikeTransformers) {
+  const std::vector<Parameter> parameters = parameters_of(tiny);
+  ASSERT_EQ(parameters.size(), 2u + 2 * 12 + 2);
+  EXPECT_EQ(parameters[0].name, "transformer.wte.weight");
+  EXPECT_EQ(parameters[1].name, "transformer.wpe.weight");
+  EXPECT_EQ(parameters[4].name, "transformer.h.0.attn.c_attn.weight");
+  EXPECT_EQ(parameters[4].shape, (std::vector<size_t>{12, 36}));
+  EXPECT_TRUE(parameters[4].decays());
+  EXPECT_EQ(parameters[25].name, "transformer.h.1.mlp.c_proj.bias");
+  EXPECT_FALSE(parameters[25].decays());
+  EXPECT_EQ(parameters[27].name, "transformer.ln_f.bias");
+  size_t offset = 0;
+  for (const Parameter& parameter : parameters) {
+    EXPECT_EQ(parameter.offset, offset) << parameter.name;
+    offset += parameter.count;
+  }
+  EXPECT_EQ(parameter_count(tiny), offset);
+}
+
+TEST(ModelConfig, TensorsViewFollowsTheSameOrder) {
+  const std::vector<Parameter> parameters = parameters_of(tiny);
+  std::vector<float> flat(parameter_count(tiny));
+  const Tensors<float> view(tiny, flat.data());
+  std::vector<float*> pointers = {view.wte(), view.wpe()};
+  for (size_t index = 0; index < tiny.layers; ++index) {
+    const LayerTensors<float> l = view.layer(index);
+    for (float* p : {l.ln_1_weight, l.ln_1_bias, l.attn_weight, l.attn_bias, l.proj_weight, l.proj_bias, l.ln_2_weight,
+                     l.ln_2_bias, l.fc_weight, l.fc_bias, l.fc_out_weight, l.fc_out_bias})
+      pointers.push_back(p);
+  }
+  pointers.push_back(view.ln_f_weight());
+  pointers.push_back(view.ln_f_bias());
+  ASSERT_EQ(pointers.size(), parameters.size());
+  for (size_t i = 0; i < pointers.size(); ++i)
+    EXPECT_EQ(static_cast<size_t>(pointers[i] - flat.data()), parameters[i].offset) << parameters[i].name;
+}
+
+TEST(ModelConfig, RefusesImpossibleShapesByName) {
+  const auto message = [](auto change) {
+    ModelConfig config = tiny;
+    change(config);
+    try {
+      parameters_of(config);
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_NE(message([](ModelConfig& c) { c.layers = 0; }).find("n_layer = 0"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.heads = 5; }).find("n_embd = 12 is not a multiple of n_head = 5"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.vocabulary = 65537; }).find("vocab_size = 65537"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.channels = size_t{1} << 60; }).find("n_embd"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.norm_epsilon = NAN; }).find("layer_norm_epsilon"), std::string::npos);
+}
+
+// Values computed from docs/numerics.md section 8 by a few lines of Python (integers and fp32 rounding only).
+TEST(InitialWeights, FollowTheDefinition) {
+  std::vector<float> weights(parameter_count(tiny));
+  initialise_weights(tiny, 42, weights.data());
+  const std::vector<Parameter> parameters = parameters_of(tiny);
+  EXPECT_EQ(weights[0], -0x1.337e14p-5f);
+  EXPECT_EQ(weights[83], 0x1.b7570ap-7f);
+  EXPECT_EQ(weights[parameters[6].offset + 5], -0x1.4287aep-7f);  // h.0.attn.c_proj.weight
+  EXPECT_EQ(weights[parameters[2].offset], 1.0f);                 // h.0.ln_1.weight
+  EXPECT_EQ(weights[parameters[5].offset], 0.0f);                 // h.0.attn.c_attn.bias
+}
+
+TEST(InitialWeights, AreNormalWithTheStandardDeviationAsked) {
+  const ModelConfig config{1, 1, 100, 1, 1000, 1, 1e-5f};
+  std::vector<float> weights(parameter_count(config));
+  initialise_weights(config, 7, weights.data());
+  double sum = 0, squares = 0, fourth = 0;
+  const size_t count = 100000;  // wte
+  for (size_t i = 0; i < count; ++i) {
+    const double x = weights[i] / 0.02;
+    sum += x;
+    squares += x * x;
+    fourth += x * x * x * x;
+  }
+  EXPECT_NEAR(sum / count, 0, 0.015);
+  EXPECT_NEAR(squares / count, 1, 0.02);
+  EXPECT_NEAR(fourth / count, 2.9, 0.15);  // a sum of twelve uniforms: 3 - 1.2 / 12
+}
+
+}  // namespace
+}  // namespace kernels

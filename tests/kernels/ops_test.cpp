@@ -1,0 +1,448 @@
+// Every operation gives the same bits on every path, at every thread count, over random odd shapes.
+#include "kernels/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace kernels {
+namespace {
+
+using Values = std::vector<float>;
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+
+  size_t between(size_t low, size_t high) { return std::uniform_int_distribution<size_t>(low, high)(engine_); }
+
+  // Normal values, with some zeros of both signs, denormals and large ones.
+  Values values(size_t count) {
+    Values x(count);
+    for (float& v : x) {
+      v = normal_(engine_);
+      switch (engine_() % 64) {
+        case 0:
+          v = 0.0f;
+          break;
+        case 1:
+          v = -0.0f;
+          break;
+        case 2:
+          v *= 0x1p-140f;
+          break;
+        case 3:
+          v *= 100;
+          break;
+      }
+    }
+    return x;
+  }
+
+  std::vector<uint16_t> ids(size_t count, size_t vocabulary) {
+    std::vector<uint16_t> x(count);
+    for (uint16_t& id : x) id = static_cast<uint16_t>(between(0, vocabulary - 1));
+    return x;
+  }
+
+ private:
+  std::mt19937 engine_;
+  std::normal_distribution<float> normal_;
+};
+
+// The engines under test, the definition first.
+struct Engines {
+  std::vector<std::unique_ptr<Ops>> all;
+  std::vector<std::string> names;
+
+  Engines() {
+    put(make_reference_ops(), "reference");
+    for (const size_t threads : {1, 2, 3, 7})
+      put(make_cpu_ops(threads), "automatic, threads " + std::to_string(threads));
+    for (const size_t threads : {1, 3}) {
+      put(make_cpu_ops(threads, Simd::portable), "portable, threads " + std::to_string(threads));
+    }
+  }
+  void put(std::unique_ptr<Ops> ops, const std::string& name) {
+    all.push_back(std::move(ops));
+    names.push_back(name);
+  }
+};
+
+Engines& engines() {
+  static Engines instance;
+  return instance;
+}
+
+// Runs `compute`, which returns all results of an operation, on every engine and compares the bits.
+void expect_same(const std::string& what, const std::function<Values(Ops&)>& compute) {
+  const Values expected = compute(*engines().all[0]);
+  for (size_t e = 1; e < engines().all.size(); ++e) {
+    const Values got = compute(*engines().all[e]);
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_TRUE(std::memcmp(&got[i], &expected[i], sizeof(float)) == 0 ||
+                  (got[i] != got[i] && expected[i] != expected[i]))
+          << what << ", " << engines().names[e] << ", element " << i << ": " << got[i] << " for " << expected[i];
+    }
+  }
+}
+
+Values joined(std::initializer_list<Values> parts) {
+  Values all;
+  for (const Values& p : parts) all.insert(all.end(), p.begin(), p.end());
+  return all;
+}
+
+void check_matmul(Random& random, size_t m, size_t n, size_t k) {
+  const bool a_transposed = random.between(0, 1), b_transposed = random.between(0, 1);
+  const size_t lda = (a_transposed ? m : k) + random.between(0, 3), ldb = (b_transposed ? k : n) + random.between(0, 3);
+  const size_t ldc = n + random.between(0, 3);
+  const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
+  const Values c0 = random.values(m * ldc), bias = random.values(n), residual = random.values(m * ldc);
+  const size_t epilogue = random.between(0, 4);
+  expect_same("matmul " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k), [&](Ops& ops) {
+    Values c = c0;
+    Matmul op{.m = m, .n = n, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = ldc};
+    op.a_row = a_transposed ? 1 : lda, op.a_col = a_transposed ? lda : 1;
+    op.b_row = b_transposed ? 1 : ldb, op.b_col = b_transposed ? ldb : 1;
+    if (epilogue == 1 || epilogue == 2) op.bias = bias.data();
+    if (epilogue == 2) op.residual = residual.data();
+    if (epilogue == 3) op.residual = c.data();
+    if (epilogue == 4) op.accumulate = true;
+    ops.matmul(op);
+    return c;
+  });
+}
+
+TEST(Ops, MatmulRandomShapes) {
+  Random random(1);
+  for (int i = 0; i < 60; ++i) {
+    check_matmul(random, random.between(1, 40), random.between(1, 70), random.between(1, 100));
+  }
+  check_matmul(random, 1, 1, 1);
+  check_matmul(random, 530, 33, 17);  // more rows than a block holds
+  check_matmul(random, 5, 1100, 31);  // more columns
+}
+
+TEST(Ops, MatmulChunkBoundaries) {
+  Random random(2);
+  for (const size_t k : {0, 1, 383, 384, 385, 2047, 2048, 2049, 4096, 5000}) {
+    for (int i = 0; i < 3; ++i) check_matmul(random, random.between(1, 14), random.between(1, 35), k);
+  }
+}
+
+// The contraction rule said once more, in the test's own words.
+TEST(Ops, MatmulFollowsTheContractionRule) {
+  Random random(3);
+  const size_t k = 4500;
+  const Values a = random.values(k), b = random.values(k);
+  float total = 0;
+  for (size_t begin = 0; begin < k; begin += 2048) {
+    float acc = 0;
+    for (size_t i = begin; i < std::min(k, begin + 2048); ++i) acc = std::fma(a[i], b[i], acc);
+    total += acc;
+  }
+  for (const auto& ops : engines().all) {
+    float c = 0;
+    ops->matmul(
+        {.m = 1, .n = 1, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = 1, .b_col = 1, .c = &c, .ldc = 1});
+    EXPECT_EQ(c, total) << ops->name();
+  }
+}
+
+// Chains that meet sums beside a midpoint of two fp32 values, which binary64 alone rounds wrongly, and denormal ones.
+TEST(Ops, MatmulRoundsOnce) {
+  Random random(12);
+  for (const float root : {1.0f, 0x1p-55f, 0x1p-63f}) {  // of the values' size
+    const size_t n = 19, k = 2;
+    Values a(n * k), b(k * n);
+    for (size_t i = 0; i < n; ++i) {
+      const float tiny = 0x1p-23f * static_cast<float>(1 + i);
+      a[i * k] = root * root * (1 + 0x1p-23f * static_cast<float>(random.between(0, 0x7fffff)));
+      a[i * k + 1] = 0x1p-12f * (1 + tiny) * root;
+      b[i] = i % 2 ? 1 : -1;
+      b[n + i] = 0x1p-12f * (1 - tiny) * root;
+    }
+    size_t wrong_in_binary64 = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const float naive = static_cast<float>(static_cast<double>(a[i * k + 1]) * b[n + i] + a[i * k] * b[i]);
+      wrong_in_binary64 += naive != std::fma(a[i * k + 1], b[n + i], a[i * k] * b[i]);
+    }
+    EXPECT_GT(wrong_in_binary64, 0u);
+    expect_same("matmul beside midpoints", [&](Ops& ops) {
+      Values c(n * n);
+      ops.matmul(
+          {.m = n, .n = n, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n});
+      return c;
+    });
+  }
+}
+
+TEST(Ops, ContractionIsNeverMinusZero) {
+  const Values a = {-0.0f, 0.0f}, b = {1.0f, -1.0f};
+  for (const auto& ops : engines().all) {
+    float c = 1;
+    ops->matmul({.m = 1, .n = 1, .k = 2, .a = a.data(), .a_row = 2, .b = b.data(), .b_row = 1, .c = &c, .ldc = 1});
+    EXPECT_FALSE(std::signbit(c)) << ops->name();
+  }
+}
+
+TEST(Ops, Embeddings) {
+  Random random(4);
+  for (int i = 0; i < 10; ++i) {
+    const size_t context = random.between(1, 40),
+                 tokens = context * random.between(1, 5) - random.between(0, context - 1);
+    const size_t channels = random.between(1, 70), vocabulary = random.between(1, 30);
+    const auto ids = random.ids(tokens, vocabulary);
+    Values wte = random.values(vocabulary * channels), wpe = random.values(context * channels);
+    for (Values* sums : {&wte, &wpe}) {
+      for (float& x : *sums) x += 0.0f;  // a gradient's sum is never -0, so a row without tokens may be skipped
+    }
+    const Values dout = random.values(tokens * channels);
+    expect_same("embedding", [&](Ops& ops) {
+      Values out(tokens * channels), dwte = wte, dwpe = wpe;
+      Values workspace(ops.embedding_workspace(vocabulary, channels));
+      ops.embedding_forward({.tokens = tokens,
+                             .channels = channels,
+                             .context = context,
+                             .ids = ids.data(),
+                             .wte = wte.data(),
+                             .wpe = wpe.data(),
+                             .out = out.data()});
+      ops.embedding_backward({.tokens = tokens,
+                              .channels = channels,
+                              .context = context,
+                              .vocabulary = vocabulary,
+                              .ids = ids.data(),
+                              .dout = dout.data(),
+                              .dwte = dwte.data(),
+                              .dwpe = dwpe.data(),
+                              .workspace = workspace.data()});
+      return joined({out, dwte, dwpe});
+    });
+  }
+}
+
+void check_layer_norm(Random& random, size_t rows, size_t channels) {
+  const Values x = random.values(rows * channels), weight = random.values(channels), bias = random.values(channels);
+  const Values dy0 = random.values(rows * channels), dresidual = random.values(rows * channels);
+  const bool in_place = random.between(0, 1), residual = random.between(0, 1);
+  expect_same("layer norm " + std::to_string(rows) + " x " + std::to_string(channels), [&](Ops& ops) {
+    Values y(rows * channels), mean(rows), rstd(rows), dy = dy0, dx(rows * channels), dweight = weight, dbias = bias;
+    ops.layer_norm_forward({.rows = rows,
+                            .channels = channels,
+                            .epsilon = 1e-5f,
+                            .x = x.data(),
+                            .weight = weight.data(),
+                            .bias = bias.data(),
+                            .y = y.data(),
+                            .mean = mean.data(),
+                            .rstd = rstd.data()});
+    ops.layer_norm_backward({.rows = rows,
+                             .channels = channels,
+                             .dy = dy.data(),
+                             .x = x.data(),
+                             .weight = weight.data(),
+                             .mean = mean.data(),
+                             .rstd = rstd.data(),
+                             .dresidual = residual ? dresidual.data() : nullptr,
+                             .dx = in_place ? dy.data() : dx.data(),
+                             .dweight = dweight.data(),
+                             .dbias = dbias.data()});
+    return joined({y, mean, rstd, in_place ? dy : dx, dweight, dbias});
+  });
+}
+
+TEST(Ops, LayerNorm) {
+  Random random(5);
+  for (int i = 0; i < 12; ++i) check_layer_norm(random, random.between(1, 140), random.between(1, 200));
+  check_layer_norm(random, 3, 4096);
+  check_layer_norm(random, 2, 4099);
+}
+
+TEST(Ops, BiasAndGelu) {
+  Random random(6);
+  for (int i = 0; i < 8; ++i) {
+    const size_t rows = random.between(1, 200), channels = random.between(1, 300), count = rows * channels;
+    const Values x = random.values(count), dy = random.values(count), bias = random.values(channels);
+    expect_same("bias and gelu", [&](Ops& ops) {
+      Values dbias = bias, y(count), dx = dy;
+      ops.bias_backward({.rows = rows, .channels = channels, .dy = dy.data(), .dbias = dbias.data()});
+      ops.gelu_forward({.count = count, .x = x.data(), .y = y.data()});
+      ops.gelu_backward({.count = count, .x = x.data(), .dy = dx.data(), .dx = dx.data()});
+      return joined({dbias, y, dx});
+    });
+  }
+}
+
+void check_attention(Random& random, size_t sequences, size_t context, size_t heads, size_t head_size) {
+  const size_t channels = heads * head_size, count = sequences * context * channels;
+  const Values qkv = random.values(3 * count), dout = random.values(count);
+  expect_same("attention, context " + std::to_string(context) + ", head size " + std::to_string(head_size),
+              [&](Ops& ops) {
+                Values out(count), max(sequences * heads * context), inverse(max.size()), dqkv(3 * count);
+                Values workspace(ops.attention_workspace(context, heads, channels));
+                ops.attention_forward({.sequences = sequences,
+                                       .context = context,
+                                       .heads = heads,
+                                       .channels = channels,
+                                       .qkv = qkv.data(),
+                                       .out = out.data(),
+                                       .row_max = max.data(),
+                                       .inverse_sum = inverse.data(),
+                                       .workspace = workspace.data()});
+                ops.attention_backward({.sequences = sequences,
+                                        .context = context,
+                                        .heads = heads,
+                                        .channels = channels,
+                                        .qkv = qkv.data(),
+                                        .out = out.data(),
+                                        .row_max = max.data(),
+                                        .inverse_sum = inverse.data(),
+                                        .dout = dout.data(),
+                                        .dqkv = dqkv.data(),
+                                        .workspace = workspace.data()});
+                return joined({out, max, inverse, dqkv});
+              });
+}
+
+TEST(Ops, Attention) {
+  Random random(7);
+  for (int i = 0; i < 10; ++i) {
+    check_attention(random, random.between(1, 3), random.between(1, 150), random.between(1, 4), random.between(1, 40));
+  }
+  check_attention(random, 1, 64, 1, 64);
+  check_attention(random, 1, 2115, 1, 3);  // keys and queries in two chunks
+}
+
+TEST(Ops, CrossEntropy) {
+  Random random(8);
+  for (const size_t vocabulary : {1, 2, 31, 256, 4095, 4097, 9001}) {
+    const size_t rows = random.between(1, 9);
+    const auto targets = random.ids(rows, vocabulary);
+    const Values logits0 = random.values(rows * vocabulary);
+    for (const float scale : {0.0f, 0.125f, 1e-3f}) {
+      expect_same("cross-entropy of " + std::to_string(vocabulary), [&](Ops& ops) {
+        Values logits = logits0, losses(rows);
+        ops.cross_entropy({.rows = rows,
+                           .vocabulary = vocabulary,
+                           .logits = logits.data(),
+                           .targets = targets.data(),
+                           .losses = losses.data(),
+                           .scale_gradient = scale});
+        return scale != 0 ? joined({logits, losses}) : losses;
+      });
+    }
+  }
+}
+
+TEST(Ops, Optimisers) {
+  Random random(9);
+  for (const size_t count : {1, 7, 8, 1000, 40001}) {
+    const Values g = random.values(count), w0 = random.values(count), m0 = random.values(count);
+    Values v0 = random.values(count);
+    for (float& v : v0) v = std::abs(v);
+    expect_same("optimisers of " + std::to_string(count), [&](Ops& ops) {
+      Values w = w0, m = m0, v = v0, w2 = w0, m2 = m0;
+      ops.adamw({.count = count,
+                 .beta1 = 0.9f,
+                 .one_minus_beta1 = 0.1f,
+                 .beta2 = 0.95f,
+                 .one_minus_beta2 = 0.05f,
+                 .epsilon = 1e-8f,
+                 .decay = 0.999f,
+                 .step_size = 0.01f,
+                 .inv_sqrt_bc2 = 1.5f,
+                 .g = g.data(),
+                 .w = w.data(),
+                 .m = m.data(),
+                 .v = v.data()});
+      ops.nesterov({.count = count, .lr = 0.7f, .momentum = 0.6f, .g = g.data(), .w = w2.data(), .m = m2.data()});
+      return joined({w, m, v, w2, m2});
+    });
+  }
+}
+
+TEST(Ops, SumsAndArithmetic) {
+  Random random(10);
+  for (const size_t count : {0, 1, 31, 32, 33, 4096, 4097, 50000}) {
+    const Values x = random.values(count), y0 = random.values(count);
+    expect_same("arithmetic of " + std::to_string(count), [&](Ops& ops) {
+      Values y = y0, difference(count);
+      ops.add(x.data(), y.data(), count);
+      ops.scale(0.37f, y.data(), count);
+      ops.subtract(x.data(), y.data(), difference.data(), count);
+      return joined({y, difference, {ops.row_sum(x.data(), count), ops.sum_of_squares(x.data(), count)}});
+    });
+  }
+}
+
+TEST(Ops, FindsTheFirstNonFinite) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& ops : engines().all) {
+    for (const size_t at : {0, 5, 8, 69, 70}) {
+      for (const float bad : {infinity, -infinity, nan}) {
+        Values x(71, -std::numeric_limits<float>::max());
+        EXPECT_EQ(ops->first_non_finite(x.data(), x.size()), 71u);
+        x[at] = x[70] = bad;
+        EXPECT_EQ(ops->first_non_finite(x.data(), x.size()), at) << ops->name();
+      }
+    }
+  }
+}
+
+#if defined(__SSE__)
+// A host program that flushes denormals and rounds upward gets the same bits, and its own setting back.
+TEST(Ops, HostileFloatEnvironment) {
+  Random random(11);
+  const size_t n = 48;
+  Values a = random.values(n * n), b = random.values(n * n);
+  for (float& x : a) x *= 0x1p-80f;  // products are denormal
+  for (float& x : b) x *= 0x1p-60f;
+  const unsigned normal = _mm_getcsr(), hostile = (normal & ~0x6000u) | 0x4000u | 0x8040u;  // round up, FTZ, DAZ
+  for (const Simd simd : {Simd::automatic, Simd::portable}) {
+    const auto compute = [&](Ops& ops) {
+      Values c(n * n), y(n * n);
+      ops.matmul(
+          {.m = n, .n = n, .k = n, .a = a.data(), .a_row = n, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n});
+      ops.gelu_forward({.count = n * n, .x = b.data(), .y = y.data()});
+      c.push_back(ops.row_sum(a.data(), a.size()));
+      return joined({c, y});
+    };
+    const auto calm = make_cpu_ops(3, simd);
+    const Values expected = compute(*calm);
+    _mm_setcsr(hostile);
+    const auto ops = make_cpu_ops(3, simd);  // its threads inherit the setting
+    const Values got = compute(*ops);
+    EXPECT_EQ(_mm_getcsr() & 0xe040u, hostile & 0xe040u);
+    _mm_setcsr(normal);
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0);
+  }
+}
+#endif
+
+TEST(Ops, SimdFromEnvironment) {
+  setenv("GRADMINER_SIMD", "portable", 1);
+  EXPECT_EQ(simd_from_environment(), Simd::portable);
+  setenv("GRADMINER_SIMD", "avx2", 1);
+  EXPECT_EQ(simd_from_environment(), Simd::avx2);
+  setenv("GRADMINER_SIMD", "avx9", 1);
+  EXPECT_THROW(simd_from_environment(), std::invalid_argument);
+  unsetenv("GRADMINER_SIMD");
+  EXPECT_EQ(simd_from_environment(), Simd::automatic);
+  EXPECT_EQ(make_cpu_ops(1, Simd::portable)->name(), "portable");
+}
+
+}  // namespace
+}  // namespace kernels
