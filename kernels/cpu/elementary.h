@@ -53,8 +53,9 @@ template <class V>
 float log(float x) {
   const bool denormal = x < math::smallest_normal;
   const float v = denormal ? x * 0x1p23f : x;
-  const int32_t k = (__builtin_bit_cast(int32_t, v) - math::sqrt_half_bits) >> 23;
-  const float f = __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, v) - (static_cast<uint32_t>(k) << 23)) - 1;
+  const uint32_t bits = __builtin_bit_cast(uint32_t, v);  // unsigned: the subtractions wrap
+  const int32_t k = static_cast<int32_t>(bits - static_cast<uint32_t>(math::sqrt_half_bits)) >> 23;
+  const float f = __builtin_bit_cast(float, bits - (static_cast<uint32_t>(k) << 23)) - 1;
   const float d = static_cast<float>(k + (denormal ? -23 : 0));
   const float s = f / (2 + f);
   const float z = s * s;
