@@ -1,15 +1,30 @@
-// Golden digests: golden.json lists units of exact-fp32/1 and the SHA-256 of their encoded results. Weights, tokens and
-// the optimiser's numbers come from model_test_util.h by the unit's seed; lanes take consecutive batches.
+// Golden digests: golden.txt lists units and the SHA-256 of their encoded results. Weights, tokens and the optimiser's
+// numbers come from model_test_util.h by the unit's seed; lanes take consecutive batches.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "kernels/ops.h"
 
 namespace kernels::test {
 
-// The hexadecimal SHA-256 of a unit of golden.json, computed now. Throws std::exception for a malformed unit.
-std::string golden_digest(const nlohmann::ordered_json& unit, Ops& ops);
+// A row of golden.txt.
+struct GoldenUnit {
+  std::string name, family, profile;
+  size_t layers = 0, heads = 0, channels = 0, positions = 0, vocabulary = 0, inner = 0, batch = 0, context = 0;
+  size_t steps = 0, lanes = 0;
+  std::string codec;
+  uint64_t seed = 0;
+  std::string sha256;
+};
+
+// False for a row that holds no unit: a comment, the columns' names. Throws std::runtime_error for a malformed row.
+bool parse_golden(const std::string& row, GoldenUnit& unit);
+
+// The hexadecimal SHA-256 of a unit, computed now. Throws std::exception for a family, profile or codec it does not
+// know.
+std::string golden_digest(const GoldenUnit& unit, Ops& ops);
 
 }  // namespace kernels::test

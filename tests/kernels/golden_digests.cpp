@@ -1,6 +1,5 @@
-// Prints golden.json with every digest computed anew by the reference:
-//   build/release/bin/golden_digests tests/kernels/golden.json > golden.new && mv golden.new tests/kernels/golden.json
-// Only a new revision of the profile, or a new unit, may change that file.
+// Prints golden.txt with every digest computed anew by the reference; the command stands at that file's head.
+#include <exception>
 #include <fstream>
 #include <iostream>
 
@@ -8,12 +7,16 @@
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 2) throw std::runtime_error("usage: golden_digests golden.json");
-    std::ifstream in(argv[1]);
-    nlohmann::ordered_json golden = nlohmann::ordered_json::parse(in);
+    std::ifstream in(argc == 2 ? argv[1] : "");
+    if (!in) throw std::runtime_error("usage: golden_digests golden.txt");
     const auto ops = kernels::make_reference_ops();
-    for (auto& unit : golden.at("units")) unit["sha256"] = kernels::test::golden_digest(unit, *ops);
-    std::cout << golden.dump(2) << '\n';
+    kernels::test::GoldenUnit unit;
+    for (std::string row; std::getline(in, row);) {
+      if (kernels::test::parse_golden(row, unit)) {
+        row = row.substr(0, row.rfind(' ') + 1) + kernels::test::golden_digest(unit, *ops);
+      }
+      std::cout << row << '\n';
+    }
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "golden_digests: " << error.what() << '\n';

@@ -11,15 +11,19 @@ namespace kernels {
 namespace {
 
 TEST(Golden, EveryEngineGivesTheCommittedDigests) {
-  std::ifstream in(GOLDEN_FILE);
-  const nlohmann::ordered_json golden = nlohmann::ordered_json::parse(in);
-  ASSERT_EQ(golden.at("profile"), "exact-fp32/1");
-  ASSERT_FALSE(golden.at("units").empty());
   std::vector<test::Engine> engines = test::fast_engines();
   engines.push_back({"reference", make_reference_ops()});
-  for (const auto& unit : golden.at("units"))
-    for (const test::Engine& engine : engines)
-      EXPECT_EQ(test::golden_digest(unit, *engine.ops), unit.at("sha256")) << unit.at("name") << ", " << engine.name;
+  std::ifstream in(GOLDEN_FILE);
+  size_t units = 0;
+  test::GoldenUnit unit;
+  for (std::string row; std::getline(in, row);) {
+    if (!test::parse_golden(row, unit)) continue;
+    ++units;
+    for (const test::Engine& engine : engines) {
+      EXPECT_EQ(test::golden_digest(unit, *engine.ops), unit.sha256) << unit.name << ", " << engine.name;
+    }
+  }
+  EXPECT_GE(units, 10u);
 }
 
 }  // namespace
