@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "exit.h"
+#include "kernels/ops.h"
 
 namespace agent {
 namespace {
@@ -67,10 +68,7 @@ size_t usable_cores() {
 
 std::vector<std::string> simd_paths() {
   std::vector<std::string> paths;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) paths.push_back("avx2");
-#endif
-  paths.push_back("portable");
+  for (const kernels::Simd simd : kernels::usable_simd()) paths.push_back(kernels::name_of(simd));
   return paths;
 }
 

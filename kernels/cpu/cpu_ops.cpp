@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cpu/float_environment.h"
 #include "cpu/kernel_table.h"
@@ -144,7 +145,10 @@ class CpuOps final : public Ops {
     over(count, cache_line, 1, [&](Range r) { kernels_.subtract(a, b, out, r); });
   }
 
-  size_t first_non_finite(const float* x, size_t count) override { return kernels_.first_non_finite(x, {0, count}); }
+  size_t first_non_finite(const float* x, size_t count) override {
+    const FloatEnvironment environment;
+    return kernels_.first_non_finite(x, {0, count});
+  }
 
   size_t attention_workspace(size_t context, size_t heads, size_t channels) const override {
     return pool_.size() * kernels_.attention_workspace(context, channels / heads);
@@ -216,20 +220,33 @@ class CpuOps final : public Ops {
   std::unique_ptr<float, Free> buffers_;  // gemm_buffer floats for each thread
 };
 
-bool cpu_has_avx2() {
+// One way to compute, and whether this CPU can. Fastest first.
+struct Path {
+  Simd simd;
+  const char* name;
+  bool (*runs)();
+  const KernelTable& (*kernels)();
+};
+const Path paths[] = {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
+    {Simd::avx512, "avx512",
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+     },
+     avx512_kernels},
+    {Simd::avx2, "avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, avx2_kernels},
+#elif defined(__aarch64__)
+    {Simd::neon, "neon", [] { return true; }, neon_kernels},
 #endif
-}
+    {Simd::portable, "portable", [] { return true; }, portable_kernels},
+};
 
 const KernelTable& table_for(Simd simd) {
-  if (simd == Simd::portable || (simd == Simd::automatic && !cpu_has_avx2())) return portable_kernels();
-#if defined(__x86_64__)
-  if (cpu_has_avx2()) return avx2_kernels();
-#endif
-  throw std::runtime_error("this CPU has no AVX2 and FMA; unset GRADMINER_SIMD or set it to portable");
+  for (const Path& path : paths) {
+    if ((simd == Simd::automatic || simd == path.simd) && path.runs()) return path.kernels();
+  }
+  throw std::runtime_error("this CPU cannot run the forced path; unset GRADMINER_SIMD or set it to portable");
 }
 
 }  // namespace
@@ -238,13 +255,31 @@ std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd) {
   return std::make_unique<CpuOps>(threads == 0 ? available_cores() : threads, table_for(simd));
 }
 
+std::vector<Simd> usable_simd() {
+  std::vector<Simd> usable;
+  for (const Path& path : paths) {
+    if (path.runs()) usable.push_back(path.simd);
+  }
+  return usable;
+}
+
+std::string name_of(Simd simd) {
+  for (const Path& path : paths) {
+    if (path.simd == simd) return path.name;
+  }
+  return "automatic";
+}
+
 Simd simd_from_environment() {
   const char* value = std::getenv("GRADMINER_SIMD");
   const std::string name = value ? value : "";
   if (name.empty()) return Simd::automatic;
-  if (name == "avx2") return Simd::avx2;
-  if (name == "portable") return Simd::portable;
-  throw std::invalid_argument("GRADMINER_SIMD is '" + name + "'; it may be avx2 or portable");
+  std::string known;
+  for (const Path& path : paths) {
+    if (name == path.name) return path.simd;
+    known += (known.empty() ? "" : ", ") + std::string(path.name);
+  }
+  throw std::invalid_argument("GRADMINER_SIMD is '" + name + "'; it may be " + known);
 }
 
 }  // namespace kernels

@@ -1,7 +1,7 @@
 // What one instruction set provides: each operation on one thread's share. The tables are filled in translation units
-// of their own with their own compiler flags (avx2.cpp, portable.cpp). Templates over the vector type have different
-// names there, so the linker can never mix code of two instruction sets; those units use nothing of the standard
-// library that it could share between them.
+// of their own with their own compiler flags (avx512.cpp, avx2.cpp, neon.cpp, portable.cpp). Templates over the vector
+// type have different names there, so the linker can never mix code of two instruction sets; those units use nothing of
+// the standard library that it could share between them.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +48,11 @@ struct KernelTable {
 
 const KernelTable& portable_kernels();
 #if defined(__x86_64__)
-const KernelTable& avx2_kernels();  // call its functions only where the CPU has AVX2 and FMA
+// Call their functions only where the CPU has AVX2 and FMA, or AVX-512 F, VL, BW and DQ.
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+#elif defined(__aarch64__)
+const KernelTable& neon_kernels();
 #endif
 
 }  // namespace kernels

@@ -49,13 +49,24 @@ float row_sum(size_t n, F f) {
   return total;
 }
 
+// Four maxima at a time, the last vector of the row over what was already seen.
 template <class V>
 float row_max(const float* x, size_t n) {
-  V m = V::broadcast(-std::numeric_limits<float>::infinity());
-  for_each_vector<V>(0, n, [&](size_t j, auto part) {
-    m = select(keep(V::broadcast_bits(-1), part), max(V::load(x + j, part), m), m);
-  });
-  return highest(m);
+  constexpr size_t width = V::width, group = 4;
+  float highest_of_few = -std::numeric_limits<float>::infinity();
+  if (n < width) {
+    for (size_t j = 0; j < n; ++j) highest_of_few = x[j] > highest_of_few ? x[j] : highest_of_few;
+    return highest_of_few;
+  }
+  V m[group];
+  for (V& v : m) v = V::load(x + n - width);
+  size_t j = 0;
+  for (; j + group * width <= n; j += group * width) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < group; ++i) m[i] = max(V::load(x + j + i * width), m[i]);
+  }
+  for (; j + width <= n; j += width) m[0] = max(V::load(x + j), m[0]);
+  return highest(max(max(m[0], m[1]), max(m[2], m[3])));
 }
 
 }  // namespace kernels

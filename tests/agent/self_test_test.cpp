@@ -27,12 +27,10 @@ TEST(SelfTest, ReferenceGivesTheGoldenCommitments) {
 }
 
 TEST(SelfTest, EveryPathAndThreadCountPasses) {
-  for (const std::string& path : simd_paths()) {
+  for (const kernels::Simd simd : kernels::usable_simd()) {
     for (size_t threads : {1, 3}) {
-      SCOPED_TRACE(path + ", threads " + std::to_string(threads));
-      UnitRunner runner([&] {
-        return kernels::make_cpu_ops(threads, path == "avx2" ? kernels::Simd::avx2 : kernels::Simd::portable);
-      });
+      SCOPED_TRACE(kernels::name_of(simd) + ", threads " + std::to_string(threads));
+      UnitRunner runner([&] { return kernels::make_cpu_ops(threads, simd); });
       EXPECT_NO_THROW(self_test(runner));
     }
   }

@@ -21,10 +21,10 @@ KINDS = {
     "local": dict(steps=4, inner_lr=0.004, max_grad_norm=1, outer="nesterov", outer_lr=0.7, momentum=0.6, codec="int4"),
 }
 # (SIMD path, threads) of a lone agent: each value is met with each number of lanes.
-ALONE = {"gradients": [("portable", 1), ("avx2", 2)], "local": [("avx2", 1), ("portable", 7)]}
-FIVE = [("avx2", 2), ("portable", 1), ("avx2", 7), ("portable", 2), ("avx2", 1)]
+ALONE = {"gradients": [("portable", 1), ("avx512", 2)], "local": [("avx2", 1), ("portable", 7)]}
+FIVE = [("avx512", 2), ("portable", 1), ("avx2", 7), ("portable", 2), ("avx512", 1)]
 GOLDEN = harness.HERE / "golden.json"
-AVX2 = "avx2" in open("/proc/cpuinfo").read()
+CPU = open("/proc/cpuinfo").read()
 
 
 class Exact(harness.TestCase):
@@ -38,7 +38,7 @@ class Exact(harness.TestCase):
         self.serial += 1
         account = list(self.accounts)[self.serial % len(self.accounts)]
         return harness.Agent(self.pool, f"rig{self.serial}", account, self.accounts[account], threads,
-                             simd if AVX2 else "portable")
+                             simd if simd in CPU else "portable")
 
     def job(self, name, kind, lanes, **options):
         self.pool.job(name, "text", rounds=ROUNDS, units=3, lanes=lanes, batch=3, context=24, evaluate_every=2,

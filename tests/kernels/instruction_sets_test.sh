@@ -1,9 +1,10 @@
 #!/bin/sh
-# instruction_sets_test.sh OBJECT…: the objects of kernels/cpu/avx2.cpp and portable.cpp share no function that the linker
-# could take from the wrong one, and the portable path neither contains nor calls a fused multiply-add.
+# instruction_sets_test.sh OBJECT…: the objects of kernels/cpu/avx512.cpp, avx2.cpp and portable.cpp share no function
+# that the linker could take from the wrong one, and the portable path neither contains nor calls a fused multiply-add.
 set -eu
 for object in "$@"; do
   case $object in
+    *avx512*) own=Avx512 ;;
     *avx2*) own=Avx2 ;;
     *portable*) own=Portable ;;
   esac

@@ -6,13 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <vector>
 
-#include "cpu/elementary.h"
 #include "cpu/vector_portable.h"
-#include "math_avx2.h"
+#include "kernels/ops.h"
+#include "math_paths.h"
 #include "reference/elementary.h"
 
 namespace kernels {
@@ -107,27 +108,31 @@ TEST(Elementary, SpecialCases) {
   EXPECT_TRUE(std::isnan(reference::tanh(nan_value)));
 }
 
-// Lanes of vectors against the scalar definition.
-struct Path {
-  const char* name;
-  void (*exp)(float*);
-  void (*tanh)(float*);
-  float (*log)(float);
-};
+std::vector<MathPath> math_paths() {
+  std::vector<MathPath> paths;
+  for (const Simd simd : usable_simd()) {
+#if defined(__x86_64__)
+    if (simd == Simd::avx512) paths.push_back(math_avx512());
+    if (simd == Simd::avx2) paths.push_back(math_avx2());
+#endif
+    if (simd == Simd::portable) paths.push_back(math_path_of<Portable>());
+  }
+  return paths;
+}
 
+// Lanes of vectors against the scalar definition.
 TEST(Elementary, EveryPathHasTheSameBits) {
-  using P = Portable;
-  std::vector<Path> paths = {
-      {P::name, [](float* x) { exp(P::load(x)).store(x); }, [](float* x) { tanh(P::load(x)).store(x); }, log<P>}};
-  if (avx2_available()) paths.push_back({"avx2", exp_avx2, tanh_avx2, log_avx2});
   const std::vector<float> inputs = with(samples(), uniform(-90, 90, 200000));
-  for (const Path& path : paths) {
-    for (size_t i = 0; i + 8 <= inputs.size(); i += 4) {
-      float e[8], t[8];
-      for (size_t l = 0; l < 8; ++l) e[l] = t[l] = inputs[i + l];
+  const std::vector<MathPath> paths = math_paths();
+  EXPECT_EQ(paths.size(), usable_simd().size());
+  for (const MathPath& path : paths) {
+    for (size_t i = 0; i + path.width <= inputs.size(); i += path.width) {
+      float e[16], t[16];
+      ASSERT_LE(path.width, std::size(e));
+      for (size_t l = 0; l < path.width; ++l) e[l] = t[l] = inputs[i + l];
       path.exp(e);
       path.tanh(t);
-      for (size_t l = 0; l < 4; ++l) {
+      for (size_t l = 0; l < path.width; ++l) {
         const float x = inputs[i + l];
         ASSERT_TRUE(same(e[l], reference::exp(x))) << path.name << " exp " << x;
         ASSERT_TRUE(same(t[l], reference::tanh(x))) << path.name << " tanh " << x;

@@ -64,21 +64,14 @@ struct Engine {
   std::unique_ptr<Ops> ops;
 };
 
-inline bool has_avx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
-
 // The fast engine on every SIMD path of this machine, with 1, 2 and 7 threads.
 inline std::vector<Engine> fast_engines() {
   std::vector<Engine> engines;
   for (size_t threads : {1, 2, 7}) {
-    const std::string with = " with " + std::to_string(threads) + " threads";
-    if (has_avx2()) engines.push_back({"avx2" + with, make_cpu_ops(threads, Simd::avx2)});
-    engines.push_back({"portable" + with, make_cpu_ops(threads, Simd::portable)});
+    for (const Simd simd : usable_simd()) {
+      engines.push_back(
+          {name_of(simd) + " with " + std::to_string(threads) + " threads", make_cpu_ops(threads, simd)});
+    }
   }
   return engines;
 }

@@ -67,10 +67,10 @@ struct Engines {
 
   Engines() {
     put(make_reference_ops(), "reference");
-    for (const size_t threads : {1, 2, 3, 7})
-      put(make_cpu_ops(threads), "automatic, threads " + std::to_string(threads));
-    for (const size_t threads : {1, 3}) {
-      put(make_cpu_ops(threads, Simd::portable), "portable, threads " + std::to_string(threads));
+    for (const Simd simd : usable_simd()) {
+      for (const size_t threads : {1, 2, 3, 7}) {
+        put(make_cpu_ops(threads, simd), name_of(simd) + ", threads " + std::to_string(threads));
+      }
     }
   }
   void put(std::unique_ptr<Ops> ops, const std::string& name) {
@@ -411,7 +411,7 @@ TEST(Ops, HostileFloatEnvironment) {
   for (float& x : a) x *= 0x1p-80f;  // products are denormal
   for (float& x : b) x *= 0x1p-60f;
   const unsigned normal = _mm_getcsr(), hostile = (normal & ~0x6000u) | 0x4000u | 0x8040u;  // round up, FTZ, DAZ
-  for (const Simd simd : {Simd::automatic, Simd::portable}) {
+  for (const Simd simd : usable_simd()) {
     const auto compute = [&](Ops& ops) {
       Values c(n * n), y(n * n);
       ops.matmul(
@@ -433,15 +433,17 @@ TEST(Ops, HostileFloatEnvironment) {
 #endif
 
 TEST(Ops, SimdFromEnvironment) {
-  setenv("GRADMINER_SIMD", "portable", 1);
-  EXPECT_EQ(simd_from_environment(), Simd::portable);
-  setenv("GRADMINER_SIMD", "avx2", 1);
-  EXPECT_EQ(simd_from_environment(), Simd::avx2);
+  for (const Simd simd : usable_simd()) {
+    setenv("GRADMINER_SIMD", name_of(simd).c_str(), 1);
+    EXPECT_EQ(simd_from_environment(), simd);
+    EXPECT_EQ(make_cpu_ops(1, simd)->name(), name_of(simd));
+  }
   setenv("GRADMINER_SIMD", "avx9", 1);
   EXPECT_THROW(simd_from_environment(), std::invalid_argument);
   unsetenv("GRADMINER_SIMD");
   EXPECT_EQ(simd_from_environment(), Simd::automatic);
-  EXPECT_EQ(make_cpu_ops(1, Simd::portable)->name(), "portable");
+  EXPECT_EQ(make_cpu_ops(1)->name(), name_of(usable_simd().front()));
+  EXPECT_EQ(usable_simd().back(), Simd::portable);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace kernels {
 
@@ -139,7 +140,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual std::string name() const = 0;  // "reference", "avx2", "portable"
+  virtual std::string name() const = 0;  // "reference", "avx512", "avx2", "neon", "portable"
 
   virtual void matmul(const Matmul&) = 0;
   virtual void embedding_forward(const EmbeddingForward&) = 0;
@@ -173,13 +174,18 @@ class Ops {
 // The definition: plain loops, one thread.
 std::unique_ptr<Ops> make_reference_ops();
 
-enum class Simd { automatic, avx2, portable };
+enum class Simd { automatic, avx512, avx2, neon, portable };
 
 // The fast engine: fixed partition over `threads` (0 = one per core that this process may use).
 // Throws std::runtime_error when a forced path cannot run on this CPU.
 std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd = Simd::automatic);
 
-// Reads GRADMINER_SIMD (avx2 | portable; unset or empty = automatic). Throws std::invalid_argument otherwise.
+// The paths that this CPU can run, fastest first; automatic is the first. name_of gives what GRADMINER_SIMD calls them.
+std::vector<Simd> usable_simd();
+std::string name_of(Simd simd);
+
+// Reads GRADMINER_SIMD: unset or empty is automatic; else avx512, avx2 or portable, on AArch64 neon or portable.
+// Throws std::invalid_argument otherwise.
 Simd simd_from_environment();
 
 }  // namespace kernels
