@@ -1,4 +1,4 @@
-// Causal attention of single heads: one thread's share, a tile of queries at a time. Masked keys are never touched
+// Causal attention of single query heads: one thread's share, a tile of queries at a time. Masked keys are never touched
 // but inside the tile on the diagonal, where they are exact zeros.
 #pragma once
 
@@ -19,34 +19,39 @@ class AttentionHead {
 
   static size_t tiles(size_t context) { return (context + tile - 1) / tile; }
 
-  // Floats of workspace for one thread: scores, their gradients, and the chains of dk and dv.
+  // Floats of workspace for one thread: scores, their gradients, and the chains and totals of dk and dv.
   static size_t workspace(size_t context, size_t head_size) {
-    return 2 * tile * stride_of(context) + 2 * context * head_size;
+    return 2 * tile * stride_of(context) + (context > chunk ? 4 : 2) * context * head_size;
   }
 
-  AttentionHead(size_t context, size_t heads, size_t channels, const float* qkv, size_t item, float* workspace,
-                float* gemm_buffer)
-      : context_(context),
-        stride_(stride_of(context)),
-        head_size_(channels / heads),
-        channels_(channels),
-        first_token_(item / heads * context),
-        column_(item % heads * head_size_),
+  // Op is AttentionForward or AttentionBackward; item a (sequence, query head) pair.
+  template <class Op>
+  AttentionHead(const Op& op, size_t item, float* workspace, float* gemm_buffer)
+      : context_(op.context),
+        stride_(stride_of(op.context)),
+        head_size_(op.head_size),
+        row_(op.heads * op.head_size),
+        qkv_row_(row_ + 2 * op.kv_heads * op.head_size),
+        first_token_(item / op.heads * op.context),
+        column_(item % op.heads * op.head_size),
+        k_column_(row_ + item % op.heads / (op.heads / op.kv_heads) * op.head_size),
+        v_column_(k_column_ + op.kv_heads * op.head_size),
         item_(item),
-        scale_(1 / first(sqrt(V::broadcast(static_cast<float>(head_size_))))),
-        q_(qkv + first_token_ * 3 * channels + column_),
-        k_(q_ + channels),
-        v_(k_ + channels),
+        scale_(1 / first(sqrt(V::broadcast(static_cast<float>(op.head_size))))),
+        q_(op.qkv + first_token_ * qkv_row_ + column_),
+        k_(op.qkv + first_token_ * qkv_row_ + k_column_),
+        v_(op.qkv + first_token_ * qkv_row_ + v_column_),
         scores_(workspace),
         dscores_(scores_ + tile * stride_),
         dk_(dscores_ + tile * stride_),
-        dv_(dk_ + context * head_size_),
+        dv_(dk_ + context_ * head_size_),
+        totals_(dv_ + context_ * head_size_),
         buffer_(gemm_buffer) {}
 
   void forward(const AttentionForward& op, size_t tile_index) {
     set_tile(tile_index * tile);
     score();
-    float* out = op.out + first_token_ * channels_ + column_;
+    float* out = op.out + first_token_ * row_ + column_;
     for (size_t i = begin_; i < end_; ++i) {
       float* s = scores_ + (i - begin_) * stride_;
       const size_t keys = hide_masked(s, i);
@@ -72,27 +77,29 @@ class AttentionHead {
               .a = scores_,
               .a_row = stride_,
               .b = v_,
-              .b_row = 3 * channels_,
-              .c = out + begin_ * channels_,
-              .ldc = channels_},
+              .b_row = qkv_row_,
+              .c = out + begin_ * row_,
+              .ldc = row_},
              Skip::terms_after_row);
-    for (size_t i = begin_; i < end_; ++i) multiply_row(out + i * channels_, op.inverse_sum[item_ * context_ + i]);
+    for (size_t i = begin_; i < end_; ++i) multiply_row(out + i * row_, op.inverse_sum[item_ * context_ + i]);
   }
 
-  void backward(const AttentionBackward& op) {
-    float* dq = op.dqkv + first_token_ * 3 * channels_ + column_;
-    const float* dout = op.dout + first_token_ * channels_ + column_;
+  // Writes dq, and adds dk and dv to those of the heads before it that share its keys.
+  void backward(const AttentionBackward& op, bool first_of_keys) {
+    float* dqkv = op.dqkv + first_token_ * qkv_row_;
+    float* dq = dqkv + column_;
+    const float* dout = op.dout + first_token_ * row_ + column_;
     for (set_tile(0); begin_ < context_; set_tile(end_)) {
       if (begin_ % chunk == 0) clear_chains();
       score();
       multiply({.m = end_ - begin_,
                 .n = end_,
                 .k = head_size_,
-                .a = dout + begin_ * channels_,
-                .a_row = channels_,
+                .a = dout + begin_ * row_,
+                .a_row = row_,
                 .b = v_,
                 .b_row = 1,
-                .b_col = 3 * channels_,
+                .b_col = qkv_row_,
                 .c = dscores_,
                 .ldc = stride_},
                Skip::columns_after_row);
@@ -103,19 +110,23 @@ class AttentionHead {
                 .a = dscores_,
                 .a_row = stride_,
                 .b = k_,
-                .b_row = 3 * channels_,
-                .c = dq + begin_ * 3 * channels_,
-                .ldc = 3 * channels_},
+                .b_row = qkv_row_,
+                .c = dq + begin_ * qkv_row_,
+                .ldc = qkv_row_},
                Skip::terms_after_row);
-      for (size_t i = begin_; i < end_; ++i) multiply_row(dq + i * 3 * channels_, scale_);
-      extend_chain(dscores_, q_ + begin_ * 3 * channels_, 3 * channels_, dk_);
-      extend_chain(scores_, dout + begin_ * channels_, channels_, dv_);
+      for (size_t i = begin_; i < end_; ++i) multiply_row(dq + i * qkv_row_, scale_);
+      extend_chain(dscores_, q_ + begin_ * qkv_row_, qkv_row_, dk_);
+      extend_chain(scores_, dout + begin_ * row_, row_, dv_);
       if (end_ % chunk == 0 || end_ == context_) {
-        add_chain(dk_, dq + channels_);
-        add_chain(dv_, dq + 2 * channels_);
+        add_chain(dk_, totals_, dqkv + k_column_, first_of_keys);
+        add_chain(dv_, totals_ + context_ * head_size_, dqkv + v_column_, first_of_keys);
       }
     }
-    for (size_t j = 0; j < context_; ++j) multiply_row(dq + channels_ + j * 3 * channels_, scale_);
+  }
+
+  // dk is multiplied by the scale once, after the last head.
+  void scale_keys(const AttentionBackward& op) {
+    for (size_t j = 0; j < context_; ++j) multiply_row(op.dqkv + (first_token_ + j) * qkv_row_ + k_column_, scale_);
   }
 
  private:
@@ -136,11 +147,11 @@ class AttentionHead {
     multiply({.m = end_ - begin_,
               .n = end_,
               .k = head_size_,
-              .a = q_ + begin_ * 3 * channels_,
-              .a_row = 3 * channels_,
+              .a = q_ + begin_ * qkv_row_,
+              .a_row = qkv_row_,
               .b = k_,
               .b_row = 1,
-              .b_col = 3 * channels_,
+              .b_col = qkv_row_,
               .c = scores_,
               .ldc = stride_},
              Skip::columns_after_row);
@@ -150,7 +161,7 @@ class AttentionHead {
   void score_gradient(const AttentionBackward& op, size_t i) {
     float* s = scores_ + (i - begin_) * stride_;
     float* ds = dscores_ + (i - begin_) * stride_;
-    const size_t row = (first_token_ + i) * channels_ + column_;
+    const size_t row = (first_token_ + i) * row_ + column_;
     const V d = V::broadcast(row_sum<V>(head_size_, [&](size_t j, auto part) {
       return V::load(op.dout + row + j, part) * V::load(op.out + row + j, part);
     }));
@@ -198,14 +209,17 @@ class AttentionHead {
         .run();
   }
 
-  // The finished chunk's chain is added to the total, which stands in dqkv.
-  void add_chain(const float* chain, float* total) {
-    const bool first_chunk = end_ <= chunk;
+  // The finished chunk's chain is added to the head's total, and after the last chunk the total to the heads' sum.
+  void add_chain(const float* chain, float* total, float* sum, bool first_of_keys) {
+    const bool first_chunk = end_ <= chunk, last_chunk = end_ == context_;
     for (size_t i = 0; i < context_; ++i) {
-      float* out = total + i * 3 * channels_;
       for_each_vector<V>(0, head_size_, [&](size_t j, auto part) {
-        const V before = first_chunk ? V::zero() : V::load(out + j, part);
-        (before + V::load(chain + i * head_size_ + j, part)).store(out + j, part);
+        const size_t at = i * head_size_ + j;
+        V x = (first_chunk ? V::zero() : V::load(total + at, part)) + V::load(chain + at, part);
+        if (!last_chunk) return x.store(total + at, part);
+        float* out = sum + i * qkv_row_ + j;
+        if (!first_of_keys) x = V::load(out, part) + x;
+        x.store(out, part);
       });
     }
   }
@@ -215,7 +229,9 @@ class AttentionHead {
                        [&](size_t j, auto part) { (V::load(x + j, part) * V::broadcast(factor)).store(x + j, part); });
   }
 
-  const size_t context_, stride_, head_size_, channels_, first_token_, column_, item_;
+  const size_t context_, stride_, head_size_;
+  const size_t row_, qkv_row_;  // floats of a token in out and in qkv
+  const size_t first_token_, column_, k_column_, v_column_, item_;
   const float scale_;
   const float* const q_;
   const float* const k_;
@@ -224,8 +240,25 @@ class AttentionHead {
   float* const dscores_;  // (tile, stride_)
   float* const dk_;       // (context, head_size)
   float* const dv_;       // (context, head_size), right behind dk_
+  float* const totals_;   // dk's and dv's, where there are several chunks
   float* const buffer_;
   size_t begin_ = 0, end_ = 0;  // the tile's queries
 };
+
+template <class V>
+void attention_forward(const AttentionForward& op, size_t item, size_t tile, float* workspace, float* buffer) {
+  AttentionHead<V>(op, item, workspace, buffer).forward(op, tile);
+}
+
+// All query heads of a (sequence, key head) pair.
+template <class V>
+void attention_backward(const AttentionBackward& op, size_t item, float* workspace, float* buffer) {
+  const size_t group = op.heads / op.kv_heads;
+  for (size_t i = 0; i < group; ++i) {
+    AttentionHead<V> head(op, item * group + i, workspace, buffer);
+    head.backward(op, i == 0);
+    if (i + 1 == group) head.scale_keys(op);
+  }
+}
 
 }  // namespace kernels

@@ -52,6 +52,7 @@ class CpuOps final : public Ops {
   void embedding_backward(const EmbeddingBackward& op) override {
     const FloatEnvironment environment;
     over(op.channels, cache_line, op.tokens, [&](Range r) { kernels_.embedding_backward_tokens(op, r); });
+    if (!op.dwpe) return;
     over(std::min(op.context, op.tokens), 1, op.tokens / op.context * op.channels,
          [&](Range r) { kernels_.embedding_backward_positions(op, r); });
   }
@@ -66,6 +67,18 @@ class CpuOps final : public Ops {
     // Columns first: dx may overwrite dy.
     over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.layer_norm_backward_columns(op, r); });
     over(op.rows, 1, op.channels, [&](Range r) { kernels_.layer_norm_backward_rows(op, r); });
+  }
+
+  void rms_norm_forward(const RmsNormForward& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.channels, [&](Range r) { kernels_.rms_norm_forward(op, r); });
+  }
+
+  void rms_norm_backward(const RmsNormBackward& op) override {
+    const FloatEnvironment environment;
+    // Columns first: dx may overwrite dy.
+    over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.rms_norm_backward_columns(op, r); });
+    over(op.rows, 1, op.channels, [&](Range r) { kernels_.rms_norm_backward_rows(op, r); });
   }
 
   void bias_backward(const BiasBackward& op) override {
@@ -83,12 +96,27 @@ class CpuOps final : public Ops {
     over(op.count, cache_line, 8, [&](Range r) { kernels_.gelu_backward(op, r); });
   }
 
+  void swiglu_forward(const SwigluForward& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.inner * 8, [&](Range r) { kernels_.swiglu_forward(op, r); });
+  }
+
+  void swiglu_backward(const SwigluBackward& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.inner * 8, [&](Range r) { kernels_.swiglu_backward(op, r); });
+  }
+
+  void rope(const Rope& op) override {
+    const FloatEnvironment environment;
+    over(op.tokens, 1, op.heads * op.head_size, [&](Range r) { kernels_.rope(op, r); });
+  }
+
   void attention_forward(const AttentionForward& op) override {
     const FloatEnvironment environment;
     const size_t tiles = kernels_.attention_tiles(op.context);
     const size_t units = op.sequences * op.heads * tiles;
     pool_.run(pool_.size(), [&](size_t thread) {
-      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.channels / op.heads);
+      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.head_size);
       for (size_t u = thread; u < units; u += pool_.size()) {
         kernels_.attention_forward(op, u / tiles, u % tiles, workspace, buffer(thread));
       }
@@ -98,8 +126,8 @@ class CpuOps final : public Ops {
   void attention_backward(const AttentionBackward& op) override {
     const FloatEnvironment environment;
     pool_.run(pool_.size(), [&](size_t thread) {
-      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.channels / op.heads);
-      for (size_t item = thread; item < op.sequences * op.heads; item += pool_.size()) {
+      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.head_size);
+      for (size_t item = thread; item < op.sequences * op.kv_heads; item += pool_.size()) {
         kernels_.attention_backward(op, item, workspace, buffer(thread));
       }
     });
@@ -150,8 +178,8 @@ class CpuOps final : public Ops {
     return kernels_.first_non_finite(x, {0, count});
   }
 
-  size_t attention_workspace(size_t context, size_t heads, size_t channels) const override {
-    return pool_.size() * kernels_.attention_workspace(context, channels / heads);
+  size_t attention_workspace(size_t context, size_t head_size) const override {
+    return pool_.size() * kernels_.attention_workspace(context, head_size);
   }
 
   size_t embedding_workspace(size_t, size_t channels) const override { return channels; }

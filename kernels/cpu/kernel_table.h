@@ -25,12 +25,19 @@ struct KernelTable {
   void (*layer_norm_forward)(const LayerNormForward&, Range rows);
   void (*layer_norm_backward_columns)(const LayerNormBackward&, Range columns);
   void (*layer_norm_backward_rows)(const LayerNormBackward&, Range rows);
+  void (*rms_norm_forward)(const RmsNormForward&, Range rows);
+  void (*rms_norm_backward_columns)(const RmsNormBackward&, Range columns);
+  void (*rms_norm_backward_rows)(const RmsNormBackward&, Range rows);
   void (*bias_backward)(const BiasBackward&, Range columns);
   void (*gelu_forward)(const GeluForward&, Range elements);
   void (*gelu_backward)(const GeluBackward&, Range elements);
+  void (*swiglu_forward)(const SwigluForward&, Range rows);
+  void (*swiglu_backward)(const SwigluBackward&, Range rows);
+  void (*rope)(const Rope&, Range tokens);
   void (*cross_entropy)(const CrossEntropy&, Range rows);
 
-  // Items are (sequence, head) pairs, sequence-major. A thread's workspace has attention_workspace floats.
+  // Items are (sequence, head) pairs, sequence-major; backward's are (sequence, key head) pairs. A thread's workspace
+  // has attention_workspace floats.
   size_t (*attention_workspace)(size_t context, size_t head_size);
   size_t (*attention_tiles)(size_t context);  // tiles of queries in an item
   void (*attention_forward)(const AttentionForward&, size_t item, size_t tile, float* workspace, float* buffer);

@@ -24,10 +24,11 @@ template <class V>
 void embedding_forward(const EmbeddingForward& op, Range tokens) {
   for (size_t n = tokens.begin; n < tokens.end; ++n) {
     const float* token = op.wte + op.ids[n] * op.channels;
-    const float* position = op.wpe + n % op.context * op.channels;
     float* out = op.out + n * op.channels;
     for_each_vector<V>(0, op.channels, [&](size_t j, auto part) {
-      (V::load(token + j, part) + V::load(position + j, part)).store(out + j, part);
+      V x = V::load(token + j, part);
+      if (op.wpe) x = x + V::load(op.wpe + n % op.context * op.channels + j, part);
+      x.store(out + j, part);
     });
   }
 }

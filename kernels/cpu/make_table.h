@@ -6,6 +6,7 @@
 #include "cpu/gemm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/layers.h"
+#include "cpu/llama_layers.h"
 
 namespace kernels {
 
@@ -23,20 +24,20 @@ constexpr KernelTable make_table() {
       .layer_norm_forward = layer_norm_forward<V>,
       .layer_norm_backward_columns = layer_norm_backward_columns<V>,
       .layer_norm_backward_rows = layer_norm_backward_rows<V>,
+      .rms_norm_forward = rms_norm_forward<V>,
+      .rms_norm_backward_columns = rms_norm_backward_columns<V>,
+      .rms_norm_backward_rows = rms_norm_backward_rows<V>,
       .bias_backward = bias_backward<V>,
       .gelu_forward = gelu_forward<V>,
       .gelu_backward = gelu_backward<V>,
+      .swiglu_forward = swiglu_forward<V>,
+      .swiglu_backward = swiglu_backward<V>,
+      .rope = rope<V>,
       .cross_entropy = cross_entropy<V>,
       .attention_workspace = AttentionHead<V>::workspace,
       .attention_tiles = AttentionHead<V>::tiles,
-      .attention_forward =
-          [](const AttentionForward& op, size_t item, size_t tile, float* workspace, float* buffer) {
-            AttentionHead<V>(op.context, op.heads, op.channels, op.qkv, item, workspace, buffer).forward(op, tile);
-          },
-      .attention_backward =
-          [](const AttentionBackward& op, size_t item, float* workspace, float* buffer) {
-            AttentionHead<V>(op.context, op.heads, op.channels, op.qkv, item, workspace, buffer).backward(op);
-          },
+      .attention_forward = attention_forward<V>,
+      .attention_backward = attention_backward<V>,
       .adamw = adamw<V>,
       .nesterov = nesterov<V>,
       .add = add<V>,

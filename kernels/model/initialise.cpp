@@ -25,7 +25,12 @@ uint32_t twelve_uniforms(uint64_t start, uint64_t i) {
   return sum;
 }
 
+bool ends_residual_branch(const std::string& name) {
+  return name.ends_with(".c_proj.weight") || name.ends_with(".o_proj.weight") || name.ends_with(".down_proj.weight");
+}
+
 }  // namespace
+
 void initialise_weights(const ModelConfig& config, unsigned long long seed, float* weights) {
   const FloatEnvironment environment;
   const uint64_t start = mix(seed);
@@ -37,7 +42,7 @@ void initialise_weights(const ModelConfig& config, unsigned long long seed, floa
       for (size_t e = 0; e < parameter.count; ++e) tensor[e] = value;
       continue;
     }
-    const float std = parameter.name.ends_with(".c_proj.weight") ? residual_std : 0.02f;
+    const float std = ends_residual_branch(parameter.name) ? residual_std : 0.02f;
     const float unit = std / 131072.0f;
     for (size_t e = 0; e < parameter.count; ++e) {
       const int64_t centred = 2 * int64_t{twelve_uniforms(start, parameter.offset + e)} - 786420;

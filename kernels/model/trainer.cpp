@@ -5,7 +5,7 @@
 #include "cpu/float_environment.h"
 #include "kernels/training.h"
 #include "model/arena.h"
-#include "model/gpt2.h"
+#include "model/network.h"
 
 namespace kernels {
 namespace {
@@ -24,25 +24,31 @@ void validate(const ModelConfig& config, size_t batch, size_t context) {
   if (batch < 1 || batch > size_t{1} << 24) refuse("batch = " + std::to_string(batch) + "; supported: 1 to 2^24");
   if (context < 1 || context > config.positions)
     refuse("context = " + std::to_string(context) + "; this model supports 1 to " + std::to_string(config.positions) +
-           " (n_positions)");
+           " positions");
 }
 
 // Every buffer of a trainer; with a null arena, only their sizes are counted.
 struct Plan {
   using Purpose = Trainer::Purpose;
 
-  Plan(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose, Arena& arena)
-      : sequences(std::min(batch, block_sequences(context))),
-        network(config, sequences * context, context, purpose != Purpose::evaluate, ops, arena) {
+  Plan(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Settings settings, Arena& arena)
+      : sequences(std::min(batch, block_sequences(context))) {
+    const Purpose purpose = settings.purpose;
+    network = make_network(config,
+                           {.tokens = sequences * context,
+                            .context = context,
+                            .backward = purpose != Purpose::evaluate,
+                            .recompute = settings.recompute},
+                           ops, arena);
     const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
     ids = arena.take<uint16_t>(sequences * context);
     targets = arena.take<uint16_t>(sequences * context);
     losses = arena.take<float>(batch * context);
     if (purpose == Purpose::evaluate) return;
-    embedding_gradient = arena.take<float>(embedding);
+    if (config.tied_head) embedding_gradient = arena.take<float>(embedding);
     if (purpose == Purpose::block_gradients) {
       block_gradient = arena.take<float>(P);
-      block_embedding_gradient = arena.take<float>(embedding);
+      if (config.tied_head) block_embedding_gradient = arena.take<float>(embedding);
     }
     if (purpose == Purpose::local_steps) {
       gradient = arena.take<float>(P);
@@ -53,22 +59,22 @@ struct Plan {
   }
 
   size_t sequences;  // of a full block
-  Gpt2 network;
+  std::unique_ptr<Network> network;
   uint16_t* ids;                              // (M)
   uint16_t* targets;                          // (M)
   float* losses;                              // (B, T)
-  float* embedding_gradient = nullptr;        // (V, C)
+  float* embedding_gradient = nullptr;        // (V, C), where the head is tied
   float* block_gradient = nullptr;            // (P)
-  float* block_embedding_gradient = nullptr;  // (V, C)
+  float* block_embedding_gradient = nullptr;  // (V, C), where the head is tied
   float* gradient = nullptr;                  // (P)
   float* moment_1 = nullptr;                  // (P)
   float* moment_2 = nullptr;                  // (P)
   float* squares = nullptr;                   // (tensors)
 };
 
-size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Purpose purpose) {
+size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Settings settings) {
   Arena counting;
-  const Plan plan(config, batch, context, ops, purpose, counting);
+  const Plan plan(config, batch, context, ops, settings, counting);
   return counting.used();
 }
 
@@ -109,16 +115,16 @@ float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<cons
 }
 
 struct Trainer::Impl {
-  Impl(const ModelConfig& model, size_t planned_batch, size_t planned_context, Ops& engine, Purpose planned_for)
+  Impl(const ModelConfig& model, size_t planned_batch, size_t planned_context, Ops& engine, Settings settings)
       : config(model),
         batch_limit(planned_batch),
         context(planned_context),
         ops(engine),
-        purpose(planned_for),
+        purpose(settings.purpose),
         parameters(parameters_of(model)),
-        memory(allocate_arena(bytes_of(model, planned_batch, planned_context, engine, planned_for))),
+        memory(allocate_arena(bytes_of(model, planned_batch, planned_context, engine, settings))),
         arena(memory.get()),
-        plan(model, planned_batch, planned_context, engine, planned_for, arena) {}
+        plan(model, planned_batch, planned_context, engine, settings, arena) {}
 
   size_t parameter_total() const { return parameters.back().offset + parameters.back().count; }
   void require_purpose(bool ok, const char* method) const;
@@ -185,21 +191,22 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   const FloatEnvironment environment;
   check_batch(batch);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
+  float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : gradients;
   const float scale_gradient = 1.0f / static_cast<float>(tokens);
   std::fill_n(gradients, parameter_total(), 0.0f);
-  std::fill_n(plan.embedding_gradient, embedding, 0.0f);
+  if (config.tied_head) std::fill_n(embedding_gradient, embedding, 0.0f);
   for (size_t index = 0; index < blocks_of(batch); ++index) {
     const Block block = load_block(batch, index);
-    plan.network.forward(weights, block, cancel);
-    plan.network.losses(weights, block, scale_gradient, plan.losses + index * plan.sequences * context, cancel);
+    plan.network->forward(weights, block, cancel);
+    plan.network->losses(weights, block, scale_gradient, plan.losses + index * plan.sequences * context, cancel);
     if (on_block) {
       block_gradient(weights, block, gradients, cancel);
       (*on_block)(index, {plan.block_gradient, parameter_total()});
     } else {
-      plan.network.backward(weights, block, {gradients, plan.embedding_gradient}, cancel);
+      plan.network->backward(weights, block, {gradients, embedding_gradient}, cancel);
     }
   }
-  ops.add(plan.embedding_gradient, gradients, embedding);
+  if (config.tied_head) ops.add(embedding_gradient, gradients, embedding);
   const float loss = ops.row_sum(plan.losses, tokens) / static_cast<float>(tokens);
   if (!std::isfinite(loss)) throw NumericFailure("loss", step);
   return loss;
@@ -209,8 +216,12 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
 void Trainer::Impl::block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel) {
   const size_t embedding = config.vocabulary * config.channels;
   std::fill_n(plan.block_gradient, parameter_total(), 0.0f);
+  if (!config.tied_head) {
+    plan.network->backward(weights, block, {plan.block_gradient, plan.block_gradient}, cancel);
+    return ops.add(plan.block_gradient, gradients, parameter_total());
+  }
   std::fill_n(plan.block_embedding_gradient, embedding, 0.0f);
-  plan.network.backward(weights, block, {plan.block_gradient, plan.block_embedding_gradient}, cancel);
+  plan.network->backward(weights, block, {plan.block_gradient, plan.block_embedding_gradient}, cancel);
   ops.add(plan.block_gradient, gradients, parameter_total());
   ops.add(plan.block_embedding_gradient, plan.embedding_gradient, embedding);
   ops.add(plan.block_embedding_gradient, plan.block_gradient, embedding);
@@ -240,16 +251,25 @@ void Trainer::Impl::adamw(const LocalAdamW& optimiser, const AdamWStep& numbers,
   }
 }
 
-Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose) {
+Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
   validate(config, batch, context);
-  impl_ = std::make_unique<Impl>(config, batch, context, ops, purpose);
+  impl_ = std::make_unique<Impl>(config, batch, context, ops, settings);
 }
 
 Trainer::~Trainer() = default;
 
-size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose) {
+size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
   validate(config, batch, context);
-  return bytes_of(config, batch, context, ops, purpose) + ops.own_bytes();
+  return bytes_of(config, batch, context, ops, settings) + ops.own_bytes();
+}
+
+std::optional<Trainer::Settings> Trainer::settings_within(size_t limit, const ModelConfig& config, size_t batch,
+                                                          size_t context, Ops& ops, Purpose purpose) {
+  for (bool recompute : {false, true}) {
+    const Settings settings(purpose, recompute);
+    if (planned_bytes(config, batch, context, ops, settings) <= limit) return settings;
+  }
+  return std::nullopt;
 }
 
 size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }
@@ -300,8 +320,8 @@ std::vector<float> Trainer::evaluate(std::span<const float> weights, const Token
   std::vector<float> means(impl.blocks_of(batch));
   for (size_t index = 0; index < means.size(); ++index) {
     const Block block = impl.load_block(batch, index);
-    impl.plan.network.forward(weights.data(), block, cancel);
-    impl.plan.network.losses(weights.data(), block, 0, impl.plan.losses, cancel);
+    impl.plan.network->forward(weights.data(), block, cancel);
+    impl.plan.network->losses(weights.data(), block, 0, impl.plan.losses, cancel);
     means[index] = impl.ops.row_sum(impl.plan.losses, block.tokens()) / static_cast<float>(block.tokens());
     if (!std::isfinite(means[index])) throw NumericFailure("loss", index);
   }
@@ -320,8 +340,8 @@ void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> t
       refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
              std::to_string(impl.config.vocabulary));
   const Block block{.sequences = 1, .context = tokens.size(), .ids = tokens.data()};
-  impl.plan.network.forward(weights.data(), block, {});
-  impl.plan.network.logits(weights.data(), tokens.size() - 1, logits.data());
+  impl.plan.network->forward(weights.data(), block, {});
+  impl.plan.network->logits(weights.data(), tokens.size() - 1, logits.data());
 }
 
 }  // namespace kernels

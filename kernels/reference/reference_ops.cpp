@@ -1,5 +1,6 @@
 // The definition in code: docs/numerics.md sections 3, 5 and 6, line by line. One thread, no speed.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "cpu/float_environment.h"
@@ -20,13 +21,30 @@ float maximum(size_t count, const float* x) {
   return m;
 }
 
-// One head of one sequence inside (T, 3C) qkv or (T, C) tensors: row t, dimension d at base[t * stride + d].
+// One head of one sequence inside qkv, or inside (T, heads·D) tensors: row t, dimension d at base[t * stride + d].
 template <class T>
 struct Head {
   T* base;
   size_t stride;
   T& operator()(size_t t, size_t d) const { return base[t * stride + d]; }
 };
+
+// Sequence s, query head h of a tensor like `out`; Op is AttentionForward or AttentionBackward.
+template <class Op, class T>
+Head<T> head_of(const Op& op, T* base, size_t s, size_t h) {
+  const size_t row = op.heads * op.head_size;
+  return {base + s * op.context * row + h * op.head_size, row};
+}
+
+// Query head h and the key and value heads that it uses, of a tensor like `qkv`.
+template <class Op, class T>
+std::array<Head<T>, 3> heads_of(const Op& op, T* base, size_t s, size_t h) {
+  const size_t D = op.head_size, row = (op.heads + 2 * op.kv_heads) * D, kv = h / (op.heads / op.kv_heads);
+  T* q = base + s * op.context * row;
+  T* k = q + op.heads * D;
+  T* v = k + op.kv_heads * D;
+  return {Head<T>{q + h * D, row}, Head<T>{k + kv * D, row}, Head<T>{v + kv * D, row}};
+}
 
 class ReferenceOps final : public Ops {
  public:
@@ -51,14 +69,16 @@ class ReferenceOps final : public Ops {
     const FloatEnvironment environment;
     for (size_t n = 0; n < p.tokens; ++n)
       for (size_t c = 0; c < p.channels; ++c)
-        p.out[n * p.channels + c] = p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c];
+        p.out[n * p.channels + c] =
+            p.wpe ? p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c]
+                  : p.wte[p.ids[n] * p.channels + c];
   }
 
   void embedding_backward(const EmbeddingBackward& p) override {
     const FloatEnvironment environment;
     for (size_t v = 0; v < p.vocabulary; ++v)
       add_rows(p, p.dwte + v * p.channels, [&](size_t n) { return p.ids[n] == v; });
-    for (size_t t = 0; t < p.context; ++t)
+    for (size_t t = 0; p.dwpe && t < p.context; ++t)
       add_rows(p, p.dwpe + t * p.channels, [&](size_t n) { return n % p.context == t; });
   }
 
@@ -102,6 +122,33 @@ class ReferenceOps final : public Ops {
     }
   }
 
+  void rms_norm_forward(const RmsNormForward& p) override {
+    const FloatEnvironment environment;
+    const size_t C = p.channels;
+    for (size_t row = 0; row < p.rows; ++row) {
+      const float* x = p.x + row * C;
+      const float square = R(C, [&](size_t i) { return x[i] * x[i]; }) / static_cast<float>(C);
+      p.rstd[row] = 1.0f / std::sqrt(square + p.epsilon);
+      for (size_t i = 0; i < C; ++i) p.y[row * C + i] = (x[i] * p.rstd[row]) * p.weight[i];
+    }
+  }
+
+  void rms_norm_backward(const RmsNormBackward& p) override {
+    const FloatEnvironment environment;
+    const size_t C = p.channels;
+    const auto n = [&](size_t row, size_t i) { return p.x[row * C + i] * p.rstd[row]; };
+    for (size_t i = 0; i < C; ++i)
+      p.dweight[i] = p.dweight[i] + run_sum(p.rows, [&](size_t row) { return p.dy[row * C + i] * n(row, i); });
+    for (size_t row = 0; row < p.rows; ++row) {
+      const auto dn = [&](size_t i) { return p.dy[row * C + i] * p.weight[i]; };
+      const float b = R(C, [&](size_t i) { return dn(i) * n(row, i); }) / static_cast<float>(C);
+      for (size_t i = 0; i < C; ++i) {
+        const float dx = std::fma(-n(row, i), b, dn(i)) * p.rstd[row];
+        p.dx[row * C + i] = p.dresidual ? dx + p.dresidual[row * C + i] : dx;
+      }
+    }
+  }
+
   void bias_backward(const BiasBackward& p) override {
     const FloatEnvironment environment;
     for (size_t j = 0; j < p.channels; ++j)
@@ -127,15 +174,50 @@ class ReferenceOps final : public Ops {
     }
   }
 
+  void swiglu_forward(const SwigluForward& p) override {
+    const FloatEnvironment environment;
+    for (size_t row = 0; row < p.rows; ++row)
+      for (size_t i = 0; i < p.inner; ++i) {
+        const float x = p.gate_up[2 * row * p.inner + i], up = p.gate_up[(2 * row + 1) * p.inner + i];
+        p.y[row * p.inner + i] = (x * sigmoid(x)) * up;
+      }
+  }
+
+  void swiglu_backward(const SwigluBackward& p) override {
+    const FloatEnvironment environment;
+    for (size_t row = 0; row < p.rows; ++row)
+      for (size_t i = 0; i < p.inner; ++i) {
+        const float x = p.gate_up[2 * row * p.inner + i], up = p.gate_up[(2 * row + 1) * p.inner + i];
+        const float dy = p.dy[row * p.inner + i], s = sigmoid(x);
+        p.dgate_up[2 * row * p.inner + i] = (dy * up) * (s * std::fma(x, 1.0f - s, 1.0f));
+        p.dgate_up[(2 * row + 1) * p.inner + i] = dy * (x * s);
+      }
+  }
+
+  void rope(const Rope& p) override {
+    const FloatEnvironment environment;
+    const size_t half = p.head_size / 2;
+    for (size_t n = 0; n < p.tokens; ++n)
+      for (size_t h = 0; h < p.heads; ++h)
+        for (size_t j = 0; j < half; ++j) {
+          float& a = p.x[n * p.row + h * p.head_size + j];
+          float& b = p.x[n * p.row + h * p.head_size + j + half];
+          const float c = p.cos[(n % p.context) * half + j], s = p.sin[(n % p.context) * half + j];
+          const float before = a, sine = p.back ? -s : s;
+          a = std::fma(before, c, -(b * sine));
+          b = std::fma(b, c, before * sine);
+        }
+  }
+
   void attention_forward(const AttentionForward& p) override {
     const FloatEnvironment environment;
-    const size_t T = p.context, C = p.channels, D = C / p.heads;
+    const size_t T = p.context, D = p.head_size;
     const float scale = 1.0f / std::sqrt(static_cast<float>(D));
     float* e = p.workspace;  // (T): scores, then their exponentials
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const Head<const float> q{p.qkv + s * T * 3 * C + h * D, 3 * C}, k{q.base + C, 3 * C}, v{k.base + C, 3 * C};
-        const Head<float> o{p.out + s * T * C + h * D, C};
+        const auto [q, k, v] = heads_of(p, p.qkv, s, h);
+        const Head<float> o = head_of(p, p.out, s, h);
         for (size_t i = 0; i < T; ++i) {
           const size_t keys = i + 1;
           for (size_t j = 0; j < keys; ++j) e[j] = score(q, k, i, j, D) * scale;
@@ -155,15 +237,15 @@ class ReferenceOps final : public Ops {
 
   void attention_backward(const AttentionBackward& p) override {
     const FloatEnvironment environment;
-    const size_t T = p.context, C = p.channels, D = C / p.heads;
+    const size_t T = p.context, D = p.head_size, group = p.heads / p.kv_heads;
     const float scale = 1.0f / std::sqrt(static_cast<float>(D));
     float* P = p.workspace;  // (T, T): row i query, column j key; 0 where masked
     float* dS = P + T * T;   // (T, T)
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const Head<const float> q{p.qkv + s * T * 3 * C + h * D, 3 * C}, k{q.base + C, 3 * C}, v{k.base + C, 3 * C};
-        const Head<const float> o{p.out + s * T * C + h * D, C}, dout{p.dout + s * T * C + h * D, C};
-        const Head<float> dq{p.dqkv + s * T * 3 * C + h * D, 3 * C}, dk{dq.base + C, 3 * C}, dv{dk.base + C, 3 * C};
+        const auto [q, k, v] = heads_of(p, p.qkv, s, h);
+        const auto [dq, dk, dv] = heads_of(p, p.dqkv, s, h);
+        const Head<const float> o = head_of(p, p.out, s, h), dout = head_of(p, p.dout, s, h);
         for (size_t i = 0; i < T; ++i) {
           const float m = p.row_max[(s * p.heads + h) * T + i], inv = p.inverse_sum[(s * p.heads + h) * T + i];
           const float Di = R(D, [&](size_t d) { return dout(i, d) * o(i, d); });
@@ -182,11 +264,15 @@ class ReferenceOps final : public Ops {
             dq(t, d) = contraction(
                            t + 1, [&](size_t j) { return dS[t * T + j]; }, [&](size_t j) { return k(j, d); }) *
                        scale;
-            dk(t, d) = contraction(
-                           T, [&](size_t i) { return from_key(dS, i); }, [&](size_t i) { return q(i, d); }) *
-                       scale;
-            dv(t, d) = contraction(
+            const float dk_h = contraction(
+                T, [&](size_t i) { return from_key(dS, i); }, [&](size_t i) { return q(i, d); });
+            const float dv_h = contraction(
                 T, [&](size_t i) { return from_key(P, i); }, [&](size_t i) { return dout(i, d); });
+            // Heads that share keys are added upward, then scaled.
+            const bool first = h % group == 0, last = h % group == group - 1;
+            dk(t, d) = (first ? 0.0f : dk(t, d)) + dk_h;
+            dv(t, d) = (first ? 0.0f : dv(t, d)) + dv_h;
+            if (last) dk(t, d) = dk(t, d) * scale;
           }
       }
   }
@@ -251,7 +337,7 @@ class ReferenceOps final : public Ops {
     return i;
   }
 
-  size_t attention_workspace(size_t context, size_t, size_t) const override { return 2 * context * context; }
+  size_t attention_workspace(size_t context, size_t) const override { return 2 * context * context; }
   size_t embedding_workspace(size_t, size_t channels) const override { return channels; }
   size_t own_bytes() const override { return 0; }
 
@@ -273,6 +359,8 @@ class ReferenceOps final : public Ops {
     return contraction(
         D, [&](size_t d) { return a(i, d); }, [&](size_t d) { return b(j, d); });
   }
+
+  static float sigmoid(float x) { return 1.0f / (1.0f + reference::exp(-x)); }
 
   static float gelu_tanh(float x) {
     const float z = (x * std::fma(x * x, 0.044715f, 1.0f)) * 0.7978845608028654f;

@@ -64,8 +64,8 @@ class FlippingOps : public Ops {
   void scale(float factor, float* y, size_t count) override { ops_->scale(factor, y, count); }
   void subtract(const float* a, const float* b, float* out, size_t count) override { ops_->subtract(a, b, out, count); }
   size_t first_non_finite(const float* x, size_t count) override { return ops_->first_non_finite(x, count); }
-  size_t attention_workspace(size_t context, size_t heads, size_t channels) const override {
-    return ops_->attention_workspace(context, heads, channels);
+  size_t attention_workspace(size_t context, size_t head_size) const override {
+    return ops_->attention_workspace(context, head_size);
   }
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return ops_->embedding_workspace(vocabulary, channels);

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "model/gpt2.h"
+#include "model/gpt2_tensors.h"
 #include "model_test_util.h"
 
 namespace kernels {
@@ -40,10 +40,10 @@ TEST(ModelConfig, OrdersParametersLikeTransformers) {
 TEST(ModelConfig, TensorsViewFollowsTheSameOrder) {
   const std::vector<Parameter> parameters = parameters_of(tiny);
   std::vector<float> flat(parameter_count(tiny));
-  const Tensors<float> view(tiny, flat.data());
+  const Gpt2Tensors<float> view(tiny, flat.data());
   std::vector<float*> pointers = {view.wte(), view.wpe()};
   for (size_t index = 0; index < tiny.layers; ++index) {
-    const LayerTensors<float> l = view.layer(index);
+    const Gpt2Layer<float> l = view.layer(index);
     for (float* p : {l.ln_1_weight, l.ln_1_bias, l.attn_weight, l.attn_bias, l.proj_weight, l.proj_bias, l.ln_2_weight,
                      l.ln_2_bias, l.fc_weight, l.fc_bias, l.fc_out_weight, l.fc_out_bias})
       pointers.push_back(p);

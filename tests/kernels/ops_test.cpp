@@ -286,17 +286,21 @@ TEST(Ops, BiasAndGelu) {
   }
 }
 
-void check_attention(Random& random, size_t sequences, size_t context, size_t heads, size_t head_size) {
-  const size_t channels = heads * head_size, count = sequences * context * channels;
-  const Values qkv = random.values(3 * count), dout = random.values(count);
-  expect_same("attention, context " + std::to_string(context) + ", head size " + std::to_string(head_size),
+void check_attention(Random& random, size_t sequences, size_t context, size_t heads, size_t kv_heads,
+                     size_t head_size) {
+  const size_t count = sequences * context * heads * head_size;
+  const Values qkv = random.values(sequences * context * (heads + 2 * kv_heads) * head_size);
+  const Values dout = random.values(count);
+  expect_same("attention, context " + std::to_string(context) + ", " + std::to_string(heads) + " heads of " +
+                  std::to_string(head_size) + " on " + std::to_string(kv_heads),
               [&](Ops& ops) {
-                Values out(count), max(sequences * heads * context), inverse(max.size()), dqkv(3 * count);
-                Values workspace(ops.attention_workspace(context, heads, channels));
+                Values out(count), max(sequences * heads * context), inverse(max.size()), dqkv(qkv.size());
+                Values workspace(ops.attention_workspace(context, head_size));
                 ops.attention_forward({.sequences = sequences,
                                        .context = context,
                                        .heads = heads,
-                                       .channels = channels,
+                                       .kv_heads = kv_heads,
+                                       .head_size = head_size,
                                        .qkv = qkv.data(),
                                        .out = out.data(),
                                        .row_max = max.data(),
@@ -305,7 +309,8 @@ void check_attention(Random& random, size_t sequences, size_t context, size_t he
                 ops.attention_backward({.sequences = sequences,
                                         .context = context,
                                         .heads = heads,
-                                        .channels = channels,
+                                        .kv_heads = kv_heads,
+                                        .head_size = head_size,
                                         .qkv = qkv.data(),
                                         .out = out.data(),
                                         .row_max = max.data(),
@@ -320,10 +325,11 @@ void check_attention(Random& random, size_t sequences, size_t context, size_t he
 TEST(Ops, Attention) {
   Random random(7);
   for (int i = 0; i < 10; ++i) {
-    check_attention(random, random.between(1, 3), random.between(1, 150), random.between(1, 4), random.between(1, 40));
+    const size_t kv_heads = random.between(1, 3), heads = kv_heads * random.between(1, 3);
+    check_attention(random, random.between(1, 3), random.between(1, 150), heads, kv_heads, random.between(1, 40));
   }
-  check_attention(random, 1, 64, 1, 64);
-  check_attention(random, 1, 2115, 1, 3);  // keys and queries in two chunks
+  check_attention(random, 1, 64, 1, 1, 64);
+  check_attention(random, 1, 2115, 2, 1, 3);  // keys and queries in two chunks
 }
 
 TEST(Ops, CrossEntropy) {

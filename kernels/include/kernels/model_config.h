@@ -7,15 +7,26 @@
 
 namespace kernels {
 
-// GPT-2, with the names of Hugging Face's GPT2Config in comments.
+enum class Family { gpt2, llama };
+
+// With the names of Hugging Face's GPT2Config | LlamaConfig in comments.
 struct ModelConfig {
-  size_t layers = 0;           // n_layer
-  size_t heads = 0;            // n_head; divides channels
-  size_t channels = 0;         // n_embd
-  size_t positions = 0;        // n_positions, the longest context
+  size_t layers = 0;           // n_layer | num_hidden_layers
+  size_t heads = 0;            // n_head | num_attention_heads; divides channels
+  size_t channels = 0;         // n_embd | hidden_size
+  size_t positions = 0;        // n_positions | max_position_embeddings, the longest context
   size_t vocabulary = 0;       // vocab_size, at most 65,536 (tokens are uint16)
-  size_t inner = 0;            // n_inner, width of the MLP (4 * channels when the config says null)
-  float norm_epsilon = 1e-5f;  // layer_norm_epsilon
+  size_t inner = 0;            // n_inner | intermediate_size, width of the MLP
+  float norm_epsilon = 1e-5f;  // layer_norm_epsilon | rms_norm_eps
+
+  Family family = Family::gpt2;
+  // LLaMA only.
+  size_t kv_heads = 0;  // num_key_value_heads; divides heads
+  bool tied_head = true;  // tie_word_embeddings; GPT-2's head is always tied
+  // (head size / 2): the angle of pair j at position t is t * rope_inverse_frequencies[j], linear scaling included.
+  std::vector<float> rope_inverse_frequencies = {};
+
+  size_t head_size() const { return channels / heads; }
 };
 
 // One tensor inside the flat parameter vector.
@@ -27,7 +38,8 @@ struct Parameter {
   bool decays() const { return shape.size() >= 2; }
 };
 
-// The canonical order: the order of GPT2LMHeadModel.named_parameters() (tied head left out).
+// The canonical order: the order of GPT2LMHeadModel's or LlamaForCausalLM's named_parameters() (a tied head left out).
+// The token embedding is the first.
 // Offsets are contiguous from 0. Throws std::invalid_argument naming the field for an impossible shape.
 std::vector<Parameter> parameters_of(const ModelConfig& config);
 

@@ -32,7 +32,7 @@ struct EmbeddingForward {
   size_t tokens = 0, channels = 0, context = 0;
   const uint16_t* ids = nullptr;  // (tokens)
   const float* wte = nullptr;     // (vocabulary, channels)
-  const float* wpe = nullptr;     // (positions, channels); position of token n is n % context
+  const float* wpe = nullptr;     // (positions, channels) or null; position of token n is n % context
   float* out = nullptr;           // (tokens, channels)
 };
 // dwte = dwte + (the block's row sums), dwpe likewise. Rows without tokens are left alone.
@@ -41,7 +41,7 @@ struct EmbeddingBackward {
   const uint16_t* ids = nullptr;
   const float* dout = nullptr;  // (tokens, channels)
   float* dwte = nullptr;        // (vocabulary, channels)
-  float* dwpe = nullptr;        // (positions, channels)
+  float* dwpe = nullptr;        // (positions, channels) or null
   float* workspace = nullptr;   // (channels) per thread is enough; sized by embedding_workspace()
 };
 
@@ -69,6 +69,26 @@ struct LayerNormBackward {
   float* dbias = nullptr;            // (channels)
 };
 
+struct RmsNormForward {
+  size_t rows = 0, channels = 0;
+  float epsilon = 0;
+  const float* x = nullptr;       // (rows, channels)
+  const float* weight = nullptr;  // (channels)
+  float* y = nullptr;             // (rows, channels)
+  float* rstd = nullptr;          // (rows)
+};
+// dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum.
+struct RmsNormBackward {
+  size_t rows = 0, channels = 0;
+  const float* dy = nullptr;
+  const float* x = nullptr;
+  const float* weight = nullptr;
+  const float* rstd = nullptr;
+  const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
+  float* dx = nullptr;               // may be dy itself
+  float* dweight = nullptr;          // (channels)
+};
+
 // dbias[j] = dbias[j] + run sum over rows of dy[n, j].
 struct BiasBackward {
   size_t rows = 0, channels = 0;
@@ -88,17 +108,42 @@ struct GeluBackward {
   float* dx = nullptr;        // may be dy itself
 };
 
-// Causal multi-head attention over whole sequences. qkv: (sequences, context, 3 * channels).
+// y = silu(gate) * up.
+struct SwigluForward {
+  size_t rows = 0, inner = 0;
+  const float* gate_up = nullptr;  // (rows, 2 * inner): gate | up
+  float* y = nullptr;              // (rows, inner)
+};
+struct SwigluBackward {
+  size_t rows = 0, inner = 0;
+  const float* gate_up = nullptr;
+  const float* dy = nullptr;   // (rows, inner)
+  float* dgate_up = nullptr;   // (rows, 2 * inner); may be gate_up itself
+};
+
+// Rotates the pairs (j, j + head_size / 2) of the first `heads` heads of each row by the angles of its position, in
+// place; or back, which is the gradient.
+struct Rope {
+  size_t tokens = 0, context = 0, heads = 0, head_size = 0;
+  size_t row = 0;               // floats from one token to the next
+  const float* cos = nullptr;   // (context, head_size / 2); position of token n is n % context
+  const float* sin = nullptr;   // likewise
+  float* x = nullptr;           // (tokens, row)
+  bool back = false;
+};
+
+// Causal multi-head attention over whole sequences. Query head h uses key head h / (heads / kv_heads).
+// qkv: (sequences, context, (heads + 2 * kv_heads) * head_size): q | k | v, each head by head.
 struct AttentionForward {
-  size_t sequences = 0, context = 0, heads = 0, channels = 0;
+  size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
   const float* qkv = nullptr;
-  float* out = nullptr;        // (sequences, context, channels)
+  float* out = nullptr;        // (sequences, context, heads * head_size)
   float* row_max = nullptr;    // (sequences, heads, context)
   float* inverse_sum = nullptr;  // (sequences, heads, context)
   float* workspace = nullptr;  // Ops::attention_workspace() floats
 };
 struct AttentionBackward {
-  size_t sequences = 0, context = 0, heads = 0, channels = 0;
+  size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
   const float* qkv = nullptr;
   const float* out = nullptr;
   const float* row_max = nullptr;
@@ -147,9 +192,14 @@ class Ops {
   virtual void embedding_backward(const EmbeddingBackward&) = 0;
   virtual void layer_norm_forward(const LayerNormForward&) = 0;
   virtual void layer_norm_backward(const LayerNormBackward&) = 0;
+  virtual void rms_norm_forward(const RmsNormForward&) = 0;
+  virtual void rms_norm_backward(const RmsNormBackward&) = 0;
   virtual void bias_backward(const BiasBackward&) = 0;
   virtual void gelu_forward(const GeluForward&) = 0;
   virtual void gelu_backward(const GeluBackward&) = 0;
+  virtual void swiglu_forward(const SwigluForward&) = 0;
+  virtual void swiglu_backward(const SwigluBackward&) = 0;
+  virtual void rope(const Rope&) = 0;
   virtual void attention_forward(const AttentionForward&) = 0;
   virtual void attention_backward(const AttentionBackward&) = 0;
   virtual void cross_entropy(const CrossEntropy&) = 0;
@@ -165,7 +215,7 @@ class Ops {
   virtual size_t first_non_finite(const float* x, size_t count) = 0;
 
   // Workspaces in floats, for all threads of this Ops together.
-  virtual size_t attention_workspace(size_t context, size_t heads, size_t channels) const = 0;
+  virtual size_t attention_workspace(size_t context, size_t head_size) const = 0;
   virtual size_t embedding_workspace(size_t vocabulary, size_t channels) const = 0;
   // Bytes that this Ops holds for itself (packing buffers), part of the planned memory.
   virtual size_t own_bytes() const = 0;

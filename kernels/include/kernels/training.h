@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -59,14 +60,27 @@ class Trainer {
     evaluate          // evaluate() and logits(): no gradient, activations of one layer
   };
 
+  struct Settings {
+    Settings(Purpose for_what, bool again = false) : purpose(for_what), recompute(again) {}
+
+    Purpose purpose;
+    // The backward pass computes each layer's activations again: the same bits, activation memory of one layer, about a
+    // third more time.
+    bool recompute;
+  };
+
   // ops must outlive the trainer. Throws std::invalid_argument for impossible shapes (context > positions,
   // zero sizes). A method that the purpose did not plan for throws std::logic_error.
-  Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose);
+  Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
   ~Trainer();
 
   // Bytes of all planned buffers (and of ops' own) for the given shape, without constructing one. Exact, but for
   // a few hundred bytes a layer of bookkeeping. Weights and results belong to the caller and are not in it.
-  static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Purpose purpose);
+  static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
+
+  // The settings that need at most `limit` planned bytes, faster ones first; none where even the leanest need more.
+  static std::optional<Settings> settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context,
+                                                 Ops& ops, Purpose purpose);
 
   size_t block_count() const;  // blocks in a batch of the planned size
 

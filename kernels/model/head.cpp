@@ -1,0 +1,31 @@
+#include "model/head.h"
+
+namespace kernels {
+
+Head::Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
+    : vocabulary_(config.vocabulary),
+      ops_(ops),
+      linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs, ops),
+      logits_(arena.take<float>(plan.tokens * config.vocabulary)) {}
+
+void Head::logits(const float* x, const float* weight, float* logits) const {
+  linear_.forward(x, weight, nullptr, nullptr, 1, logits, {});
+}
+
+void Head::losses(const float* x, const float* weight, const Block& block, float scale_gradient, float* losses,
+                  const Cancel& cancel) {
+  linear_.forward(x, weight, nullptr, nullptr, block.tokens(), logits_, cancel);
+  ops_.cross_entropy({.rows = block.tokens(),
+                      .vocabulary = vocabulary_,
+                      .logits = logits_,
+                      .targets = block.targets,
+                      .losses = losses,
+                      .scale_gradient = scale_gradient});
+}
+
+void Head::backward(const float* x, const float* weight, const Block& block, float* dx, float* dweight,
+                    const Cancel& cancel) {
+  linear_.backward(x, weight, logits_, block.tokens(), dx, dweight, nullptr, cancel);
+}
+
+}  // namespace kernels

@@ -1,0 +1,197 @@
+#include "model/llama.h"
+
+#include <algorithm>
+
+#include "model/llama_tensors.h"
+#include "model/rope_table.h"
+
+namespace kernels {
+namespace {
+
+constexpr auto layout = Linear::Layout::outputs_inputs;
+
+}  // namespace
+
+Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
+    : config_(config),
+      recompute_(plan.recompute),
+      qkv_outputs_((config.heads + 2 * config.kv_heads) * config.head_size()),
+      ops_(ops),
+      qkv_(config.channels, qkv_outputs_, layout, ops),
+      projection_(config.channels, config.channels, layout, ops),
+      gate_up_(config.channels, 2 * config.inner, layout, ops),
+      down_(config.inner, config.channels, layout, ops),
+      head_(config, plan, ops, arena) {
+  const size_t M = plan.tokens, C = config.channels, F = config.inner, pairs = config.head_size() / 2;
+  const bool own = plan.backward && !plan.recompute;
+  for (size_t index = 0; index < config.layers; ++index)
+    layers_.push_back(own || index == 0 ? plan_layer(M, arena) : layers_.front());
+  for (size_t index = 0; index <= config.layers; ++index)
+    streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
+  rstd_ = arena.take<float>(M);
+  final_ = arena.take<float>(M * C);
+  normed_ = arena.take<float>(M * C);
+  cos_ = arena.take<float>(plan.context * pairs);
+  sin_ = arena.take<float>(plan.context * pairs);
+  if (cos_) fill_rope_table(config.rope_inverse_frequencies, plan.context, cos_, sin_);
+  attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
+  if (!plan.backward) return;
+  dstream_ = arena.take<float>(M * C);
+  dnarrow_ = arena.take<float>(M * std::max(C, F));
+  dwide_ = arena.take<float>(M * std::max(qkv_outputs_, 2 * F));
+  embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
+}
+
+Llama::Layer Llama::plan_layer(size_t tokens, Arena& arena) const {
+  const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
+  Layer layer;
+  layer.rstd_1 = arena.take<float>(M);
+  layer.qkv = arena.take<float>(M * qkv_outputs_);
+  layer.row_max = arena.take<float>(M * H);
+  layer.inverse_sum = arena.take<float>(M * H);
+  layer.attention = arena.take<float>(M * C);
+  layer.middle = arena.take<float>(M * C);
+  layer.rstd_2 = arena.take<float>(M);
+  layer.gate_up = arena.take<float>(M * 2 * F);
+  layer.hidden = arena.take<float>(M * F);
+  return layer;
+}
+
+void Llama::forward(const float* weights, const Block& block, const Cancel& cancel) {
+  const LlamaTensors<const float> w(config_, weights);
+  ops_.embedding_forward({.tokens = block.tokens(),
+                          .channels = config_.channels,
+                          .context = block.context,
+                          .ids = block.ids,
+                          .wte = w.embedding(),
+                          .out = streams_.front()});
+  for (size_t index = 0; index < config_.layers; ++index) forward_layer(index, weights, block, cancel);
+  norm(streams_.back(), w.norm_weight(), rstd_, block.tokens(), final_);
+}
+
+void Llama::forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel) {
+  const size_t M = block.tokens();
+  const Layer& a = layers_[index];
+  const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
+
+  norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
+  qkv_.forward(normed_, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
+  rotate(block, a.qkv, false);
+  ops_.attention_forward({.sequences = block.sequences,
+                          .context = block.context,
+                          .heads = config_.heads,
+                          .kv_heads = config_.kv_heads,
+                          .head_size = config_.head_size(),
+                          .qkv = a.qkv,
+                          .out = a.attention,
+                          .row_max = a.row_max,
+                          .inverse_sum = a.inverse_sum,
+                          .workspace = attention_workspace_});
+  projection_.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
+
+  norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
+  gate_up_.forward(normed_, p.gate_up_weight, nullptr, nullptr, M, a.gate_up, cancel);
+  ops_.swiglu_forward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .y = a.hidden});
+  down_.forward(a.hidden, p.down_weight, nullptr, a.middle, M, streams_[index + 1], cancel);
+}
+
+void Llama::logits(const float* weights, size_t row, float* logits) {
+  head_.logits(final_ + row * config_.channels, LlamaTensors<const float>(config_, weights).head(), logits);
+}
+
+void Llama::losses(const float* weights, const Block& block, float scale_gradient, float* losses,
+                   const Cancel& cancel) {
+  head_.losses(final_, LlamaTensors<const float>(config_, weights).head(), block, scale_gradient, losses, cancel);
+}
+
+void Llama::backward(const float* weights, const Block& block, const BlockGradient& gradient, const Cancel& cancel) {
+  const size_t M = block.tokens();
+  const LlamaTensors<const float> w(config_, weights);
+  const LlamaTensors<float> g(config_, gradient.parameters);
+
+  head_.backward(final_, w.head(), block, dstream_, g.head(), cancel);
+  norm_backward(dstream_, streams_.back(), w.norm_weight(), rstd_, nullptr, M, dstream_, g.norm_weight());
+  for (size_t index = config_.layers; index-- > 0;) {
+    if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, block, cancel);
+    backward_layer(index, weights, block, gradient.parameters, cancel);
+  }
+  ops_.embedding_backward({.tokens = M,
+                           .channels = config_.channels,
+                           .context = block.context,
+                           .vocabulary = config_.vocabulary,
+                           .ids = block.ids,
+                           .dout = dstream_,
+                           .dwte = gradient.embedding,
+                           .workspace = embedding_workspace_});
+}
+
+void Llama::backward_layer(size_t index, const float* weights, const Block& block, float* gradient,
+                           const Cancel& cancel) {
+  const size_t M = block.tokens();
+  const Layer& a = layers_[index];
+  const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
+  const LlamaLayer<float> d = LlamaTensors<float>(config_, gradient).layer(index);
+
+  down_.backward(a.hidden, p.down_weight, dstream_, M, dnarrow_, d.down_weight, nullptr, cancel);
+  ops_.swiglu_backward(
+      {.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
+  norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
+  gate_up_.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
+  norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, dstream_, d.attention_norm_weight);
+
+  projection_.backward(a.attention, p.o_weight, dstream_, M, dnarrow_, d.o_weight, nullptr, cancel);
+  ops_.attention_backward({.sequences = block.sequences,
+                           .context = block.context,
+                           .heads = config_.heads,
+                           .kv_heads = config_.kv_heads,
+                           .head_size = config_.head_size(),
+                           .qkv = a.qkv,
+                           .out = a.attention,
+                           .row_max = a.row_max,
+                           .inverse_sum = a.inverse_sum,
+                           .dout = dnarrow_,
+                           .dqkv = dwide_,
+                           .workspace = attention_workspace_});
+  rotate(block, dwide_, true);
+  norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
+  qkv_.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
+  norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, dstream_, d.input_norm_weight);
+}
+
+void Llama::norm(const float* x, const float* weight, float* rstd, size_t rows, float* y) {
+  ops_.rms_norm_forward({.rows = rows,
+                         .channels = config_.channels,
+                         .epsilon = config_.norm_epsilon,
+                         .x = x,
+                         .weight = weight,
+                         .y = y,
+                         .rstd = rstd});
+}
+
+void Llama::norm_backward(const float* dy, const float* x, const float* weight, const float* rstd,
+                          const float* dresidual, size_t rows, float* dx, float* dweight) {
+  ops_.rms_norm_backward({.rows = rows,
+                          .channels = config_.channels,
+                          .dy = dy,
+                          .x = x,
+                          .weight = weight,
+                          .rstd = rstd,
+                          .dresidual = dresidual,
+                          .dx = dx,
+                          .dweight = dweight});
+}
+
+// The query and key heads of each token.
+void Llama::rotate(const Block& block, float* qkv, bool back) {
+  ops_.rope({.tokens = block.tokens(),
+             .context = block.context,
+             .heads = config_.heads + config_.kv_heads,
+             .head_size = config_.head_size(),
+             .row = qkv_outputs_,
+             .cos = cos_,
+             .sin = sin_,
+             .x = qkv,
+             .back = back});
+}
+
+}  // namespace kernels

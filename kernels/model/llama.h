@@ -1,0 +1,64 @@
+// LLaMA (Hugging Face's LlamaForCausalLM).
+#pragma once
+
+#include <vector>
+
+#include "model/head.h"
+#include "model/linear.h"
+#include "model/network.h"
+
+namespace kernels {
+
+class Llama final : public Network {
+ public:
+  Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
+
+  void forward(const float* weights, const Block& block, const Cancel& cancel) override;
+  void logits(const float* weights, size_t row, float* logits) override;
+  void losses(const float* weights, const Block& block, float scale_gradient, float* losses,
+              const Cancel& cancel) override;
+  void backward(const float* weights, const Block& block, const BlockGradient& gradient, const Cancel& cancel) override;
+
+ private:
+  // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
+  struct Layer {
+    float* rstd_1;       // (M)
+    float* qkv;          // (M, E), q and k rotated
+    float* row_max;      // (M, H) elements; see AttentionForward
+    float* inverse_sum;  // (M, H)
+    float* attention;    // (M, C)
+    float* middle;       // (M, C) residual stream after attention
+    float* rstd_2;       // (M)
+    float* gate_up;      // (M, 2F)
+    float* hidden;       // (M, F) after SwiGLU
+  };
+
+  Layer plan_layer(size_t tokens, Arena& arena) const;
+  void forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel);
+  void backward_layer(size_t index, const float* weights, const Block& block, float* gradient, const Cancel& cancel);
+  void norm(const float* x, const float* weight, float* rstd, size_t rows, float* y);
+  void norm_backward(const float* dy, const float* x, const float* weight, const float* rstd, const float* dresidual,
+                     size_t rows, float* dx, float* dweight);
+  void rotate(const Block& block, float* qkv, bool back);
+
+  const ModelConfig config_;
+  const bool recompute_;
+  const size_t qkv_outputs_;  // E = (H + 2K)·D
+  Ops& ops_;
+  const Linear qkv_, projection_, gate_up_, down_;  // of every layer
+  Head head_;
+  std::vector<Layer> layers_;
+  std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
+  float* rstd_;                  // (M)
+  float* final_;                 // (M, C) after the final norm
+  float* normed_;                // (M, C) a norm's output, recomputed by backward()
+  float* cos_;                   // (T, D / 2)
+  float* sin_;                   // (T, D / 2)
+  float* dstream_ = nullptr;     // (M, C) gradient of the residual stream
+  float* dnarrow_ = nullptr;     // (M, max(C, F))
+  float* dwide_ = nullptr;       // (M, max(E, 2F))
+  float* attention_workspace_;   // Ops::attention_workspace()
+  float* embedding_workspace_ = nullptr;
+};
+
+}  // namespace kernels
