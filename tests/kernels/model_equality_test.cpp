@@ -11,6 +11,7 @@ namespace kernels {
 namespace {
 
 using test::Case;
+using test::llama;
 using Purpose = Trainer::Purpose;
 
 const Case cases[] = {
@@ -25,6 +26,14 @@ const Case cases[] = {
     {"a_block_longer_than_a_chunk", {1, 1, 4, 2100, 11, 8, 1e-5f}, 2, 2100},
     {"inner_longer_than_a_chunk", {1, 1, 8, 16, 11, 2100, 1e-5f}, 2, 13},
     {"vocabulary_longer_than_a_segment", {1, 1, 8, 16, 5003, 24, 1e-5f}, 3, 11},
+    {"llama_odd_everything", llama({2, 3, 3, 18, 9, 13, 37}), 5, 7},
+    {"llama_tied", llama({2, 2, 1, 12, 9, 17, 20, true}), 3, 9},
+    {"llama_four_heads_a_key", llama({1, 8, 2, 128, 40, 61, 96}), 2, 33},
+    {"llama_head_size_80", llama({1, 2, 1, 160, 19, 33, 100}), 3, 19},
+    {"llama_head_size_2", llama({1, 2, 2, 4, 8, 3, 1}), 2, 8},
+    {"llama_one_token", llama({2, 2, 1, 12, 4, 17, 48}), 1, 1},
+    {"llama_three_blocks", llama({2, 4, 2, 16, 100, 29, 32}), 25, 100},
+    {"llama_a_block_longer_than_a_chunk", llama({1, 2, 1, 8, 2100, 11, 8}), 1, 2100},
 };
 
 class Equality : public testing::TestWithParam<Case> {};
@@ -65,8 +74,7 @@ TEST_P(Equality, GradientAndLosses) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Equality, testing::ValuesIn(cases),
                          [](const auto& shape) { return std::string(shape.param.name); });
 
-TEST(EqualityOfLocalSteps, ThreeClippedSteps) {
-  const Case shape{"", {2, 3, 15, 9, 13, 37, 1e-5f}, 5, 7};
+void expect_same_local_steps(const Case& shape) {
   const auto run = [&shape](Ops& ops) {
     Trainer trainer(shape.config, shape.batch, shape.context, ops, Purpose::local_steps);
     const std::vector<float> weights = test::some_weights(shape.config, 13);
@@ -84,6 +92,27 @@ TEST(EqualityOfLocalSteps, ThreeClippedSteps) {
     const Results actual = run(*engine.ops);
     EXPECT_EQ(actual.losses, expected.losses) << engine.name;
     expect_same_bits(expected.gradient, actual.gradient, parameters_of(shape.config), engine.name);
+  }
+}
+
+TEST(EqualityOfLocalSteps, ThreeClippedSteps) {
+  expect_same_local_steps({"", {2, 3, 15, 9, 13, 37, 1e-5f}, 5, 7});
+  expect_same_local_steps({"", llama({2, 4, 2, 16, 9, 13, 37}), 5, 7});
+}
+
+// Activations computed again are the same bits.
+TEST(EqualityOfRecomputation, ChangesNothing) {
+  for (const ModelConfig& config : {ModelConfig{3, 3, 15, 9, 13, 37, 1e-5f}, llama({3, 4, 2, 16, 9, 13, 37})}) {
+    const std::vector<float> weights = test::some_weights(config, 14);
+    const std::vector<uint16_t> tokens = test::some_tokens(config, 150, 9, 15);
+    const auto ops = make_cpu_ops(2);
+    std::vector<float> gradients[2];
+    for (const bool recompute : {false, true}) {
+      gradients[recompute].resize(weights.size());
+      Trainer trainer(config, 150, 9, *ops, {Purpose::gradient, recompute});
+      trainer.gradient(weights, {150, 9, tokens}, gradients[recompute]);
+    }
+    expect_same_bits(gradients[0], gradients[1], parameters_of(config), "recomputed");
   }
 }
 

@@ -22,6 +22,29 @@ struct Case {
 };
 inline void PrintTo(const Case& shape, std::ostream* out) { *out << shape.name; }
 
+struct LlamaShape {
+  size_t layers, heads, kv_heads, channels, positions, vocabulary, inner;
+  bool tied_head = false;
+};
+
+// The frequencies are a geometric series of correctly rounded products, so the same everywhere.
+inline ModelConfig llama(const LlamaShape& shape) {
+  ModelConfig config{.layers = shape.layers,
+                     .heads = shape.heads,
+                     .channels = shape.channels,
+                     .positions = shape.positions,
+                     .vocabulary = shape.vocabulary,
+                     .inner = shape.inner,
+                     .norm_epsilon = 1e-6f,
+                     .family = Family::llama,
+                     .kv_heads = shape.kv_heads,
+                     .tied_head = shape.tied_head};
+  float frequency = 1;
+  for (size_t j = 0; j < config.head_size() / 2; ++j, frequency *= 0.7f)
+    config.rope_inverse_frequencies.push_back(frequency);
+  return config;
+}
+
 // Initial weights moved off their symmetries: no zero bias, no norm weight of 1.
 inline std::vector<float> some_weights(const ModelConfig& config, uint64_t seed) {
   std::vector<float> weights(parameter_count(config));

@@ -1,15 +1,11 @@
 // Every operation gives the same bits on every path, at every thread count, over random odd shapes.
-#include "kernels/ops.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
-#include <functional>
 #include <limits>
-#include <random>
 #include <string>
-#include <vector>
+
+#include "ops_test_util.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -18,91 +14,11 @@
 namespace kernels {
 namespace {
 
-using Values = std::vector<float>;
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : engine_(seed) {}
-
-  size_t between(size_t low, size_t high) { return std::uniform_int_distribution<size_t>(low, high)(engine_); }
-
-  // Normal values, with some zeros of both signs, denormals and large ones.
-  Values values(size_t count) {
-    Values x(count);
-    for (float& v : x) {
-      v = normal_(engine_);
-      switch (engine_() % 64) {
-        case 0:
-          v = 0.0f;
-          break;
-        case 1:
-          v = -0.0f;
-          break;
-        case 2:
-          v *= 0x1p-140f;
-          break;
-        case 3:
-          v *= 100;
-          break;
-      }
-    }
-    return x;
-  }
-
-  std::vector<uint16_t> ids(size_t count, size_t vocabulary) {
-    std::vector<uint16_t> x(count);
-    for (uint16_t& id : x) id = static_cast<uint16_t>(between(0, vocabulary - 1));
-    return x;
-  }
-
- private:
-  std::mt19937 engine_;
-  std::normal_distribution<float> normal_;
-};
-
-// The engines under test, the definition first.
-struct Engines {
-  std::vector<std::unique_ptr<Ops>> all;
-  std::vector<std::string> names;
-
-  Engines() {
-    put(make_reference_ops(), "reference");
-    for (const Simd simd : usable_simd()) {
-      for (const size_t threads : {1, 2, 3, 7}) {
-        put(make_cpu_ops(threads, simd), name_of(simd) + ", threads " + std::to_string(threads));
-      }
-    }
-  }
-  void put(std::unique_ptr<Ops> ops, const std::string& name) {
-    all.push_back(std::move(ops));
-    names.push_back(name);
-  }
-};
-
-Engines& engines() {
-  static Engines instance;
-  return instance;
-}
-
-// Runs `compute`, which returns all results of an operation, on every engine and compares the bits.
-void expect_same(const std::string& what, const std::function<Values(Ops&)>& compute) {
-  const Values expected = compute(*engines().all[0]);
-  for (size_t e = 1; e < engines().all.size(); ++e) {
-    const Values got = compute(*engines().all[e]);
-    ASSERT_EQ(got.size(), expected.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      ASSERT_TRUE(std::memcmp(&got[i], &expected[i], sizeof(float)) == 0 ||
-                  (got[i] != got[i] && expected[i] != expected[i]))
-          << what << ", " << engines().names[e] << ", element " << i << ": " << got[i] << " for " << expected[i];
-    }
-  }
-}
-
-Values joined(std::initializer_list<Values> parts) {
-  Values all;
-  for (const Values& p : parts) all.insert(all.end(), p.begin(), p.end());
-  return all;
-}
+using test::engines;
+using test::expect_same;
+using test::joined;
+using test::Random;
+using test::Values;
 
 void check_matmul(Random& random, size_t m, size_t n, size_t k) {
   const bool a_transposed = random.between(0, 1), b_transposed = random.between(0, 1);
