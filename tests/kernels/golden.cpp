@@ -32,6 +32,9 @@ std::string sha256(const std::vector<uint8_t>& bytes) {
 }
 
 ModelConfig config_of(const GoldenUnit& unit) {
+  if (unit.family == "llama" || unit.family == "llama-tied")
+    return llama({unit.layers, unit.heads, unit.kv, unit.channels, unit.positions, unit.vocabulary, unit.inner,
+                  unit.family == "llama-tied"});
   if (unit.family != "gpt2") throw std::runtime_error(unit.name + ": the family " + unit.family + " is not known");
   return {unit.layers, unit.heads, unit.channels, unit.positions, unit.vocabulary, unit.inner, 1e-5f};
 }
@@ -66,7 +69,7 @@ std::vector<float> lane_result(const GoldenUnit& unit, size_t lane, std::span<co
 bool parse_golden(const std::string& row, GoldenUnit& unit) {
   std::istringstream in(row);
   if (!(in >> unit.name) || unit.name[0] == '#' || unit.name == "name") return false;
-  in >> unit.family >> unit.profile >> unit.layers >> unit.heads >> unit.channels >> unit.positions >>
+  in >> unit.family >> unit.profile >> unit.layers >> unit.heads >> unit.kv >> unit.channels >> unit.positions >>
       unit.vocabulary >> unit.inner >> unit.batch >> unit.context >> unit.steps >> unit.lanes >> unit.codec >>
       unit.seed >> unit.sha256;
   if (!in) throw std::runtime_error("a golden unit lacks columns: " + row);

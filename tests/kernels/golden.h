@@ -13,7 +13,7 @@ namespace kernels::test {
 // A row of golden.txt.
 struct GoldenUnit {
   std::string name, family, profile;
-  size_t layers = 0, heads = 0, channels = 0, positions = 0, vocabulary = 0, inner = 0, batch = 0, context = 0;
+  size_t layers = 0, heads = 0, kv = 0, channels = 0, positions = 0, vocabulary = 0, inner = 0, batch = 0, context = 0;
   size_t steps = 0, lanes = 0;
   std::string codec;
   uint64_t seed = 0;

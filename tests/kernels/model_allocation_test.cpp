@@ -30,9 +30,9 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p);
 namespace kernels {
 namespace {
 
-const ModelConfig config{2, 2, 16, 40, 30, 64, 1e-5f};
+const ModelConfig models[] = {{2, 2, 16, 40, 30, 64, 1e-5f}, test::llama({2, 4, 2, 16, 40, 30, 64})};
 
-TEST(Allocation, NoneInTheSecondGradient) {
+void expect_none_in_the_second_gradient(const ModelConfig& config) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
   Trainer trainer(config, 40, 33, *ops, Trainer::Purpose::block_gradients);  // two blocks
   const std::vector<float> weights = test::some_weights(config, 1);
@@ -47,7 +47,11 @@ TEST(Allocation, NoneInTheSecondGradient) {
   EXPECT_EQ(blocks, 4u);
 }
 
-TEST(Allocation, NoneFromTheSecondLocalStep) {
+TEST(Allocation, NoneInTheSecondGradient) {
+  for (const ModelConfig& config : models) expect_none_in_the_second_gradient(config);
+}
+
+void expect_none_from_the_second_local_step(const ModelConfig& config) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
   Trainer trainer(config, 5, 33, *ops, Trainer::Purpose::local_steps);
   const std::vector<float> weights = test::some_weights(config, 1);
@@ -64,15 +68,26 @@ TEST(Allocation, NoneFromTheSecondLocalStep) {
   EXPECT_EQ(at_step[1], at_step[3]);
 }
 
+TEST(Allocation, NoneFromTheSecondLocalStep) {
+  for (const ModelConfig& config : models) expect_none_from_the_second_local_step(config);
+}
+
 // What a trainer takes for tensors is what it said.
-TEST(Allocation, PlannedBytesAreExact) {
+void expect_planned_bytes_are_exact(const ModelConfig& config) {
   using Purpose = Trainer::Purpose;
   const std::unique_ptr<Ops> ops = make_cpu_ops(2);
   for (Purpose purpose : {Purpose::gradient, Purpose::block_gradients, Purpose::local_steps, Purpose::evaluate}) {
-    const size_t planned = Trainer::planned_bytes(config, 40, 33, *ops, purpose), before = aligned_bytes;
-    const Trainer trainer(config, 40, 33, *ops, purpose);
-    EXPECT_EQ(aligned_bytes - before, planned - ops->own_bytes());
+    for (bool recompute : {false, true}) {
+      const Trainer::Settings settings(purpose, recompute);
+      const size_t planned = Trainer::planned_bytes(config, 40, 33, *ops, settings), before = aligned_bytes;
+      const Trainer trainer(config, 40, 33, *ops, settings);
+      EXPECT_EQ(aligned_bytes - before, planned - ops->own_bytes());
+    }
   }
+}
+
+TEST(Allocation, PlannedBytesAreExact) {
+  for (const ModelConfig& config : models) expect_planned_bytes_are_exact(config);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "model/gpt2_tensors.h"
+#include "model/llama_tensors.h"
+#include "model_test_util.h"
 #include "model_test_util.h"
 
 namespace kernels {
@@ -55,9 +57,41 @@ TEST(ModelConfig, TensorsViewFollowsTheSameOrder) {
     EXPECT_EQ(static_cast<size_t>(pointers[i] - flat.data()), parameters[i].offset) << parameters[i].name;
 }
 
+TEST(ModelConfig, LlamaTensorsFollowTheOrderOfTransformers) {
+  for (const bool tied : {false, true}) {
+    const ModelConfig config = test::llama({2, 4, 2, 16, 10, 7, 20, tied});
+    const std::vector<Parameter> parameters = parameters_of(config);
+    EXPECT_EQ(parameters[2].name, "model.layers.0.self_attn.k_proj.weight");
+    EXPECT_EQ(parameters[2].shape, (std::vector<size_t>{8, 16}));
+    EXPECT_EQ(parameters[7].name, "model.layers.0.mlp.down_proj.weight");
+    EXPECT_EQ(parameters[7].shape, (std::vector<size_t>{16, 20}));
+    EXPECT_EQ(parameters.back().name, tied ? "model.norm.weight" : "lm_head.weight");
+
+    std::vector<float> flat(parameter_count(config));
+    const LlamaTensors<float> view(config, flat.data());
+    const auto expect_at = [&](float* pointer, const std::string& name) {
+      const auto parameter =
+          std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.name == name; });
+      ASSERT_NE(parameter, parameters.end()) << name;
+      EXPECT_EQ(static_cast<size_t>(pointer - flat.data()), parameter->offset) << name;
+    };
+    for (size_t index = 0; index < config.layers; ++index) {
+      const std::string h = "model.layers." + std::to_string(index) + ".";
+      const LlamaLayer<float> layer = view.layer(index);
+      expect_at(layer.qkv_weight, h + "self_attn.q_proj.weight");
+      expect_at(layer.o_weight, h + "self_attn.o_proj.weight");
+      expect_at(layer.gate_up_weight, h + "mlp.gate_proj.weight");
+      expect_at(layer.down_weight, h + "mlp.down_proj.weight");
+      expect_at(layer.input_norm_weight, h + "input_layernorm.weight");
+      expect_at(layer.attention_norm_weight, h + "post_attention_layernorm.weight");
+    }
+    expect_at(view.norm_weight(), "model.norm.weight");
+    expect_at(view.head(), tied ? "model.embed_tokens.weight" : "lm_head.weight");
+  }
+}
+
 TEST(ModelConfig, RefusesImpossibleShapesByName) {
-  const auto message = [](auto change) {
-    ModelConfig config = tiny;
+  const auto message = [](auto change, ModelConfig config = tiny) {
     change(config);
     try {
       parameters_of(config);
@@ -72,6 +106,15 @@ TEST(ModelConfig, RefusesImpossibleShapesByName) {
   EXPECT_NE(message([](ModelConfig& c) { c.vocabulary = 65537; }).find("vocab_size = 65537"), std::string::npos);
   EXPECT_NE(message([](ModelConfig& c) { c.channels = size_t{1} << 60; }).find("n_embd"), std::string::npos);
   EXPECT_NE(message([](ModelConfig& c) { c.norm_epsilon = NAN; }).find("layer_norm_epsilon"), std::string::npos);
+  const ModelConfig llama = test::llama({1, 4, 2, 16, 10, 7, 20});
+  EXPECT_NE(message([](ModelConfig& c) { c.kv_heads = 3; }, llama).find("num_key_value_heads = 3"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.kv_heads = 0; }, llama).find("num_key_value_heads = 0"), std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.channels = 12; }, llama).find("hidden_size / num_attention_heads = 3"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.rope_inverse_frequencies.pop_back(); }, llama).find("rope_inverse"),
+            std::string::npos);
+  EXPECT_NE(message([](ModelConfig& c) { c.rope_inverse_frequencies[1] = NAN; }, llama).find("rope_inverse"),
+            std::string::npos);
 }
 
 // Values computed from docs/numerics.md section 8 by a few lines of Python (integers and fp32 rounding only).
