@@ -29,6 +29,10 @@ void add_compute(CLI::App& app, ComputeOptions& options) {
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command
+      ->add_option("--memory-limit", options.memory_limit,
+                   "Use at most this much memory (6G, 900MiB); default: what is free")
+      ->transform(CLI::AsSizeValue(true));
   command->add_option("--gradients", options.gradients, "Write the gradients to this safetensors file");
   command->add_flag("--json", options.json, "Print one JSON object");
   command->callback([&options] { compute_command(options); });
@@ -69,6 +73,9 @@ void add_run_options(CLI::App* command, RunOptions& options) {
   command->add_option("--pin", options.pins, "SHA-256 (hex) of the server's public key")->allow_extra_args(false);
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
       ->check(CLI::NonNegativeNumber)
+      ->multi_option_policy(last);
+  command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")
+      ->transform(CLI::AsSizeValue(true))
       ->multi_option_policy(last);
   command->add_option("-c,--config", options.config, "Configuration file (JSON)")->multi_option_policy(last);
   command->add_option("--data", options.data, "Data folder")->multi_option_policy(last);

@@ -18,6 +18,9 @@
 namespace agent {
 namespace {
 
+// Program, libraries, stacks and the heap's own needs.
+constexpr uint64_t process_bytes = 16'000'000;
+
 void check_options(const ComputeOptions& options) {
   if (options.profile != "exact-fp32" && options.profile != "exact-fp32/1") {
     throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: exact-fp32");
@@ -73,13 +76,22 @@ std::vector<uint16_t> rows_of(const std::vector<uint16_t>& tokens, size_t batch,
   return rows;
 }
 
-void require_memory(uint64_t planned) {
-  uint64_t available = memory_available();
-  if (planned > available) {
-    throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(planned)) + " of memory and " +
-                                   human_bytes(static_cast<double>(available)) +
-                                   " are available; a smaller --batch or --context needs less");
-  }
+// The fastest plan within the limit. Throws Failure where even the leanest does not fit.
+kernels::Trainer::Settings settings_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config,
+                                                 kernels::Ops& ops) {
+  const uint64_t limit = options.memory_limit > 0 ? options.memory_limit : memory_available();
+  const uint64_t besides = process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
+                           2 * options.batch * (options.context + 1) * sizeof(uint16_t);
+  const kernels::Trainer::Settings settings =
+      kernels::Trainer::settings_within(limit > besides ? limit - besides : 0, config, options.batch, options.context,
+                                        ops, kernels::Trainer::Purpose::gradient);
+  const uint64_t needed =
+      besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
+  if (needed <= limit) return settings;
+  throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(needed)) + " of memory and " +
+                                 human_bytes(static_cast<double>(limit)) +
+                                 (options.memory_limit > 0 ? " are allowed (--memory-limit)" : " are available") +
+                                 "; a shorter --context or fewer --threads need less");
 }
 
 std::string hex_float(float value) {
@@ -102,12 +114,10 @@ void compute_command(const ComputeOptions& options) {
   const size_t parameters = kernels::parameter_count(model.config);
 
   auto ops = make_engine(options.threads);
-  const auto purpose = kernels::Trainer::Purpose::gradient;
-  require_memory(kernels::Trainer::planned_bytes(model.config, options.batch, options.context, *ops, purpose) +
-                 2 * parameters * sizeof(float));
+  const kernels::Trainer::Settings settings = settings_within_limit(options, model.config, *ops);
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients(parameters);
-  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, purpose);
+  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, settings);
 
   const double token_count = static_cast<double>(options.batch * options.context);
   const double flops = token_count * kernels::training_flops_per_token(model.config, options.context);

@@ -14,6 +14,7 @@ struct ComputeOptions {
   std::string profile = "exact-fp32";
   std::string device = "cpu";
   uint64_t threads = 0;             // 0: one per core
+  uint64_t memory_limit = 0;        // bytes of the whole process; 0: what is available
   std::filesystem::path gradients;  // empty: not written
   bool json = false;
 };

@@ -1,5 +1,6 @@
 #include "run_command.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "data_folder.h"
@@ -59,6 +60,7 @@ Config make_config(const RunOptions& options) {
   }
   if (!options.data.empty()) config.data = options.data;
   if (options.threads) config.threads = *options.threads;
+  if (options.memory_limit) config.limits.memory_mb = std::max(*options.memory_limit / 1'000'000, uint64_t{1});
   config.json = config.json || options.json;
   config.colors = config.colors && !options.no_color;
   complete_and_check(config);

@@ -72,10 +72,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.profiles = {"exact-fp32/1"};
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
-  request.memory_bytes = memory_available() + held_bytes_;
-  if (config_.limits.memory_mb > 0) {
-    request.memory_bytes = std::min(request.memory_bytes, config_.limits.memory_mb * 1'000'000);
-  }
+  request.memory_bytes = memory_for_units(memory_available());
   request.flops = flops_;
   request.held = pool.files().weights.held();
   protocol::LeaseAnswer answer = pool.client().lease(request);
@@ -127,7 +124,7 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
 // Materialise, compute and combine the lanes, encode; the result is in the outbox on return.
 OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, const kernels::Cancel& cancel) {
   const protocol::Unit& unit = lease.unit;
-  const kernels::ModelConfig config = check_demand(pool, lease);
+  const auto [config, plan] = check_demand(pool, lease);
   PoolFiles& files = pool.files();
 
   const std::span<const float> weights = files.weights.materialise(pool.client(), unit, config, cancel);
@@ -151,7 +148,7 @@ OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, con
     progress_ = static_cast<double>(done) / static_cast<double>(unit.tokens);
   };
   try {
-    const UnitResult result = runner_.run(unit, config, weights, read_tokens, on_progress, cancel);
+    const UnitResult result = runner_.run(unit, config, plan.settings, weights, read_tokens, on_progress, cancel);
     if (unit.kind == protocol::UnitKind::train && result.seconds > 0) {
       flops_ *= estimated_seconds(unit, config, flops_) / result.seconds;
     }
@@ -234,20 +231,28 @@ void RunLoop::no_work(const protocol::NoLease& answer) {
   idle(static_cast<double>(std::clamp<uint64_t>(answer.retry_after_s, 1, 300)));
 }
 
+// What a unit may plan, when `available` bytes are free beside the buffers that are held.
+uint64_t RunLoop::memory_for_units(uint64_t available) const {
+  const uint64_t limit = config_.limits.memory_mb > 0 ? config_.limits.memory_mb * 1'000'000 : UINT64_MAX;
+  return std::min(available + held_bytes_, limit);
+}
+
 // Understood, and within the limits of this rig.
-kernels::ModelConfig RunLoop::check_demand(PoolSession& pool, const protocol::Lease& lease) {
+RunLoop::Understood RunLoop::check_demand(PoolSession& pool, const protocol::Lease& lease) {
   const protocol::Unit& unit = lease.unit;
   const kernels::ModelConfig config = check_understood(unit);
   PoolFiles& files = pool.files();
+  const uint64_t available = memory_available();
+  const UnitPlan plan = runner_.plan(unit, config, memory_for_units(available));
   UnitDemand demand;
-  demand.planned_bytes = runner_.planned_bytes(unit, config);
+  demand.planned_bytes = plan.bytes;
   demand.held_bytes = held_bytes_;
   demand.download_bytes = files.weights.missing_bytes(unit);
   for (const protocol::ShardReference& shard : unit.shards) {
     demand.download_bytes += files.blobs.missing_bytes(shard.blob);
   }
   demand.estimated_seconds = estimated_seconds(unit, config, flops_);
-  check_limits(unit, demand, config_.limits, memory_available(), lease.deadline_s);
+  check_limits(unit, demand, config_.limits, available, lease.deadline_s);
   held_bytes_ = demand.planned_bytes;
   world_.log.write(Level::info, "unit",
                    unit.name + ": " + std::to_string(unit.tokens) + " tokens, planned memory " +
@@ -258,7 +263,7 @@ kernels::ModelConfig RunLoop::check_demand(PoolSession& pool, const protocol::Le
                     {"planned_bytes", demand.planned_bytes},
                     {"download_bytes", demand.download_bytes},
                     {"estimated_seconds", demand.estimated_seconds}});
-  return config;
+  return {config, plan};
 }
 
 // No lease is taken whose result could not be kept.

@@ -38,7 +38,12 @@ class RunLoop {
   void give_back(PoolSession& pool, const protocol::Lease& lease, const std::string& reason);
   void no_work(const protocol::NoLease& answer);
 
-  kernels::ModelConfig check_demand(PoolSession& pool, const protocol::Lease& lease);
+  struct Understood {
+    kernels::ModelConfig config;
+    UnitPlan plan;
+  };
+  uint64_t memory_for_units(uint64_t available) const;
+  Understood check_demand(PoolSession& pool, const protocol::Lease& lease);
   bool has_room(PoolSession& pool);
   void prepare_engine();
   void idle(double seconds);

@@ -72,8 +72,9 @@ const std::vector<std::string>& golden_commitments() {
 void self_test(UnitRunner& runner, const kernels::Cancel& cancel) {
   const std::vector<GoldenUnit> units = golden_units();
   for (size_t i = 0; i < units.size(); ++i) {
+    const UnitPlan plan = runner.plan(units[i].unit, units[i].config, UINT64_MAX);
     const UnitResult result = runner.run(
-        units[i].unit, units[i].config, units[i].weights, units[i].read_tokens, [](uint64_t) {}, cancel);
+        units[i].unit, units[i].config, plan.settings, units[i].weights, units[i].read_tokens, [](uint64_t) {}, cancel);
     if (commitments_of(result) == golden_commitments()[i]) continue;
     throw Failure(
         Exit::self_test,

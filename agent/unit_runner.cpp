@@ -37,25 +37,37 @@ std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId code
   return blob;
 }
 
+// Weights, tokens, results and their encoding.
+uint64_t bytes_besides_trainer(const protocol::Unit& unit, const kernels::ModelConfig& config) {
+  const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
+  const uint64_t rows = unit.batch * (unit.context + 1) * sizeof(uint16_t);
+  if (unit.kind == protocol::UnitKind::evaluate) return weights + rows;
+  const uint64_t results = 1 + static_cast<uint64_t>(std::bit_width(unit.lanes - 1));  // a lane's, and LaneTree's sums
+  const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
+                                                                              kernels::parameter_count(config));
+  return weights + rows + results * weights + blob;
+}
+
 }  // namespace
 
 struct UnitRunner::Buffers {
   nlohmann::json model;
   size_t batch, context;
-  Purpose purpose;
+  kernels::Trainer::Settings settings;
   kernels::Trainer trainer;
   std::vector<float> lane;  // a lane's result
 
-  Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Ops& ops)
+  Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings planned,
+          kernels::Ops& ops)
       : model(unit.model),
         batch(unit.batch),
         context(unit.context),
-        purpose(purpose_of(unit)),
-        trainer(config, batch, context, ops, purpose),
-        lane(purpose == Purpose::evaluate ? 0 : kernels::parameter_count(config)) {}
+        settings(planned),
+        trainer(config, batch, context, ops, settings),
+        lane(settings.purpose == Purpose::evaluate ? 0 : kernels::parameter_count(config)) {}
 
-  bool fit(const protocol::Unit& unit) const {
-    return unit.model == model && unit.batch == batch && unit.context == context && purpose_of(unit) == purpose;
+  bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
+    return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted;
   }
 };
 
@@ -74,28 +86,27 @@ void UnitRunner::free_buffers() {
   malloc_trim(0);
 }
 
-uint64_t UnitRunner::planned_bytes(const protocol::Unit& unit, const kernels::ModelConfig& config) {
-  const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
-  const uint64_t trainer = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), purpose_of(unit));
-  const uint64_t rows = unit.batch * (unit.context + 1) * sizeof(uint16_t);
-  if (unit.kind == protocol::UnitKind::evaluate) return weights + trainer + rows;
-  const uint64_t results = 1 + static_cast<uint64_t>(std::bit_width(unit.lanes - 1));  // a lane's, and LaneTree's sums
-  const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
-                                                                              kernels::parameter_count(config));
-  return weights + trainer + rows + results * weights + blob;
+UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit) {
+  const uint64_t besides = bytes_besides_trainer(unit, config);
+  const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
+      limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(), purpose_of(unit));
+  return {settings,
+          besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
 }
 
-void UnitRunner::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config) {
-  if (buffers_ && buffers_->fit(unit)) return;
+void UnitRunner::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                              kernels::Trainer::Settings settings) {
+  if (buffers_ && buffers_->fit(unit, settings)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
-  buffers_ = std::make_unique<Buffers>(unit, config, ops());
+  buffers_ = std::make_unique<Buffers>(unit, config, settings, ops());
 }
 
 UnitResult UnitRunner::run(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                           std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
+                           kernels::Trainer::Settings settings, std::span<const float> weights,
+                           const ReadTokens& read_tokens, const OnProgress& on_progress,
                            const kernels::Cancel& cancel) {
   const auto begin = std::chrono::steady_clock::now();
-  plan_buffers(unit, config);
+  plan_buffers(unit, config, settings);
   UnitResult result = unit.kind == protocol::UnitKind::train
                           ? train(unit, config, weights, read_tokens, on_progress, cancel)
                           : evaluate(unit, weights, read_tokens, cancel);

@@ -28,6 +28,12 @@ struct UnitResult {
   double seconds = 0;
 };
 
+// How a unit is computed, and all the memory that it then plans, weights included.
+struct UnitPlan {
+  kernels::Trainer::Settings settings;
+  uint64_t bytes = 0;
+};
+
 // One thread at a time.
 class UnitRunner {
  public:
@@ -35,13 +41,14 @@ class UnitRunner {
   explicit UnitRunner(MakeOps make_ops);
   ~UnitRunner();
 
-  // All memory that the unit plans, weights included.
-  uint64_t planned_bytes(const protocol::Unit& unit, const kernels::ModelConfig& config);
+  // The fastest plan of at most `limit` bytes, or the leanest where none fits. The result's bits are the same.
+  UnitPlan plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit);
 
   // Throws kernels::NumericFailure, kernels::Cancelled, std::invalid_argument (a token outside the vocabulary), and
   // what read_tokens throws.
-  UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, std::span<const float> weights,
-                 const ReadTokens& read_tokens, const OnProgress& on_progress, const kernels::Cancel& cancel);
+  UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
+                 std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
+                 const kernels::Cancel& cancel);
 
   // Buffers stay for the next unit of the same shape, until this. Gives the memory back to the system.
   void free_buffers();
@@ -49,7 +56,8 @@ class UnitRunner {
 
  private:
   struct Buffers;
-  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config);
+  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                    kernels::Trainer::Settings settings);
   UnitResult train(const protocol::Unit& unit, const kernels::ModelConfig& config, std::span<const float> weights,
                    const ReadTokens& read_tokens, const OnProgress& on_progress, const kernels::Cancel& cancel);
   UnitResult evaluate(const protocol::Unit& unit, std::span<const float> weights, const ReadTokens& read_tokens,

@@ -263,13 +263,10 @@ size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t co
   return bytes_of(config, batch, context, ops, settings) + ops.own_bytes();
 }
 
-std::optional<Trainer::Settings> Trainer::settings_within(size_t limit, const ModelConfig& config, size_t batch,
-                                                          size_t context, Ops& ops, Purpose purpose) {
-  for (bool recompute : {false, true}) {
-    const Settings settings(purpose, recompute);
-    if (planned_bytes(config, batch, context, ops, settings) <= limit) return settings;
-  }
-  return std::nullopt;
+Trainer::Settings Trainer::settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context,
+                                           Ops& ops, Purpose purpose) {
+  const Settings fastest(purpose), leanest(purpose, true);
+  return planned_bytes(config, batch, context, ops, fastest) <= limit ? fastest : leanest;
 }
 
 size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }

@@ -16,8 +16,9 @@ std::vector<std::string> commitments_with(UnitRunner::MakeOps make_ops) {
   UnitRunner runner(std::move(make_ops));
   std::vector<std::string> commitments;
   for (const GoldenUnit& golden : golden_units()) {
+    const UnitPlan plan = runner.plan(golden.unit, golden.config, UINT64_MAX);
     commitments.push_back(commitments_of(runner.run(
-        golden.unit, golden.config, golden.weights, golden.read_tokens, [](uint64_t) {}, [] { return false; })));
+        golden.unit, golden.config, plan.settings, golden.weights, golden.read_tokens, [](uint64_t) {}, [] { return false; })));
   }
   return commitments;
 }
@@ -50,9 +51,14 @@ class FlippingOps : public Ops {
   void embedding_backward(const kernels::EmbeddingBackward& op) override { ops_->embedding_backward(op); }
   void layer_norm_forward(const kernels::LayerNormForward& op) override { ops_->layer_norm_forward(op); }
   void layer_norm_backward(const kernels::LayerNormBackward& op) override { ops_->layer_norm_backward(op); }
+  void rms_norm_forward(const kernels::RmsNormForward& op) override { ops_->rms_norm_forward(op); }
+  void rms_norm_backward(const kernels::RmsNormBackward& op) override { ops_->rms_norm_backward(op); }
   void bias_backward(const kernels::BiasBackward& op) override { ops_->bias_backward(op); }
   void gelu_forward(const kernels::GeluForward& op) override { ops_->gelu_forward(op); }
   void gelu_backward(const kernels::GeluBackward& op) override { ops_->gelu_backward(op); }
+  void swiglu_forward(const kernels::SwigluForward& op) override { ops_->swiglu_forward(op); }
+  void swiglu_backward(const kernels::SwigluBackward& op) override { ops_->swiglu_backward(op); }
+  void rope(const kernels::Rope& op) override { ops_->rope(op); }
   void attention_forward(const kernels::AttentionForward& op) override { ops_->attention_forward(op); }
   void attention_backward(const kernels::AttentionBackward& op) override { ops_->attention_backward(op); }
   void cross_entropy(const kernels::CrossEntropy& op) override { ops_->cross_entropy(op); }

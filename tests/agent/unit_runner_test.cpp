@@ -30,7 +30,7 @@ class UnitRunnerTest : public testing::Test {
   UnitResult run(const protocol::Unit& unit, UnitRunner::MakeOps make_ops) {
     UnitRunner runner(std::move(make_ops));
     return runner.run(
-        unit, job.config, job.rounds[0], read_tokens, [](uint64_t) {}, [] { return false; });
+        unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens, [](uint64_t) {}, [] { return false; });
   }
 
   // T(lanes): the left half holds the largest power of two below the count.
@@ -142,10 +142,12 @@ TEST_F(UnitRunnerTest, EvaluationGivesBlockLosses) {
 
 TEST_F(UnitRunnerTest, BuffersOfOneShapeDoNotLeakIntoTheNext) {
   UnitRunner runner([] { return kernels::make_cpu_ops(1); });
+  uint64_t limit = UINT64_MAX;
   auto digest = [&](const protocol::Unit& unit) {
     return runner
         .run(
-            unit, job.config, job.rounds[0], read_tokens, [](uint64_t) {}, [] { return false; })
+            unit, job.config, runner.plan(unit, job.config, limit).settings, job.rounds[0], read_tokens,
+            [](uint64_t) {}, [] { return false; })
         .digest;
   };
   const protocol::Unit small = job.unit();
@@ -157,6 +159,19 @@ TEST_F(UnitRunnerTest, BuffersOfOneShapeDoNotLeakIntoTheNext) {
   EXPECT_EQ(digest(small), first);
   runner.free_buffers();
   EXPECT_EQ(digest(small), first);
+  limit = 0;  // the leanest plan
+  EXPECT_EQ(digest(small), first);
+}
+
+TEST_F(UnitRunnerTest, PlansWithinTheLimit) {
+  UnitRunner runner([] { return kernels::make_cpu_ops(1); });
+  const protocol::Unit unit = job.unit();
+  const UnitPlan fastest = runner.plan(unit, job.config, UINT64_MAX), leanest = runner.plan(unit, job.config, 0);
+  EXPECT_FALSE(fastest.settings.recompute);
+  EXPECT_TRUE(leanest.settings.recompute);
+  EXPECT_LE(leanest.bytes, fastest.bytes);
+  EXPECT_EQ(runner.plan(unit, job.config, fastest.bytes).settings, fastest.settings);
+  EXPECT_EQ(runner.plan(unit, job.config, fastest.bytes - 1).settings, leanest.settings);
 }
 
 TEST_F(UnitRunnerTest, ProgressEndsAtTheUnitsTokens) {
@@ -164,7 +179,7 @@ TEST_F(UnitRunnerTest, ProgressEndsAtTheUnitsTokens) {
   const protocol::Unit unit = job.unit();
   std::vector<uint64_t> seen;
   runner.run(
-      unit, job.config, job.rounds[0], read_tokens, [&](uint64_t tokens) { seen.push_back(tokens); },
+      unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens, [&](uint64_t tokens) { seen.push_back(tokens); },
       [] { return false; });
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
   EXPECT_GT(seen.size(), unit.lanes * unit.steps);

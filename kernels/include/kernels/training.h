@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -63,6 +62,8 @@ class Trainer {
   struct Settings {
     Settings(Purpose for_what, bool again = false) : purpose(for_what), recompute(again) {}
 
+    bool operator==(const Settings&) const = default;
+
     Purpose purpose;
     // The backward pass computes each layer's activations again: the same bits, activation memory of one layer, about a
     // third more time.
@@ -78,9 +79,9 @@ class Trainer {
   // a few hundred bytes a layer of bookkeeping. Weights and results belong to the caller and are not in it.
   static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
 
-  // The settings that need at most `limit` planned bytes, faster ones first; none where even the leanest need more.
-  static std::optional<Settings> settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context,
-                                                 Ops& ops, Purpose purpose);
+  // The fastest settings that need at most `limit` planned bytes, or the leanest where none do.
+  static Settings settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context, Ops& ops,
+                                  Purpose purpose);
 
   size_t block_count() const;  // blocks in a batch of the planned size
 
