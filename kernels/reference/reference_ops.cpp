@@ -216,7 +216,8 @@ class ReferenceOps final : public Ops {
     float* e = p.workspace;  // (T): scores, then their exponentials
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const auto [q, k, v] = heads_of(p, p.qkv, s, h);
+        const auto qkv = heads_of(p, p.qkv, s, h);
+        const Head<const float> q = qkv[0], k = qkv[1], v = qkv[2];
         const Head<float> o = head_of(p, p.out, s, h);
         for (size_t i = 0; i < T; ++i) {
           const size_t keys = i + 1;
@@ -243,7 +244,8 @@ class ReferenceOps final : public Ops {
     float* dS = P + T * T;   // (T, T)
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const auto [q, k, v] = heads_of(p, p.qkv, s, h);
+        const auto qkv = heads_of(p, p.qkv, s, h);
+        const Head<const float> q = qkv[0], k = qkv[1], v = qkv[2];
         const auto [dq, dk, dv] = heads_of(p, p.dqkv, s, h);
         const Head<const float> o = head_of(p, p.out, s, h), dout = head_of(p, p.dout, s, h);
         for (size_t i = 0; i < T; ++i) {

@@ -36,7 +36,7 @@ def main():
             build(preset, [f"tests/{folder}/all" for folder in folders])
             for folder in folders:
                 step(f"{preset}: tests/{folder}")
-                tests.run(f"build/{preset}/tests/{folder}", "-LE", "slow",
+                tests.run(f"build/{preset}/tests/{folder}", "-LE", "slow|cross",
                           wrapper=without_random_addresses() if preset == "tsan" else [])
         fuzz(tests)
 

@@ -16,6 +16,10 @@
 #include "math_paths.h"
 #include "reference/elementary.h"
 
+#if defined(__aarch64__)
+#include "cpu/vector_neon.h"
+#endif
+
 namespace kernels {
 namespace {
 
@@ -114,6 +118,8 @@ std::vector<MathPath> math_paths() {
 #if defined(__x86_64__)
     if (simd == Simd::avx512) paths.push_back(math_avx512());
     if (simd == Simd::avx2) paths.push_back(math_avx2());
+#elif defined(__aarch64__)
+    if (simd == Simd::neon) paths.push_back(math_path_of<Neon>());
 #endif
     if (simd == Simd::portable) paths.push_back(math_path_of<Portable>());
   }
