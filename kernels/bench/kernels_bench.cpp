@@ -17,6 +17,8 @@
 namespace kernels::bench {
 namespace {
 
+constexpr int turns = 5;
+
 using Values = std::vector<float>;
 
 Values random_values(size_t count) {
@@ -79,23 +81,25 @@ void matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t ou
   const Values a = random_values(op.m * op.k), b = random_values(op.k * op.n);
   Values c(op.m * op.n);
   op.a = a.data(), op.b = b.data(), op.c = c.data();
-  double ours = 1e30, theirs = 1e30;
-  for (int turn = 0; turn < 4; ++turn) {  // in turns, so that both meet the same disturbances
-    ours = std::min(ours, best_seconds(seconds / 8, [&] { ops.matmul(op); }));
-    if (blas.found()) theirs = std::min(theirs, best_seconds(seconds / 8, [&] { blas.matmul(op); }));
+  std::vector<double> our_times, their_times, ratios;
+  for (int turn = 0; turn < turns; ++turn) {  // in turns, so that both meet the same disturbances
+    our_times.push_back(seconds_of(seconds / (2 * turns), [&] { ops.matmul(op); }));
+    their_times.push_back(blas.found() ? seconds_of(seconds / (2 * turns), [&] { blas.matmul(op); }) : 0);
+    ratios.push_back(their_times.back() / our_times.back());
   }
+  const double ours = median(our_times), theirs = median(their_times), ratio = median(ratios);
   const double flops = 2.0 * static_cast<double>(op.m) * static_cast<double>(op.n) * static_cast<double>(op.k);
   const char* forms[] = {"forward", "dX", "dW"};
   std::printf("| %s %s | %zu x %zu x %zu | %.1f | %.0f%% |", name, forms[static_cast<int>(form)], op.m, op.n, op.k,
               flops / ours * 1e-9, 100 * flops / ours / peak);
-  blas.found() ? std::printf(" %.1f | %.2f |\n", flops / theirs * 1e-9, theirs / ours) : std::printf(" - | - |\n");
+  blas.found() ? std::printf(" %.1f | %.2f |\n", flops / theirs * 1e-9, ratio) : std::printf(" - | - |\n");
   std::fflush(stdout);
 }
 
-void matmul_table(Ops& ops, size_t threads, double seconds) {
+void matmul_table(Ops& ops, size_t threads, double seconds, const std::string& only) {
   const OpenBlas blas(threads);
-  const double peak = fma_peak(seconds) * static_cast<double>(threads);
-  std::printf("FMA peak of %zu threads with AVX2, measured: %.1f GFLOP/s\n\n", threads, peak * 1e-9);
+  const double peak = fma_peak(simd_from_environment(), seconds) * static_cast<double>(threads);
+  std::printf("FMA peak of %zu threads on this path, measured: %.1f GFLOP/s\n\n", threads, peak * 1e-9);
   std::printf(
       "| product | m x n x k | GFLOP/s | of peak | OpenBLAS GFLOP/s | ours / OpenBLAS |\n|---|---|---|---|---|---|\n");
   struct Layer {
@@ -108,6 +112,7 @@ void matmul_table(Ops& ops, size_t threads, double seconds) {
       {"6x384 c_fc", 1024, 384, 1536},      {"124M c_attn", 1024, 768, 2304},    {"124M c_proj", 1024, 768, 768},
       {"124M c_fc", 1024, 768, 3072},       {"124M mlp.c_proj", 1024, 3072, 768}};
   for (const Layer& l : layers) {
+    if (std::string(l.name).find(only) == std::string::npos) continue;
     for (const Form form : {Form::forward, Form::input_gradient, Form::weight_gradient}) {
       matmul_row(l.name, form, l.tokens, l.in, l.out, ops, blas, peak, seconds);
     }
@@ -115,7 +120,7 @@ void matmul_table(Ops& ops, size_t threads, double seconds) {
 }
 
 void memory_row(const char* name, size_t bytes, double copy, double seconds, const std::function<void()>& f) {
-  const double rate = static_cast<double>(bytes) / best_seconds(seconds, f);
+  const double rate = static_cast<double>(bytes) / seconds_of(seconds, f);
   std::printf("| %s | %.1f | %.2f |\n", name, rate * 1e-9, rate / copy);
   std::fflush(stdout);
 }
@@ -126,7 +131,7 @@ void memory_table(Ops& ops, double seconds) {
   Values x = random_values(count), y = x, dx(count), dy = random_values(count), v(count, 1.0f), w(channels, 1.0f),
          b = w, mean(rows), rstd(rows);
   std::vector<uint16_t> targets(rows);
-  const double copy = 2.0 * array / best_seconds(seconds, [&] { std::memcpy(y.data(), x.data(), array); });
+  const double copy = 2.0 * array / seconds_of(seconds, [&] { std::memcpy(y.data(), x.data(), array); });
   std::printf("\nCopy of %zu MB by one thread, measured: %.1f GB/s\n\n", array >> 20, copy * 1e-9);
   std::printf("| operation | GB/s | of one thread's copy |\n|---|---|---|\n");
   memory_row("add", 3 * array, copy, seconds, [&] { ops.add(x.data(), y.data(), count); });
@@ -191,7 +196,7 @@ void step_row(const char* name, const ModelConfig& config, size_t batch, size_t 
   initialise_weights(config, 1, weights.data());
   std::vector<uint16_t> tokens(batch * (context + 1));
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i * 7919 % config.vocabulary);
-  const double best = best_seconds(seconds, [&] { trainer.gradient(weights, {batch, context, tokens}, gradients); });
+  const double best = seconds_of(seconds, [&] { trainer.gradient(weights, {batch, context, tokens}, gradients); });
   const double rate = static_cast<double>(batch * context) / best;
   std::printf("| %s, batch %zu x %zu | %.0f | %.1f | %.0f%% |\n", name, batch, context, rate,
               rate * training_flops_per_token(config, context) * 1e-9,
@@ -200,7 +205,7 @@ void step_row(const char* name, const ModelConfig& config, size_t batch, size_t 
 }
 
 void step_table(Ops& ops, size_t threads, double seconds) {
-  const double peak = fma_peak(seconds) * static_cast<double>(threads);
+  const double peak = fma_peak(simd_from_environment(), seconds) * static_cast<double>(threads);
   std::printf("\n| gradient of one batch | tokens/s | GFLOP/s | of peak |\n|---|---|---|---|\n");
   const auto gpt2 = [](size_t layers, size_t heads, size_t channels, size_t positions, size_t vocabulary) {
     return ModelConfig{.layers = layers,
@@ -228,13 +233,15 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "threads (default: one for each core that this process may use)");
   app.add_option("--seconds", seconds, "seconds for each line");
   app.add_option("--tables", tables, "matmul, memory, step")->delimiter(',');
+  std::string only;
+  app.add_option("--only", only, "products whose name holds this");
   CLI11_PARSE(app, argc, argv);
   bench::one_thread = threads == 1;
   const auto ops = make_cpu_ops(threads, simd_from_environment());
   std::printf("Path: %s, threads: %zu, %s\n\n", ops->name().c_str(), threads,
               bench::one_thread ? "processor time" : "wall time");
   for (const std::string& table : tables) {
-    if (table == "matmul") bench::matmul_table(*ops, threads, seconds);
+    if (table == "matmul") bench::matmul_table(*ops, threads, seconds, only);
     if (table == "memory") bench::memory_table(*ops, seconds);
     if (table == "step") bench::step_table(*ops, threads, seconds);
   }

@@ -1,8 +1,11 @@
-// Shared by the benchmarks: the best of many repetitions, since whatever else runs on the machine only slows us down.
+// Shared by the benchmarks: times of repeated calls on a machine that others may disturb.
 #pragma once
 
 #include <algorithm>
 #include <ctime>
+#include <vector>
+
+#include "kernels/ops.h"
 
 namespace kernels::bench {
 
@@ -15,20 +18,27 @@ inline double now() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// Seconds of the fastest call of f, repeated for at least `seconds` and three times.
+// Seconds of a call of f, repeated for at least `seconds`: the mean in processor time (a single call that was
+// interrupted may be credited with too little), the fastest call in wall time (which others only ever lengthen).
 template <class F>
-double best_seconds(double seconds, const F& f) {
-  double best = 1e30;
-  const double end = now() + seconds;
-  for (int i = 0; i < 3 || now() < end; ++i) {
-    const double start = now();
+double seconds_of(double seconds, const F& f) {
+  double best = 1e30, calls = 0;
+  const double start = now(), end = start + seconds;
+  for (double t = start; t < end || calls == 0; ++calls) {
+    const double before = t;
     f();
-    best = std::min(best, now() - start);
+    t = now();
+    best = std::min(best, t - before);
   }
-  return best;
+  return one_thread ? (now() - start) / calls : best;
 }
 
-// fp32 multiply-adds of one core as AVX2 can do them, in FLOP/s; 0 where the CPU has no AVX2 and FMA.
-double fma_peak(double seconds);
+inline double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x[x.size() / 2];
+}
+
+// fp32 multiply-adds that one core can do in registers on a path, in FLOP/s; 0 where it has no hardware for them.
+double fma_peak(Simd simd, double seconds);
 
 }  // namespace kernels::bench

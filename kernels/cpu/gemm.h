@@ -30,8 +30,10 @@ class Gemm {
   static constexpr size_t tile_m = V::tile_rows, tile_n = V::tile_vectors * V::width;
 
  private:
-  // A block of A (rows_block x depth) stays in the second-level cache, a panel of B (depth x tile_n) in the first.
-  static constexpr size_t chunk = 2048, depth = 384, rows_block = 16 * tile_m, columns_block = 512, sums_block = 512;
+  // A block of B (depth x columns_block) stays in the second-level cache, where one of A (rows_block x depth) passes
+  // by.
+  static constexpr size_t chunk = 2048, depth = 768, columns_block = 384;
+  static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
   static constexpr size_t few_columns = 64;  // for which packing a would cost more than it saves
 
@@ -225,32 +227,46 @@ class Gemm {
   template <int r, class Parts>
   void tile_of(const Slice& s, const Operands& o, size_t m, size_t n, Parts parts) {
     constexpr int vectors = V::tile_vectors;
+    const size_t number = m / tile_m * (columns_block / tile_n) + n / tile_n;  // of the tile in the block
+    const size_t sums = number * tile_m * tile_n;                              // its place in chain_ and total_
+    if (s.ends_chunk) ask_for<r>(m, n);
     V acc[r][vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < r; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) {
-        acc[i][j] = start(s, m + i, n + j * V::width, parts(j * V::width));
+        acc[i][j] = start(s, sums + (i * vectors + j) * V::width, m + i, n + j * V::width, parts(j * V::width));
       }
     }
     Tile<V, r>::multiply(acc, o);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < r; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) finish(s, acc[i][j], m + i, n + j * V::width, parts(j * V::width));
+      for (int j = 0; j < vectors; ++j) {
+        finish(s, acc[i][j], sums + (i * vectors + j) * V::width, m + i, n + j * V::width, parts(j * V::width));
+      }
+    }
+  }
+
+  // c is far away: it is fetched while the tile is multiplied.
+  template <int r>
+  void ask_for(size_t m, size_t n) const {
+#pragma GCC unroll 16
+    for (int i = 0; i < r; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < V::tile_vectors; ++j) __builtin_prefetch(c(m + i, n + j * V::width), 1);
     }
   }
 
   template <class P>
-  V start(const Slice& s, size_t m, size_t n, P part) const {
-    if (!s.starts_chunk) return V::load(chain_ + m * columns_block + n);
+  V start(const Slice& s, size_t at, size_t m, size_t n, P part) const {
+    if (!s.starts_chunk) return V::load(chain_ + at);
     return options_.extends_chain ? V::load(c(m, n), part) : V::zero();
   }
 
   // Leaves the chain of a chunk for the next slice, the total for the next chunk, or the result.
   template <class P>
-  void finish(const Slice& s, V acc, size_t m, size_t n, P part) {
-    const size_t at = m * columns_block + n;
+  void finish(const Slice& s, V acc, size_t at, size_t m, size_t n, P part) {
     if (!s.ends_chunk) return acc.store(chain_ + at);
     if (options_.extends_chain) return acc.store(c(m, n), part);
     V x = (s.first_chunk ? V::zero() : V::load(total_ + at)) + acc;
@@ -267,7 +283,7 @@ class Gemm {
   const GemmOptions options_;
   float* const packed_a_;
   float* const packed_b_;
-  float* const chain_;  // (rows of the block, columns_block)
+  float* const chain_;  // tile by tile
   float* const total_;
   size_t m0_ = 0, n0_ = 0, rows_ = 0, columns_ = 0;
 };

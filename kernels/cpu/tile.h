@@ -17,19 +17,29 @@ struct Operands {
 template <class V, int rows>
 struct Tile {
   static inline __attribute__((always_inline)) void multiply(V (&acc)[rows][V::tile_vectors], const Operands& o) {
+    if (o.a_row == 1 && o.a_col == rows) {  // packed: the addresses of a row's terms are constants
+      loop(acc, o, 1, rows);
+    } else {
+      loop(acc, o, o.a_row, o.a_col);
+    }
+  }
+
+ private:
+  static inline __attribute__((always_inline)) void loop(V (&acc)[rows][V::tile_vectors], const Operands& o,
+                                                         size_t a_row, size_t a_col) {
     const float* a = o.a;
     const float* b = o.b;
     for (size_t k = o.k; k > 0; --k) {
       V row[V::tile_vectors];
 #pragma GCC unroll 4
       for (int j = 0; j < V::tile_vectors; ++j) row[j] = V::load(b + j * V::width);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        const V x = V::broadcast(a[i * o.a_row]);
+        const V x = V::broadcast(a[i * a_row]);
 #pragma GCC unroll 4
         for (int j = 0; j < V::tile_vectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
       }
-      a += o.a_col;
+      a += a_col;
       b += V::tile_vectors * V::width;
     }
   }

@@ -47,13 +47,13 @@ TEST(Ops, MatmulRandomShapes) {
     check_matmul(random, random.between(1, 40), random.between(1, 70), random.between(1, 100));
   }
   check_matmul(random, 1, 1, 1);
-  check_matmul(random, 530, 33, 17);  // more rows than a block holds
+  check_matmul(random, 1190, 33, 17);  // more rows than a block holds
   check_matmul(random, 5, 1100, 31);  // more columns
 }
 
 TEST(Ops, MatmulChunkBoundaries) {
   Random random(2);
-  for (const size_t k : {0, 1, 383, 384, 385, 2047, 2048, 2049, 4096, 5000}) {
+  for (const size_t k : {0, 1, 767, 768, 769, 2047, 2048, 2049, 4096, 5000}) {
     for (int i = 0; i < 3; ++i) check_matmul(random, random.between(1, 14), random.between(1, 35), k);
   }
 }
