@@ -106,8 +106,8 @@ void compute_command(const ComputeOptions& options) {
   check_options(options);
   const ModelFolder model = open_model_folder(options.model);
   if (options.context > model.config.positions) {
-    throw Failure(Exit::input, "--context " + std::to_string(options.context) + " is beyond the model's n_positions (" +
-                                   std::to_string(model.config.positions) + ")");
+    throw Failure(Exit::input, "--context " + std::to_string(options.context) + " is beyond the model's " +
+                                   model.config.positions_key() + " (" + std::to_string(model.config.positions) + ")");
   }
   const std::vector<uint16_t> tokens = read_tokens(options, model.config);
   const std::vector<uint16_t> rows = rows_of(tokens, options.batch, options.context);

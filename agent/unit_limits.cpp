@@ -38,6 +38,10 @@ kernels::ModelConfig check_understood(const protocol::Unit& unit) {
       throw UnitRefused("it says " + std::to_string(unit.parameters) + " parameters, its model has " +
                         std::to_string(parameters));
     }
+    // Two machines' pow might disagree; a unit has one right answer.
+    if (config.family == kernels::Family::llama && !unit.model.contains("rope_inverse_frequencies")) {
+      throw UnitRefused("its model has no rope_inverse_frequencies");
+    }
     if (unit.context > config.positions) {
       throw UnitRefused("its context of " + std::to_string(unit.context) + " is beyond the model's " +
                         std::to_string(config.positions) + " positions");

@@ -69,8 +69,8 @@ kernels::ModelConfig read_config(const JobRequest& request) {
 
 void require_fitting_data(const protocol::JobDescription& d, const kernels::ModelConfig& model,
                           const Dataset& dataset) {
-  require(d.context <= model.positions, "--context " + std::to_string(d.context) +
-                                            " is beyond the model's n_positions of " + std::to_string(model.positions));
+  require(d.context <= model.positions, "--context " + std::to_string(d.context) + " is beyond the model's " +
+                                            model.positions_key() + " of " + std::to_string(model.positions));
   require(dataset.vocabulary <= model.vocabulary, "the model's vocab_size of " + std::to_string(model.vocabulary) +
                                                       " is too small for dataset " + dataset.name +
                                                       ", whose tokens need " + std::to_string(dataset.vocabulary));
@@ -136,12 +136,13 @@ StagedFile write_initial_weights(const Core& core, const JobRequest& request, co
   return writer.finish();
 }
 
-// Tokenizer and the like: every small file of the folder that is neither config nor weights.
+// Tokenizer and the like: what transformers saves beside config and weights.
 std::vector<std::pair<std::string, StagedFile>> copy_companions(const Core& core, const JobRequest& request) {
   std::vector<std::pair<std::string, StagedFile>> files;
   if (!request.model) return files;
-  for (const char* name : {"generation_config.json", "merges.txt", "special_tokens_map.json", "tokenizer.json",
-                           "tokenizer_config.json", "vocab.json"}) {
+  for (const char* name :
+       {"added_tokens.json", "chat_template.jinja", "generation_config.json", "merges.txt", "special_tokens_map.json",
+        "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}) {
     const std::filesystem::path path = *request.model / name;
     if (!std::filesystem::is_regular_file(path)) continue;
     StagedWriter writer(core.store.temporary_path());

@@ -136,7 +136,8 @@ void add_job_create_command(CLI::App& job, const GlobalOptions& options) {
   command->add_option("NAME", arguments->request.description.job)->required();
   command->add_option("--dataset", arguments->request.dataset)->required();
   CLI::Option_group* source = command->add_option_group("model");
-  source->add_option("--config", arguments->config, "GPT-2 config.json; initial weights come from the seed");
+  source->add_option("--config", arguments->config,
+                     "config.json of a GPT-2 or LLaMA; initial weights come from the seed");
   source->add_option("--model", arguments->model, "Hugging Face folder to go on from");
   source->require_option(1);
   add_plan_options(*command, arguments->request.description);

@@ -24,29 +24,39 @@ struct Source {
 // From canonical name to where the tensor is stored.
 using Sources = std::map<std::string, Source>;
 
-// GPT2Model alone saves its tensors without the prefix.
-std::string canonical_name(const std::string& stored) {
-  return stored.starts_with("transformer.") || stored.starts_with("lm_head.") ? stored : "transformer." + stored;
+struct FamilyNames {
+  std::string prefix;  // GPT2Model or LlamaModel alone saves its tensors without it
+  std::string layers;
+  std::vector<std::string_view> buffers;  // of a layer: old transformers versions stored what is no parameter
+};
+
+const FamilyNames& names_of(Family family) {
+  static const FamilyNames gpt2{"transformer.", "transformer.h.", {".attn.bias", ".attn.masked_bias"}};
+  static const FamilyNames llama{"model.", "model.layers.", {".self_attn.rotary_emb.inv_freq"}};
+  return family == Family::llama ? llama : gpt2;
 }
 
-// Buffers of old transformers versions: the causal mask, not a parameter.
-bool is_mask_buffer(std::string_view canonical) {
-  constexpr std::string_view layers = "transformer.h.", digits = "0123456789";
-  if (!canonical.starts_with(layers)) return false;
-  canonical.remove_prefix(layers.size());
-  const size_t number = std::min(canonical.find_first_not_of(digits), canonical.size());
+std::string canonical_name(const FamilyNames& names, const std::string& stored) {
+  return stored.starts_with(names.prefix) || stored.starts_with("lm_head.") ? stored : names.prefix + stored;
+}
+
+bool is_buffer(const FamilyNames& names, std::string_view canonical) {
+  if (!canonical.starts_with(names.layers)) return false;
+  canonical.remove_prefix(names.layers.size());
+  const size_t number = std::min(canonical.find_first_not_of("0123456789"), canonical.size());
   canonical.remove_prefix(number);
-  return number > 0 && (canonical == ".attn.bias" || canonical == ".attn.masked_bias");
+  return number > 0 && std::ranges::find(names.buffers, canonical) != names.buffers.end();
 }
 
-void add_source(Sources& sources, const std::shared_ptr<SafetensorsFile>& file, const std::string& stored) {
-  const std::string canonical = canonical_name(stored);
-  if (is_mask_buffer(canonical)) return;
+void add_source(Sources& sources, const FamilyNames& names, const std::shared_ptr<SafetensorsFile>& file,
+                const std::string& stored) {
+  const std::string canonical = canonical_name(names, stored);
+  if (is_buffer(names, canonical)) return;
   if (!sources.emplace(canonical, Source{file, stored}).second)
     throw std::runtime_error(file->name() + ": tensor " + stored + " is stored twice");
 }
 
-Sources sources_of_index(const fs::path& folder, const fs::path& index) {
+Sources sources_of_index(const FamilyNames& names, const fs::path& folder, const fs::path& index) {
   const json content = read_json_file(index);
   const auto fail = [&index](const std::string& reason) { throw std::runtime_error(index.string() + ": " + reason); };
   if (!content.is_object() || !content.contains("weight_map") || !content["weight_map"].is_object())
@@ -61,21 +71,21 @@ Sources sources_of_index(const fs::path& folder, const fs::path& index) {
     auto& file = files[shard];
     if (!file) file = std::make_shared<SafetensorsFile>(folder / shard.get<std::string>());
     if (!file->tensors().contains(tensor)) fail("tensor " + tensor + " is not in " + file->name());
-    add_source(sources, file, tensor);
+    add_source(sources, names, file, tensor);
   }
   return sources;
 }
 
-Sources sources_of(const fs::path& folder) {
+Sources sources_of(const FamilyNames& names, const fs::path& folder) {
   const fs::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  if (!fs::exists(single) && fs::exists(index)) return sources_of_index(folder, index);
+  if (!fs::exists(single) && fs::exists(index)) return sources_of_index(names, folder, index);
   if (!fs::exists(single))
     throw std::runtime_error(folder.string() +
                              ": neither model.safetensors nor model.safetensors.index.json is there; save the model "
                              "with save_pretrained(folder, safe_serialization=True)");
   const auto file = std::make_shared<SafetensorsFile>(single);
   Sources sources;
-  for (const auto& [tensor, stored] : file->tensors()) add_source(sources, file, tensor);
+  for (const auto& [tensor, stored] : file->tensors()) add_source(sources, names, file, tensor);
   return sources;
 }
 
@@ -88,19 +98,19 @@ void check_shape(const Source& source, const std::vector<size_t>& expected) {
   if (shape != expected) refuse(source, "shape " + json(shape).dump() + "; the config says " + json(expected).dump());
 }
 
-// A stored head is a copy of wte in a model with tied embeddings.
-void check_head(const Source& head, const Parameter& wte, const float* weights) {
-  check_shape(head, wte.shape);
+// A stored head is a copy of the token embedding where the two are tied.
+void check_tied_head(const Source& head, const Parameter& embedding, const float* weights) {
+  check_shape(head, embedding.shape);
   head.file->read(head.name, [&](size_t first, std::span<const float> values) {
-    if (std::memcmp(values.data(), weights + wte.offset + first, values.size_bytes()) != 0)
-      refuse(head, "differs from the token embedding; supported: tied embeddings");
+    if (std::memcmp(values.data(), weights + embedding.offset + first, values.size_bytes()) != 0)
+      refuse(head, "differs from the token embedding, but the config ties them");
   });
 }
 
 }  // namespace
 
 std::vector<float> read_weights(const fs::path& folder, const ModelConfig& config) {
-  Sources sources = sources_of(folder);
+  Sources sources = sources_of(names_of(config.family), folder);
   const std::vector<Parameter> parameters = parameters_of(config);
   // Names and shapes first: the config alone must not make us allocate what the files do not hold.
   for (const Parameter& parameter : parameters) {
@@ -117,8 +127,11 @@ std::vector<float> read_weights(const fs::path& folder, const ModelConfig& confi
     });
   }
   if (const auto head = sources.extract("lm_head.weight"))
-    check_head(head.mapped(), parameters.front(), weights.data());
-  if (!sources.empty()) refuse(sources.begin()->second, "not a tensor of this GPT-2 (the config says otherwise)");
+    check_tied_head(head.mapped(), parameters.front(), weights.data());
+  if (!sources.empty())
+    refuse(sources.begin()->second, std::string("not a tensor of this ") +
+                                        (config.family == Family::llama ? "LLaMA" : "GPT-2") +
+                                        " (the config says otherwise)");
   return weights;
 }
 

@@ -66,6 +66,25 @@ TEST(UnitLimits, MemoryThatThisProcessHoldsCounts) {
   EXPECT_EQ(refusal(asked), "");
 }
 
+// What a rig computes itself might differ from what another computes in the last bit.
+TEST(UnitLimits, LlamasFrequenciesTravelInTheUnit) {
+  fakes::FakePool pool;
+  protocol::Unit unit = TinyJob(pool).unit();
+  kernels::ModelConfig config{1, 2, 8, 16, 16, 12, 1e-5f, kernels::Family::llama, 1};
+  config.rope_inverse_frequencies = {1.0f, 0.01f};
+  unit.model = kernels::to_json(config);
+  unit.parameters = kernels::parameter_count(config);
+  EXPECT_EQ(check_understood(unit).rope_inverse_frequencies, config.rope_inverse_frequencies);
+
+  unit.model.erase("rope_inverse_frequencies");
+  try {
+    check_understood(unit);
+    ADD_FAILURE() << "accepted without frequencies";
+  } catch (const UnitRefused& refused) {
+    EXPECT_NE(std::string(refused.what()).find("rope_inverse_frequencies"), std::string::npos) << refused.what();
+  }
+}
+
 TEST(UnitLimits, WhatIsNotUnderstoodIsRefused) {
   fakes::FakePool pool;
   const TinyJob job(pool);

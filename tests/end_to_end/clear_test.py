@@ -133,8 +133,10 @@ class Clear(harness.TestCase):
         self.refused(command, 3, str(model), "config.json|not a|no such|does not exist")
         model.mkdir()
         self.refused(command, 3, "config.json")
-        (model / "config.json").write_text('{"model_type": "llama"}')
-        self.refused(command, 3, "llama|model_type|n_layer")
+        (model / "config.json").write_text('{"model_type": "mistral"}')
+        self.refused(command, 3, "config.json", "model_type", "mistral", "llama")
+        (model / "config.json").write_text('{"model_type": "llama", "attention_bias": true}')
+        self.refused(command, 3, "config.json", "attention_bias", "false")
 
     def test_agent_disk_full(self):
         pool, token = self.served()

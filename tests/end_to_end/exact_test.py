@@ -10,6 +10,8 @@ import json
 import sys
 import unittest
 
+import numpy
+
 import harness
 import wire
 from replay import replay
@@ -40,8 +42,8 @@ class Exact(harness.TestCase):
         return harness.Agent(self.pool, f"rig{self.serial}", account, self.accounts[account], threads,
                              simd if simd in CPU else "portable")
 
-    def job(self, name, kind, lanes, **options):
-        self.pool.job(name, "text", rounds=ROUNDS, units=3, lanes=lanes, batch=3, context=24, evaluate_every=2,
+    def job(self, name, kind, lanes, model=None, **options):
+        self.pool.job(name, "text", model, rounds=ROUNDS, units=3, lanes=lanes, batch=3, context=24, evaluate_every=2,
                       evaluate_rows=8, seed=7, **{**KINDS[kind], **options})
         return name
 
@@ -97,15 +99,28 @@ class Exact(harness.TestCase):
     def test_8_lanes(self):
         self.check_lanes(8)
 
+    def test_llama(self):
+        """One agent and three, one of them killed; the description carries RoPE's frequencies as numbers."""
+        model = harness.Pool.TINY_LLAMA
+        alone = self.run_job(self.job("llama-0", "local", 2, model, check_share=0), [("portable", 1)])
+        several = self.run_job(self.job("llama-1", "local", 2, model, check_share=1), FIVE[:3], kill_one=True)
+        self.assertEqual(several, alone)
+        self.assertEqual(self.pool.show("llama-1")["checks_failed"], 0)
+        self.check_against_reference("llama-0")
+        frequencies = json.loads(self.pool.document("/v1/jobs/llama-0"))["model"]["rope_inverse_frequencies"]
+        self.assertEqual(frequencies, [float(numpy.float32(x) / 2) for x in (1, 0.1, 0.01, 0.001)])
+
     def test_golden(self):
         """The digests of a short job of each kind are those of every other machine that ran this test."""
         found = {}
         for kind in KINDS:
             found[kind] = self.run_job(self.job(f"golden-{kind}", kind, 2, check_share=0), [("avx2", 2)])
+        llama = self.job("golden-llama", "local", 2, harness.Pool.TINY_LLAMA, check_share=0)
+        found["llama"] = self.run_job(llama, [("avx2", 2)])
         if "--golden" in sys.argv:
             GOLDEN.write_text(json.dumps({"made by": "tests/end_to_end/exact_test.py --golden", **found}, indent=2) + "\n")
         golden = json.loads(GOLDEN.read_text())
-        self.assertEqual({kind: golden[kind] for kind in KINDS}, found)
+        self.assertEqual({kind: golden[kind] for kind in found}, found)
 
 
 if __name__ == "__main__":

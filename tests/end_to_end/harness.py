@@ -183,6 +183,9 @@ class Pool:
     """One gradpool folder and, after start(), its server."""
 
     TINY_MODEL = {"model_type": "gpt2", "vocab_size": 256, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    TINY_LLAMA = {"model_type": "llama", "vocab_size": 256, "max_position_embeddings": 32, "hidden_size": 32,
+                  "intermediate_size": 44, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+                  "rope_scaling": {"type": "linear", "factor": 2.0}}
 
     def __init__(self, sandbox, name="pool", names=None, data=None):
         self.sandbox, self.name = sandbox, name

@@ -19,6 +19,13 @@ using nlohmann::json;
 
 const ModelConfig tiny{1, 2, 4, 5, 6, 7, 1e-5f};
 
+ModelConfig tiny_llama(bool tied_head) {
+  ModelConfig config{2, 2, 4, 5, 6, 7, 1e-5f, Family::llama, 1};
+  config.tied_head = tied_head;
+  config.rope_inverse_frequencies = {1.0f};
+  return config;
+}
+
 class FilesTest : public testing::Test {
  protected:
   FilesTest() : folder_(fs::temp_directory_path() / ("gradminer_files_test_" + std::to_string(::getpid()))) {
@@ -72,9 +79,9 @@ std::string safetensors(const std::vector<Tensor>& tensors) {
 }
 
 // The tensors of a model, as save_pretrained might have stored them.
-std::vector<Tensor> tensors_of(const std::vector<float>& weights) {
+std::vector<Tensor> tensors_of(const std::vector<float>& weights, const ModelConfig& config = tiny) {
   std::vector<Tensor> tensors;
-  for (const Parameter& p : parameters_of(tiny))
+  for (const Parameter& p : parameters_of(config))
     tensors.push_back(
         {p.name, "F32", p.shape, {reinterpret_cast<const char*>(weights.data() + p.offset), 4 * p.count}});
   return tensors;
@@ -120,7 +127,53 @@ TEST_F(FilesTest, AnotherHeadIsRefused) {
   tensors.push_back({"lm_head.weight", "F32", {6, 4}, tensors[0].data});
   tensors.back().data[17] ^= 1;
   write("model.safetensors", safetensors(tensors));
-  expect_contains(complaint(), "tensor lm_head.weight: differs from the token embedding");
+  expect_contains(complaint(), "tensor lm_head.weight: differs from the token embedding, but the config ties them");
+}
+
+TEST_F(FilesTest, LlamaIsWrittenAndReadAgain) {
+  for (const bool tied : {true, false}) {
+    const ModelConfig config = tiny_llama(tied);
+    const std::vector<float> weights = test::some_weights(config, 2);
+    write("config.json", to_json(config).dump());
+    write_safetensors(folder_ / "model.safetensors", config, weights.data());
+    EXPECT_EQ(read_weights(folder_, read_model_config(folder_)), weights);
+    EXPECT_EQ(read("model.safetensors").find("lm_head.weight") == std::string::npos, tied);
+  }
+}
+
+TEST_F(FilesTest, LlamaModelsBareNamesRotaryBuffersAndATiedHeadAreUnderstood) {
+  const ModelConfig config = tiny_llama(true);
+  const std::vector<float> weights = test::some_weights(config, 2);
+  std::vector<Tensor> tensors = tensors_of(weights, config);
+  for (Tensor& t : tensors) t.name = t.name.substr(std::strlen("model."));
+  for (const char* layer : {"0", "1"})
+    tensors.push_back(
+        {std::string("layers.") + layer + ".self_attn.rotary_emb.inv_freq", "F32", {1}, std::string(4, '\1')});
+  tensors.push_back({"lm_head.weight", "F32", {6, 4}, tensors[0].data});
+  write("model.safetensors", safetensors(tensors));
+  EXPECT_EQ(read_weights(folder_, config), weights);
+
+  tensors.back().data[5] ^= 1;
+  write("model.safetensors", safetensors(tensors));
+  expect_contains(complaint(config), "tensor lm_head.weight: differs from the token embedding");
+}
+
+TEST_F(FilesTest, LlamasWrongTensorsAreNamed) {
+  const ModelConfig config = tiny_llama(false);
+  std::vector<Tensor> tensors = tensors_of(test::some_weights(config, 2), config);
+  const Tensor head = tensors.back();
+  tensors.pop_back();
+  write("model.safetensors", safetensors(tensors));
+  expect_contains(complaint(config), "tensor lm_head.weight is missing");
+
+  tensors.push_back(head);
+  tensors.push_back({"model.layers.0.self_attn.q_proj.bias", "F32", {4}, std::string(16, '\0')});
+  write("model.safetensors", safetensors(tensors));
+  expect_contains(complaint(config), "tensor model.layers.0.self_attn.q_proj.bias: not a tensor of this LLaMA");
+
+  tensors.back().name = "rotary_emb.inv_freq";  // of no layer
+  write("model.safetensors", safetensors(tensors));
+  expect_contains(complaint(config), "tensor rotary_emb.inv_freq: not a tensor of this LLaMA");
 }
 
 TEST_F(FilesTest, HalfPrecisionIsRead) {
@@ -239,73 +292,6 @@ TEST_F(FilesTest, HostileFilesAreRefused) {
     expect_contains(complaint(), file.complaint);
     expect_contains(complaint(), "model.safetensors");
   }
-}
-
-TEST(ModelConfigJson, ReadsGpt2sOwnConfig) {
-  const ModelConfig config = parse_model_config(json::parse(R"({
-    "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 50256,
-    "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
-    "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024,
-    "resid_pdrop": 0.1, "summary_activation": null, "summary_first_dropout": 0.1,
-    "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}}, "vocab_size": 50257})"));
-  EXPECT_EQ(parameter_count(config), 124439808u);
-  EXPECT_EQ(config.inner, 3072u);
-  EXPECT_EQ(config.norm_epsilon, 1e-5f);
-}
-
-TEST(ModelConfigJson, IsWrittenAndReadAgain) {
-  const ModelConfig config{3, 5, 35, 77, 65536, 99, 3e-6f};
-  const ModelConfig again = parse_model_config(json::parse(to_json(config).dump()));
-  EXPECT_EQ(again.inner, 99u);
-  EXPECT_EQ(again.norm_epsilon, 3e-6f);
-  EXPECT_EQ(parameter_count(again), parameter_count(config));
-  EXPECT_EQ(to_json(config)["layer_norm_epsilon"].dump(), "3e-06");
-}
-
-TEST(ModelConfigJson, NamesKeyValueAndWhatIsSupported) {
-  const struct {
-    const char *key, *value, *complaint;
-  } mistakes[] = {
-      {"model_type", "\"llama\"", "model_type = \"llama\"; supported: \"gpt2\""},
-      {"model_type", "7", "model_type = 7"},
-      {"n_layer", "\"12\"", "n_layer = \"12\"; supported: a whole number"},
-      {"n_layer", "-1", "n_layer = -1"},
-      {"n_layer", "2.5", "n_layer = 2.5"},
-      {"n_layer", "null", "n_layer = null"},
-      {"n_layer", "0", "n_layer = 0; supported: 1 to 4096"},
-      {"n_head", "3", "n_embd = 4 is not a multiple of n_head = 3"},
-      {"n_embd", "[4]", "n_embd = [4]"},
-      {"n_embd", "18446744073709551615", "n_embd = 18446744073709551615; supported: 1 to"},
-      {"n_embd", "18446744073709551616", "n_embd = 1.8"},
-      {"n_positions", "true", "n_positions = true"},
-      {"vocab_size", "100000", "vocab_size = 100000; supported: 1 to 65536"},
-      {"n_inner", "{}", "n_inner = {}"},
-      {"activation_function", "\"relu\"", "activation_function = \"relu\"; supported: \"gelu_new\""},
-      {"activation_function", "null", "activation_function = null"},
-      {"layer_norm_epsilon", "\"x\"", "layer_norm_epsilon = \"x\"; supported: a number"},
-      {"layer_norm_epsilon", "0", "layer_norm_epsilon = 0"},
-      {"layer_norm_epsilon", "1e-60", "layer_norm_epsilon = 1e-60"},
-      {"tie_word_embeddings", "false", "tie_word_embeddings = false; supported: true"},
-      {"scale_attn_weights", "false", "scale_attn_weights = false; supported: true"},
-      {"scale_attn_by_inverse_layer_idx", "true", "scale_attn_by_inverse_layer_idx = true; supported: false"},
-      {"add_cross_attention", "1", "add_cross_attention = 1; supported: false"},
-  };
-  for (const auto& mistake : mistakes) {
-    json config = to_json(tiny);
-    config[mistake.key] = json::parse(mistake.value);
-    try {
-      parse_model_config(config);
-      ADD_FAILURE() << mistake.key << " = " << mistake.value << " accepted";
-    } catch (const std::invalid_argument& error) {
-      expect_contains(error.what(), mistake.complaint);
-    }
-  }
-  for (const char* key : {"model_type", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size"}) {
-    json config = to_json(tiny);
-    config.erase(key);
-    EXPECT_THROW(parse_model_config(config), std::invalid_argument) << key;
-  }
-  EXPECT_THROW(parse_model_config(json::array()), std::invalid_argument);
 }
 
 }  // namespace

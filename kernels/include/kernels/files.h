@@ -12,11 +12,14 @@
 
 namespace kernels {
 
-// Reads the keys of GPT2Config. Throws std::invalid_argument naming the key, its value and what is supported.
-// Dropout rates and keys that change nothing here are ignored: training is without dropout.
+// Reads the keys of GPT2Config or LlamaConfig. Throws std::invalid_argument naming the key, its value and what is
+// supported. Keys that change nothing here are ignored.
+// LLaMA's rope_inverse_frequencies (a key of our own: head size / 2 numbers, each exactly an fp32) are taken as they
+// are where they are given, and computed from rope_theta and linear scaling where not.
 ModelConfig parse_model_config(const nlohmann::json& config);
 
-// The config.json that transformers' GPT2LMHeadModel.from_pretrained reads.
+// The config.json that from_pretrained of transformers' GPT2LMHeadModel or LlamaForCausalLM reads; always with
+// rope_inverse_frequencies for LLaMA.
 nlohmann::json to_json(const ModelConfig& config);
 
 // The exact bytes before the tensor data of model.safetensors in canonical order: 8-byte length and JSON header,
@@ -25,8 +28,8 @@ nlohmann::json to_json(const ModelConfig& config);
 std::string safetensors_header(const ModelConfig& config);
 
 // Reads all weights of a folder (model.safetensors, or a sharded model.safetensors.index.json; F32, F16, BF16; names
-// with or without "transformer."; a stored lm_head.weight must equal wte). Both throw std::runtime_error that names
-// the file, the tensor or key, and the reason.
+// with or without "transformer." or "model."; a tied head, where it is stored, must equal the token embedding). Both
+// throw std::runtime_error that names the file, the tensor or key, and the reason.
 std::vector<float> read_weights(const std::filesystem::path& folder, const ModelConfig& config);
 ModelConfig read_model_config(const std::filesystem::path& folder);
 

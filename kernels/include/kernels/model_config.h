@@ -25,8 +25,12 @@ struct ModelConfig {
   bool tied_head = true;  // tie_word_embeddings; GPT-2's head is always tied
   // (head size / 2): the angle of pair j at position t is t * rope_inverse_frequencies[j], linear scaling included.
   std::vector<float> rope_inverse_frequencies = {};
+  // What config.json says they come from, for other readers of it; the mathematics uses the frequencies alone.
+  double rope_theta = 10000;      // rope_theta
+  double rope_linear_factor = 1;  // rope_scaling's factor; 1: no scaling
 
   size_t head_size() const { return channels / heads; }
+  const char* positions_key() const { return family == Family::llama ? "max_position_embeddings" : "n_positions"; }
 };
 
 // One tensor inside the flat parameter vector.
