@@ -10,6 +10,8 @@ import torch
 import transformers
 from transformers.models.llama import modeling_llama
 
+transformers.utils.logging.disable_progress_bar()
+
 
 def gpt2(layers, heads, head_size, vocabulary, positions, inner=None, epsilon=1e-5):
     return transformers.GPT2Config(

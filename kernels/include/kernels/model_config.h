@@ -21,7 +21,7 @@ struct ModelConfig {
 
   Family family = Family::gpt2;
   // LLaMA only.
-  size_t kv_heads = 0;  // num_key_value_heads; divides heads
+  size_t kv_heads = 0;    // num_key_value_heads; divides heads
   bool tied_head = true;  // tie_word_embeddings; GPT-2's head is always tied
   // (head size / 2): the angle of pair j at position t is t * rope_inverse_frequencies[j], linear scaling included.
   std::vector<float> rope_inverse_frequencies = {};
