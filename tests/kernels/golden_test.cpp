@@ -10,20 +10,27 @@
 namespace kernels {
 namespace {
 
-TEST(Golden, EveryEngineGivesTheCommittedDigests) {
-  std::vector<test::Engine> engines = test::fast_engines({1, 3});
-  engines.push_back({"reference", make_reference_ops()});
+std::vector<test::GoldenUnit> golden_units() {
   std::ifstream in(GOLDEN_FILE);
-  size_t units = 0;
+  std::vector<test::GoldenUnit> units;
   test::GoldenUnit unit;
   for (std::string row; std::getline(in, row);) {
-    if (!test::parse_golden(row, unit)) continue;
-    ++units;
-    for (const test::Engine& engine : engines) {
-      EXPECT_EQ(test::golden_digest(unit, *engine.ops), unit.sha256) << unit.name << ", " << engine.name;
-    }
+    if (test::parse_golden(row, unit)) units.push_back(unit);
   }
-  EXPECT_GE(units, 10u);
+  return units;
+}
+
+void expect_digests(const test::Engine& engine) {
+  for (const test::GoldenUnit& unit : golden_units()) {
+    EXPECT_EQ(test::golden_digest(unit, *engine.ops), unit.sha256) << unit.name << ", " << engine.name;
+  }
+}
+
+TEST(Golden, EveryEngineGivesTheCommittedDigests) {
+  EXPECT_GE(golden_units().size(), 10u);
+  // First: its SSE code crawls once unoptimised AVX code (cross/) has left the registers' upper halves in use.
+  expect_digests({"reference", make_reference_ops()});
+  for (const test::Engine& engine : test::fast_engines({1, 3})) expect_digests(engine);
 }
 
 }  // namespace
