@@ -334,6 +334,7 @@ class ReferenceOps final : public Ops {
     for (size_t i = 0; i < count; ++i) out[i] = a[i] - b[i];
   }
   size_t first_non_finite(const float* x, size_t count) override {
+    const FloatEnvironment environment;
     size_t i = 0;
     while (i < count && std::isfinite(x[i])) ++i;
     return i;
