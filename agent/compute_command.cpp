@@ -76,9 +76,13 @@ std::vector<uint16_t> rows_of(const std::vector<uint16_t>& tokens, size_t batch,
   return rows;
 }
 
+struct Plan {
+  kernels::Trainer::Settings settings;
+  uint64_t bytes;  // of the whole process
+};
+
 // The fastest plan within the limit. Throws Failure where even the leanest does not fit.
-kernels::Trainer::Settings settings_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config,
-                                                 kernels::Ops& ops) {
+Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config, kernels::Ops& ops) {
   const uint64_t limit = options.memory_limit > 0 ? options.memory_limit : memory_available();
   const uint64_t besides = process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
                            2 * options.batch * (options.context + 1) * sizeof(uint16_t);
@@ -87,7 +91,7 @@ kernels::Trainer::Settings settings_within_limit(const ComputeOptions& options, 
                                         ops, kernels::Trainer::Purpose::gradient);
   const uint64_t needed =
       besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
-  if (needed <= limit) return settings;
+  if (needed <= limit) return {settings, needed};
   throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(needed)) + " of memory and " +
                                  human_bytes(static_cast<double>(limit)) +
                                  (options.memory_limit > 0 ? " are allowed (--memory-limit)" : " are available") +
@@ -114,10 +118,10 @@ void compute_command(const ComputeOptions& options) {
   const size_t parameters = kernels::parameter_count(model.config);
 
   auto ops = make_engine(options.threads);
-  const kernels::Trainer::Settings settings = settings_within_limit(options, model.config, *ops);
+  const Plan plan = plan_within_limit(options, model.config, *ops);
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients(parameters);
-  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, settings);
+  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, plan.settings);
 
   const double token_count = static_cast<double>(options.batch * options.context);
   const double flops = token_count * kernels::training_flops_per_token(model.config, options.context);
@@ -144,7 +148,8 @@ void compute_command(const ComputeOptions& options) {
                                   {"loss_hex", hex_float(loss)},
                                   {"digest", digest},
                                   {"seconds", seconds},
-                                  {"tokens_per_second", token_count / seconds}};
+                                  {"tokens_per_second", token_count / seconds},
+                                  {"planned_bytes", plan.bytes}};
     std::printf("%s\n", answer.dump().c_str());
     return;
   }
@@ -152,6 +157,8 @@ void compute_command(const ComputeOptions& options) {
   std::printf("digest    %s\n", digest.c_str());
   std::printf("seconds   %.3f\n", seconds);
   std::printf("tokens/s  %.0f\n", token_count / seconds);
+  std::printf("memory    %s planned%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),
+              plan.settings.recompute ? ", activations computed twice" : "");
   if (!options.gradients.empty()) std::printf("gradients %s\n", options.gradients.c_str());
 }
 
