@@ -43,7 +43,7 @@ class Shape:
 
 SHAPES = [
     Shape("gpt2, one block", "gpt2", 6, 6, 384, 1536, 256, 4, 256),
-    Shape("gpt2, a batch of many blocks", "gpt2", 5, 4, 320, 1000, 1000, 40, 100),
+    Shape("gpt2, a batch of many blocks", "gpt2", 8, 4, 512, 1000, 1000, 40, 100),
     Shape("gpt2, a long context, a large vocabulary", "gpt2", 2, 4, 256, 1024, 30000, 1, 2100),
     Shape("llama, grouped heads", "llama", 6, 8, 384, 1000, 256, 4, 256, 2, False),
     Shape("llama, tied", "llama", 4, 4, 256, 700, 20000, 12, 100, 4, True),
