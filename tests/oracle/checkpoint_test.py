@@ -18,8 +18,8 @@ import oracle
 BATCH, CONTEXT = 5, 43
 # name: (a small config, one for new weights, its embedding's name)
 FAMILIES = {
-    "gpt2": (oracle.gpt2(3, 3, 17, 77, 45, inner=131), oracle.gpt2(2, 4, 16, 256, 43), "transformer.wte.weight"),
-    "llama": (oracle.llama(3, 6, 2, 10, 77, 45, inner=131, theta=5e5, factor=3.0),
+    "gpt2": (oracle.gpt2(3, 3, 17, 301, 45, inner=131), oracle.gpt2(2, 4, 16, 256, 43), "transformer.wte.weight"),
+    "llama": (oracle.llama(3, 6, 2, 10, 301, 45, inner=131, theta=5e5, factor=3.0),
               oracle.llama(2, 4, 4, 16, 256, 43, inner=100, tied=True), "model.embed_tokens.weight"),
 }
 
@@ -43,6 +43,19 @@ def same_frequencies(model, folder):
     assert ((ours - theirs).abs() <= 2.5e-7 * theirs).all(), f"{ours}\n{theirs}"
 
 
+def same_words(gradminer, model, folder):
+    """`gradminer sample` at temperature 0 is the greedy choice, also beyond the context."""
+    length = 50
+    done = subprocess.run([gradminer, "sample", "--model", folder, "--length", str(length), "--temperature", "0"],
+                          stdout=subprocess.PIPE, check=True, text=True)
+    tokens = [ord("\n")]  # what it begins with
+    with torch.no_grad():
+        while len(tokens) <= length:
+            logits = model(torch.tensor([tokens[-model.config.max_position_embeddings:]])).logits
+            tokens.append(logits[0, -1].argmax().item())
+    assert [int(token) for token in done.stdout.split()] == tokens[1:], f"{done.stdout}\n{tokens[1:]}"
+
+
 def check(gradminer, driver, base, family):
     config, new_config, embedding = FAMILIES[family]
     tokens = oracle.random_tokens(BATCH, CONTEXT, config.vocab_size, seed=4)
@@ -58,6 +71,7 @@ def check(gradminer, driver, base, family):
         assert torch.equal(parameter, copy.get_parameter(name)), f"{name} changed on the way"
     same_frequencies(original, base / "ours")
     same_loss(gradminer, copy.eval(), base / "ours", tokens)
+    same_words(gradminer, copy, base / "ours")
 
     # Without the head, without the prefix of the names.
     if config.tie_word_embeddings:
