@@ -33,6 +33,21 @@ bool same(float a, float b) {
   return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (std::isnan(a) && std::isnan(b));
 }
 
+// The floats around the places where a definition changes: exp's two ends, tanh's saturation, log's denormals, its
+// reduction's edge and 1; and zero.
+std::vector<float> edges() {
+  std::vector<float> x;
+  for (const float edge : {-87.0f, 0x1.62e42ep+6f, 10.0f, -10.0f, 0x1p-126f, 0x1.6a09e6p-1f, 1.0f}) {
+    const uint32_t bits = std::bit_cast<uint32_t>(edge);
+    for (uint32_t near = bits - 64; near <= bits + 64; ++near) x.push_back(float_of(near));
+  }
+  for (uint32_t tiny = 0; tiny < 64; ++tiny) {
+    x.push_back(float_of(tiny));
+    x.push_back(float_of(0x80000000u | tiny));
+  }
+  return x;
+}
+
 // Every exponent of both signs, zeros, denormals, infinities and NaN included, with 2,000 mantissas each.
 std::vector<float> samples() {
   std::vector<float> x;
@@ -128,7 +143,7 @@ std::vector<MathPath> math_paths() {
 
 // Lanes of vectors against the scalar definition.
 TEST(Elementary, EveryPathHasTheSameBits) {
-  const std::vector<float> inputs = with(samples(), uniform(-90, 90, 200000));
+  const std::vector<float> inputs = with(with(samples(), edges()), uniform(-90, 90, 200000));
   const std::vector<MathPath> paths = math_paths();
   EXPECT_EQ(paths.size(), usable_simd().size());
   for (const MathPath& path : paths) {

@@ -7,10 +7,6 @@
 
 #include "ops_test_util.h"
 
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
-
 namespace kernels {
 namespace {
 
@@ -323,36 +319,6 @@ TEST(Ops, FindsTheFirstNonFinite) {
     }
   }
 }
-
-#if defined(__SSE__)
-// A host program that flushes denormals and rounds upward gets the same bits, and its own setting back.
-TEST(Ops, HostileFloatEnvironment) {
-  Random random(11);
-  const size_t n = 48;
-  Values a = random.values(n * n), b = random.values(n * n);
-  for (float& x : a) x *= 0x1p-80f;  // products are denormal
-  for (float& x : b) x *= 0x1p-60f;
-  const unsigned normal = _mm_getcsr(), hostile = (normal & ~0x6000u) | 0x4000u | 0x8040u;  // round up, FTZ, DAZ
-  for (const Simd simd : usable_simd()) {
-    const auto compute = [&](Ops& ops) {
-      Values c(n * n), y(n * n);
-      ops.matmul(
-          {.m = n, .n = n, .k = n, .a = a.data(), .a_row = n, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n});
-      ops.gelu_forward({.count = n * n, .x = b.data(), .y = y.data()});
-      c.push_back(ops.row_sum(a.data(), a.size()));
-      return joined({c, y});
-    };
-    const auto calm = make_cpu_ops(3, simd);
-    const Values expected = compute(*calm);
-    _mm_setcsr(hostile);
-    const auto ops = make_cpu_ops(3, simd);  // its threads inherit the setting
-    const Values got = compute(*ops);
-    EXPECT_EQ(_mm_getcsr() & 0xe040u, hostile & 0xe040u);
-    _mm_setcsr(normal);
-    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0);
-  }
-}
-#endif
 
 TEST(Ops, SimdFromEnvironment) {
   for (const Simd simd : usable_simd()) {
