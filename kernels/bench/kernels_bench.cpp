@@ -1,8 +1,9 @@
-// kernels_bench: matrix products at training shapes, element-wise operations and whole training steps, each beside
-// what bounds it. Prints Markdown tables; docs/measurements/cpu-engine.md holds a run.
+// kernels_bench: matrix products at training shapes and element-wise operations, each beside what bounds it. Prints
+// Markdown tables; docs/measurements/cpu-engine.md holds a run.
 #include <dlfcn.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -12,7 +13,6 @@
 #include "bench/measure.h"
 #include "cpu/thread_pool.h"
 #include "kernels/ops.h"
-#include "kernels/training.h"
 
 namespace kernels::bench {
 namespace {
@@ -75,8 +75,9 @@ Matmul product_of(Form form, size_t tokens, size_t in, size_t out) {
   return {.m = in, .n = out, .k = tokens, .a_row = 1, .a_col = in, .b_row = out, .ldc = out, .accumulate = true};
 }
 
-void matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t out, Ops& ops, const OpenBlas& blas,
-                double peak, double seconds) {
+// The ratio to OpenBLAS.
+double matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t out, Ops& ops, const OpenBlas& blas,
+                  double peak, double seconds) {
   Matmul op = product_of(form, tokens, in, out);
   const Values a = random_values(op.m * op.k), b = random_values(op.k * op.n);
   Values c(op.m * op.n);
@@ -94,6 +95,7 @@ void matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t ou
               flops / ours * 1e-9, 100 * flops / ours / peak);
   blas.found() ? std::printf(" %.1f | %.2f |\n", flops / theirs * 1e-9, ratio) : std::printf(" - | - |\n");
   std::fflush(stdout);
+  return ratio;
 }
 
 void matmul_table(Ops& ops, size_t threads, double seconds, const std::string& only) {
@@ -107,16 +109,25 @@ void matmul_table(Ops& ops, size_t threads, double seconds, const std::string& o
     size_t tokens, in, out;
   };
   const Layer layers[] = {
-      {"4x128 c_attn", 1024, 128, 384},     {"4x128 c_proj", 1024, 128, 128},    {"4x128 c_fc", 1024, 128, 512},
-      {"4x128 mlp.c_proj", 1024, 512, 128}, {"4x128 head", 1024, 128, 256},      {"6x384 c_attn", 1024, 384, 1152},
-      {"6x384 c_fc", 1024, 384, 1536},      {"124M c_attn", 1024, 768, 2304},    {"124M c_proj", 1024, 768, 768},
-      {"124M c_fc", 1024, 768, 3072},       {"124M mlp.c_proj", 1024, 3072, 768}};
+      {"4x128 c_attn", 1024, 128, 384},     {"4x128 c_proj", 1024, 128, 128},      {"4x128 c_fc", 1024, 128, 512},
+      {"4x128 mlp.c_proj", 1024, 512, 128}, {"6x384 c_attn", 2048, 384, 1152},     {"6x384 c_proj", 2048, 384, 384},
+      {"6x384 c_fc", 2048, 384, 1536},      {"6x384 mlp.c_proj", 2048, 1536, 384}, {"124M c_attn", 512, 768, 2304},
+      {"124M c_proj", 512, 768, 768},       {"124M c_fc", 512, 768, 3072},         {"124M mlp.c_proj", 512, 3072, 768},
+      {"124M head", 512, 768, 50257},       {"124M c_attn", 1024, 768, 2304},      {"124M c_proj", 1024, 768, 768},
+      {"124M c_fc", 1024, 768, 3072},       {"124M mlp.c_proj", 1024, 3072, 768},  {"124M head", 1024, 768, 50257}};
+  std::vector<double> ratios;
   for (const Layer& l : layers) {
     if (std::string(l.name).find(only) == std::string::npos) continue;
     for (const Form form : {Form::forward, Form::input_gradient, Form::weight_gradient}) {
-      matmul_row(l.name, form, l.tokens, l.in, l.out, ops, blas, peak, seconds);
+      ratios.push_back(matmul_row(l.name, form, l.tokens, l.in, l.out, ops, blas, peak, seconds));
     }
   }
+  if (!blas.found() || ratios.empty()) return;
+  double logarithms = 0;
+  for (const double ratio : ratios) logarithms += std::log(ratio);
+  std::printf("\nOurs / OpenBLAS: geometric mean %.2f, lowest %.2f\n",
+              std::exp(logarithms / static_cast<double>(ratios.size())),
+              *std::min_element(ratios.begin(), ratios.end()));
 }
 
 void memory_row(const char* name, size_t bytes, double copy, double seconds, const std::function<void()>& f) {
@@ -189,38 +200,6 @@ void memory_table(Ops& ops, double seconds) {
   });
 }
 
-void step_row(const char* name, const ModelConfig& config, size_t batch, size_t context, Ops& ops, double peak,
-              double seconds) {
-  Trainer trainer(config, batch, context, ops, Trainer::Purpose::gradient);
-  Values weights(parameter_count(config)), gradients(weights.size());
-  initialise_weights(config, 1, weights.data());
-  std::vector<uint16_t> tokens(batch * (context + 1));
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i * 7919 % config.vocabulary);
-  const double best = seconds_of(seconds, [&] { trainer.gradient(weights, {batch, context, tokens}, gradients); });
-  const double rate = static_cast<double>(batch * context) / best;
-  std::printf("| %s, batch %zu x %zu | %.0f | %.1f | %.0f%% |\n", name, batch, context, rate,
-              rate * training_flops_per_token(config, context) * 1e-9,
-              100 * rate * training_flops_per_token(config, context) / peak);
-  std::fflush(stdout);
-}
-
-void step_table(Ops& ops, size_t threads, double seconds) {
-  const double peak = fma_peak(simd_from_environment(), seconds) * static_cast<double>(threads);
-  std::printf("\n| gradient of one batch | tokens/s | GFLOP/s | of peak |\n|---|---|---|---|\n");
-  const auto gpt2 = [](size_t layers, size_t heads, size_t channels, size_t positions, size_t vocabulary) {
-    return ModelConfig{.layers = layers,
-                       .heads = heads,
-                       .channels = channels,
-                       .positions = positions,
-                       .vocabulary = vocabulary,
-                       .inner = 4 * channels};
-  };
-  step_row("4x128, 4 heads, bytes", gpt2(4, 4, 128, 64, 256), 16, 64, ops, peak, seconds);
-  step_row("4x128, 4 heads, bytes", gpt2(4, 4, 128, 128, 256), 8, 128, ops, peak, seconds);
-  step_row("6x384, 6 heads, bytes", gpt2(6, 6, 384, 256, 256), 4, 256, ops, peak, seconds);
-  step_row("GPT-2 124M", gpt2(12, 12, 768, 1024, 50257), 1, 1024, ops, peak, seconds);
-}
-
 }  // namespace
 }  // namespace kernels::bench
 
@@ -229,10 +208,10 @@ int main(int argc, char** argv) {
   CLI::App app("Speed of the CPU engine");
   size_t threads = available_cores();
   double seconds = 1;
-  std::vector<std::string> tables = {"matmul", "memory", "step"};
+  std::vector<std::string> tables = {"matmul", "memory"};
   app.add_option("--threads", threads, "threads (default: one for each core that this process may use)");
   app.add_option("--seconds", seconds, "seconds for each line");
-  app.add_option("--tables", tables, "matmul, memory, step")->delimiter(',');
+  app.add_option("--tables", tables, "matmul, memory")->delimiter(',');
   std::string only;
   app.add_option("--only", only, "products whose name holds this");
   CLI11_PARSE(app, argc, argv);
@@ -243,6 +222,5 @@ int main(int argc, char** argv) {
   for (const std::string& table : tables) {
     if (table == "matmul") bench::matmul_table(*ops, threads, seconds, only);
     if (table == "memory") bench::memory_table(*ops, seconds);
-    if (table == "step") bench::step_table(*ops, threads, seconds);
   }
 }

@@ -1,0 +1,143 @@
+// step_bench: whole training steps (forward, backward, AdamW). Either a table of where the time of a step goes, or, for
+// compare_pytorch.py, as many steps as each line of the input asks for.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+#include <thread>
+#include <vector>
+
+#include "bench/measure.h"
+#include "bench/timed_ops.h"
+#include "cpu/thread_pool.h"
+#include "kernels/training.h"
+
+namespace kernels::bench {
+namespace {
+
+struct Shape {
+  size_t layers, heads, channels, vocabulary, batch, context;
+};
+
+class Steps {
+ public:
+  Steps(const Shape& shape, Ops& ops)
+      : config_{.layers = shape.layers,
+                .heads = shape.heads,
+                .channels = shape.channels,
+                .positions = shape.context,
+                .vocabulary = shape.vocabulary,
+                .inner = 4 * shape.channels},
+        batch_(shape.batch),
+        context_(shape.context),
+        trainer_(config_, shape.batch, shape.context, ops, Trainer::Purpose::local_steps),
+        weights_(parameter_count(config_)),
+        difference_(weights_.size()),
+        tokens_(shape.batch * (shape.context + 1)) {
+    initialise_weights(config_, 1, weights_.data());
+    for (size_t i = 0; i < tokens_.size(); ++i) tokens_[i] = static_cast<uint16_t>(i * 7919 % shape.vocabulary);
+  }
+
+  // Seconds of `count` steps after `before` others. on_start is called between them.
+  double run(
+      size_t before, size_t count, const std::function<void()>& on_start = [] {}) {
+    double start = 0, end = 0;
+    const auto next_batch = [&](size_t step) {
+      if (step == before) on_start(), start = now();
+      if (step == before + count) end = now();
+      return TokenBatch{batch_, context_, tokens_};
+    };
+    const LocalAdamW adamw{.beta1 = 0.9f,
+                           .one_minus_beta1 = 0.1f,
+                           .beta2 = 0.95f,
+                           .one_minus_beta2 = 0.05f,
+                           .epsilon = 1e-8f,
+                           .max_grad_norm = 0,
+                           .steps = std::vector<AdamWStep>(before + count + 1, {0.9999f, 1e-4f, 1})};
+    try {  // the step after the last one is not computed
+      trainer_.local_steps(weights_, adamw, next_batch, difference_, [&] { return end != 0; });
+    } catch (const Cancelled&) {
+    }
+    return end - start;
+  }
+
+  size_t tokens() const { return batch_ * context_; }
+  double flops() const { return static_cast<double>(tokens()) * training_flops_per_token(config_, context_); }
+
+ private:
+  const ModelConfig config_;
+  const size_t batch_, context_;
+  Trainer trainer_;
+  std::vector<float> weights_, difference_;
+  std::vector<uint16_t> tokens_;
+};
+
+// Bytes read and written in a second by all threads together copying arrays that no cache holds.
+double copy_rate(size_t threads, double seconds) {
+  constexpr size_t bytes = size_t{128} << 20;
+  std::vector<char> from(bytes, 1), to(bytes, 2);
+  ThreadPool pool(threads);
+  const double time = seconds_of(seconds, [&] {
+    pool.run(threads, [&](size_t thread) {
+      const size_t begin = bytes * thread / threads, end = bytes * (thread + 1) / threads;
+      std::memcpy(to.data() + begin, from.data() + begin, end - begin);
+    });
+  });
+  return 2.0 * bytes / time;
+}
+
+void print_table(Ops& ops, const Shape& shape, size_t threads, size_t count) {
+  const double peak = fma_peak(simd_from_environment(), 0.5) * static_cast<double>(threads);
+  const double copy = copy_rate(threads, 0.5);
+  TimedOps timed(ops, shape.vocabulary);
+  Steps steps(shape, timed);
+  const double total = steps.run(1, count, [&] { timed.times.clear(); });
+  const double n = static_cast<double>(count);
+  std::printf("%zu layers of %zu, %zu x %zu tokens, vocabulary %zu; path %s, %zu threads, %s\n", shape.layers,
+              shape.channels, shape.batch, shape.context, shape.vocabulary, ops.name().c_str(), threads,
+              one_thread ? "processor time" : "wall time");
+  std::printf("FMA peak %.0f GFLOP/s, copy %.1f GB/s, both measured with these threads\n", peak * 1e-9, copy * 1e-9);
+  std::printf("One step: %.2f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f%% of peak\n\n", 1e3 * total / n,
+              n * static_cast<double>(steps.tokens()) / total, n * steps.flops() / total * 1e-9,
+              100 * n * steps.flops() / total / peak);
+  std::printf("| operation | ms | share | rate | floor, ms | floor / time |\n|---|---|---|---|---|---|\n");
+  double known = 0, floors = 0;
+  for (const auto& [name, t] : timed.times) {
+    const double floor = std::max(peak > 0 ? t.flops / peak : 0, t.bytes / copy);
+    known += t.seconds, floors += floor;
+    std::printf("| %s | %.2f | %.1f%% | %.1f %s | %.2f | %.0f%% |\n", name.c_str(), 1e3 * t.seconds / n,
+                100 * t.seconds / total, 1e-9 * std::max(t.flops, t.bytes) / t.seconds,
+                t.flops > 0 ? "GFLOP/s" : "GB/s", 1e3 * floor / n, 100 * floor / t.seconds);
+  }
+  std::printf("| outside of operations | %.2f | %.1f%% | | | |\n", 1e3 * (total - known) / n,
+              100 * (total - known) / total);
+  std::printf("| all | %.2f | 100%% | | %.2f | %.0f%% |\n", 1e3 * total / n, 1e3 * floors / n, 100 * floors / total);
+}
+
+}  // namespace
+}  // namespace kernels::bench
+
+int main(int argc, char** argv) {
+  using namespace kernels;
+  CLI::App app("Speed of whole training steps");
+  size_t threads = available_cores(), count = 0;
+  bench::Shape shape{12, 12, 768, 50257, 2, 256};
+  app.add_option("--threads", threads, "threads (default: one for each core that this process may use)");
+  app.add_option("--layers", shape.layers);
+  app.add_option("--heads", shape.heads);
+  app.add_option("--channels", shape.channels);
+  app.add_option("--vocabulary", shape.vocabulary);
+  app.add_option("--batch", shape.batch);
+  app.add_option("--context", shape.context);
+  app.add_option("--table", count,
+                 "print where the time of a step goes, over this many; else answer the input's lines");
+  CLI11_PARSE(app, argc, argv);
+  bench::one_thread = threads == 1;
+  const auto ops = make_cpu_ops(threads, simd_from_environment());
+  if (count > 0) {
+    bench::print_table(*ops, shape, threads, count);
+    return 0;
+  }
+  bench::Steps steps(shape, *ops);
+  for (size_t wanted; std::cin >> wanted;) std::cout << steps.run(1, wanted) << std::endl;
+}
