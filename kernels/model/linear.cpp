@@ -5,10 +5,10 @@
 namespace kernels {
 namespace {
 
-// A matmul is cut into rows of about this many multiplications, so that Cancel is heard within a second or so on
-// a slow machine. Rows are independent: cutting changes no bit.
-constexpr size_t multiplications_per_slice = size_t{1} << 32;
-constexpr size_t slice_rows_multiple = 64;
+// A matmul is cut into pieces of about this many multiplications, so that Cancel is heard within a second or so on
+// a slow machine. Elements are independent: cutting changes no bit.
+constexpr size_t multiplications_per_piece = size_t{1} << 32;
+constexpr size_t piece_multiple = 64;
 
 }  // namespace
 
@@ -60,17 +60,23 @@ void Linear::backward(const float* x, const float* weight, const float* dy, size
            cancel);
 }
 
+// Cut along the longer side of the result, so that little is packed twice.
 void Linear::multiply(const Matmul& whole, const Cancel& cancel) const {
-  const size_t fit = multiplications_per_slice / (whole.n * whole.k);
-  const size_t rows = std::max(fit / slice_rows_multiple, size_t{1}) * slice_rows_multiple;
-  for (size_t first = 0; first < whole.m; first += rows) {
+  const bool by_rows = whole.m >= whole.n;
+  const size_t length = by_rows ? whole.m : whole.n, other = by_rows ? whole.n : whole.m;
+  const size_t fit = multiplications_per_piece / (other * whole.k) / piece_multiple;
+  const size_t size = std::max(fit, size_t{1}) * piece_multiple;
+  for (size_t first = 0; first < length; first += size) {
     if (cancel && cancel()) throw Cancelled();
-    Matmul slice = whole;
-    slice.m = std::min(rows, whole.m - first);
-    slice.a += first * whole.a_row;
-    slice.c += first * whole.ldc;
-    if (whole.residual) slice.residual += first * whole.ldc;
-    ops_.matmul(slice);
+    const size_t row = by_rows ? first : 0, column = by_rows ? 0 : first, count = std::min(size, length - first);
+    Matmul piece = whole;
+    (by_rows ? piece.m : piece.n) = count;
+    piece.a += row * whole.a_row;
+    piece.b += column * whole.b_col;
+    piece.c += row * whole.ldc + column;
+    if (whole.bias) piece.bias += column;
+    if (whole.residual) piece.residual += row * whole.ldc + column;
+    ops_.matmul(piece);
   }
 }
 
