@@ -100,14 +100,17 @@ class Exact(harness.TestCase):
         self.check_lanes(8)
 
     def test_llama(self):
-        """One agent and three, one of them killed; the description carries RoPE's frequencies as numbers."""
-        model = harness.Pool.TINY_LLAMA
-        alone = self.run_job(self.job("llama-0", "local", 2, model, check_share=0), [("portable", 1)])
-        several = self.run_job(self.job("llama-1", "local", 2, model, check_share=1), FIVE[:3], kill_one=True)
-        self.assertEqual(several, alone)
-        self.assertEqual(self.pool.show("llama-1")["checks_failed"], 0)
-        self.check_against_reference("llama-0")
-        frequencies = json.loads(self.pool.document("/v1/jobs/llama-0"))["model"]["rope_inverse_frequencies"]
+        """One agent and three that check each other; the description carries RoPE's frequencies as numbers."""
+        untied, tied = harness.Pool.TINY_LLAMA, {**harness.Pool.TINY_LLAMA, "tie_word_embeddings": True}
+        for kind, model in (("local", untied), ("gradients", tied)):
+            with self.subTest(kind=kind):
+                names = [f"llama-{kind}-{run}" for run in range(2)]
+                alone = self.run_job(self.job(names[0], kind, 2, model, check_share=0), [("portable", 1)])
+                several = self.run_job(self.job(names[1], kind, 2, model, check_share=1), FIVE[:3])
+                self.assertEqual(several, alone)
+                self.assertEqual(self.pool.show(names[1])["checks_failed"], 0)
+                self.check_against_reference(names[0])
+        frequencies = json.loads(self.pool.document(f"/v1/jobs/{names[0]}"))["model"]["rope_inverse_frequencies"]
         self.assertEqual(frequencies, [float(numpy.float32(x) / 2) for x in (1, 0.1, 0.01, 0.001)])
 
     def test_golden(self):
