@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <ostream>
 #include <random>
@@ -88,10 +87,10 @@ struct Engine {
   std::unique_ptr<Ops> ops;
 };
 
-// The fast engine on every SIMD path of this machine, with each of these numbers of threads.
-inline std::vector<Engine> fast_engines(std::initializer_list<size_t> thread_counts = {1, 2, 7}) {
+// The fast engine on every SIMD path of this machine, with 1, 2 and 7 threads.
+inline std::vector<Engine> fast_engines() {
   std::vector<Engine> engines;
-  for (const size_t threads : thread_counts) {
+  for (size_t threads : {1, 2, 7}) {
     for (const Simd simd : usable_simd()) {
       engines.push_back(
           {name_of(simd) + " with " + std::to_string(threads) + " threads", make_cpu_ops(threads, simd)});
