@@ -11,7 +11,7 @@ namespace agent {
 std::string cpu_name();
 // Cores that this process may use (affinity and cgroup quota are the kernel's; this is the affinity mask).
 size_t usable_cores();
-// SIMD paths that run here, fastest first: "avx512", "avx2", "portable".
+// SIMD paths that run here, fastest first: "avx512vnni", "avx512", "avx2", "portable".
 std::vector<std::string> simd_paths();
 
 uint64_t memory_total();

@@ -17,6 +17,7 @@ namespace {
 
 struct Shape {
   size_t layers, heads, channels, vocabulary, batch, context;
+  Profile profile = Profile::exact_fp32;
 };
 
 class Steps {
@@ -30,7 +31,7 @@ class Steps {
                 .inner = 4 * shape.channels},
         batch_(shape.batch),
         context_(shape.context),
-        trainer_(config_, shape.batch, shape.context, ops, Trainer::Purpose::local_steps),
+        trainer_(config_, shape.batch, shape.context, ops, {Trainer::Purpose::local_steps, false, shape.profile}),
         weights_(parameter_count(config_)),
         difference_(weights_.size()),
         tokens_(shape.batch * (shape.context + 1)) {
@@ -93,9 +94,9 @@ void print_table(Ops& ops, const Shape& shape, size_t threads, size_t count) {
   Steps steps(shape, timed);
   const double total = steps.run(1, count, [&] { timed.times.clear(); });
   const double n = static_cast<double>(count);
-  std::printf("%zu layers of %zu, %zu x %zu tokens, vocabulary %zu; path %s, %zu threads, %s\n", shape.layers,
-              shape.channels, shape.batch, shape.context, shape.vocabulary, ops.name().c_str(), threads,
-              one_thread ? "processor time" : "wall time");
+  std::printf("%s: %zu layers of %zu, %zu x %zu tokens, vocabulary %zu; path %s, %zu threads, %s\n",
+              name_of(shape.profile).c_str(), shape.layers, shape.channels, shape.batch, shape.context,
+              shape.vocabulary, ops.name().c_str(), threads, one_thread ? "processor time" : "wall time");
   std::printf("FMA peak %.0f GFLOP/s, copy %.1f GB/s, both measured with these threads\n", peak * 1e-9, copy * 1e-9);
   std::printf("One step: %.2f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f%% of peak\n\n", 1e3 * total / n,
               n * static_cast<double>(steps.tokens()) / total, n * steps.flops() / total * 1e-9,
@@ -129,9 +130,12 @@ int main(int argc, char** argv) {
   app.add_option("--vocabulary", shape.vocabulary);
   app.add_option("--batch", shape.batch);
   app.add_option("--context", shape.context);
+  std::string profile = "exact-fp32";
+  app.add_option("--profile", profile, profile_names());
   app.add_option("--table", count,
                  "print where the time of a step goes, over this many; else answer the input's lines");
   CLI11_PARSE(app, argc, argv);
+  shape.profile = profile_named(profile).value();
   bench::one_thread = threads == 1;
   const auto ops = make_cpu_ops(threads, simd_from_environment());
   if (count > 0) {

@@ -26,6 +26,19 @@ class TimedOps final : public Ops {
     const std::string what = op.a_row == 1 ? "weight gradient" : "forward and input gradient";
     time((head ? "head: " : "linear: ") + what, 2.0 * product(op.m, op.n, op.k), 0, [&] { ops_.matmul(op); });
   }
+  void quantise_rows(const Quantise& op) override {
+    time("int8: quantising rows", 0, quantised(op), [&] { ops_.quantise_rows(op); });
+  }
+  void quantise_columns(const Quantise& op) override {
+    time("int8: quantising columns", 0, quantised(op), [&] { ops_.quantise_columns(op); });
+  }
+  void int8_matmul(const Int8Matmul& op) override {
+    const bool head = op.ldc == vocabulary_ || op.a_row == vocabulary_ || op.a_col == vocabulary_;
+    const std::string what = op.a_row == 1 ? "weight gradient" : "forward and input gradient";
+    const double digits = op.a_low ? 2 : 1;
+    time((head ? "int8: head: " : "int8: linear: ") + what, 2.0 * digits * product(op.m, op.n, op.k), 0,
+         [&] { ops_.int8_matmul(op); });
+  }
   void embedding_forward(const EmbeddingForward& op) override {
     time("embeddings", 0, 3 * floats(op.tokens, op.channels), [&] { ops_.embedding_forward(op); });
   }
@@ -116,6 +129,7 @@ class TimedOps final : public Ops {
     return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
   }
   static double floats(size_t rows, size_t columns) { return 4 * product(rows, columns, 1); }
+  static double quantised(const Quantise& op) { return (op.low ? 1.5 : 1.25) * floats(op.rows, op.columns); }
   // Of one of the products between queries and keys, half of which are masked.
   template <class Op>
   static double attention(const Op& op) {

@@ -35,12 +35,37 @@ class CpuOps final : public Ops {
 
   void matmul(const Matmul& op) override {
     const FloatEnvironment environment;
-    const Grid grid = grid_of(op);
+    const Grid grid = grid_of(op, kernels_.gemm_rows, kernels_.gemm_columns);
     pool_.run(grid.rows * grid.columns, [&](size_t thread) {
       const Range m = share(op.m, thread / grid.columns, grid.rows, kernels_.gemm_rows);
       const Range n = share(op.n, thread % grid.columns, grid.columns, kernels_.gemm_columns);
       if (m.begin == m.end || n.begin == n.end) return;
       kernels_.matmul(part_of(op, m, n), buffer(thread));
+    });
+  }
+
+  void quantise_rows(const Quantise& op) override {
+    const FloatEnvironment environment;
+    over(op.rows, 1, op.columns, [&](Range r) { kernels_.quantise_rows(op, r); });
+  }
+
+  void quantise_columns(const Quantise& op) override {
+    const FloatEnvironment environment;
+    over(op.columns, 4 * cache_line, op.rows, [&](Range r) { kernels_.quantise_columns(op, r); });
+  }
+
+  void int8_matmul(const Int8Matmul& op) override {
+    const FloatEnvironment environment;
+    const Grid grid = grid_of(op, kernels_.int8_rows, kernels_.int8_columns);
+    pool_.run(grid.rows * grid.columns, [&](size_t thread) {
+      const Range m = share(op.m, thread / grid.columns, grid.rows, kernels_.int8_rows);
+      const Range n = share(op.n, thread % grid.columns, grid.columns, kernels_.int8_columns);
+      if (m.begin == m.end || n.begin == n.end) return;
+      Int8Matmul part = part_of(op, m, n);
+      if (op.a_low) part.a_low += m.begin * op.a_row;
+      if (op.a_scales) part.a_scales += m.begin;
+      if (op.b_scales) part.b_scales += n.begin;
+      kernels_.int8_matmul(part, buffer(thread));
     });
   }
 
@@ -213,15 +238,16 @@ class CpuOps final : public Ops {
   }
 
   // Threads as rows x columns of shares of c, so that operands are packed as little as possible.
-  Grid grid_of(const Matmul& op) const {
+  template <class Product>
+  Grid grid_of(const Product& op, size_t row_unit, size_t column_unit) const {
     if (op.m * op.n * op.k < 8 * grain) return {1, 1};
     Grid best = {1, pool_.size()};
     size_t best_cost = SIZE_MAX;
     for (size_t rows = 1; rows <= pool_.size(); ++rows) {
       if (pool_.size() % rows != 0) continue;
       const size_t columns = pool_.size() / rows;
-      const Range m = share(op.m, rows - 1, rows, kernels_.gemm_rows);
-      const Range n = share(op.n, columns - 1, columns, kernels_.gemm_columns);
+      const Range m = share(op.m, rows - 1, rows, row_unit);
+      const Range n = share(op.n, columns - 1, columns, column_unit);
       const size_t height = m.end - m.begin, width = n.end - n.begin;
       const size_t cost = height * width + 8 * (height + width);  // multiplying and packing, per k
       if (cost < best_cost) best = {rows, columns}, best_cost = cost;
@@ -229,8 +255,9 @@ class CpuOps final : public Ops {
     return best;
   }
 
-  static Matmul part_of(const Matmul& op, Range m, Range n) {
-    Matmul part = op;
+  template <class Product>
+  static Product part_of(const Product& op, Range m, Range n) {
+    Product part = op;
     part.m = m.end - m.begin, part.n = n.end - n.begin;
     part.a += m.begin * op.a_row;
     part.b += n.begin * op.b_col;
@@ -240,12 +267,15 @@ class CpuOps final : public Ops {
     return part;
   }
 
-  size_t buffer_bytes() const { return (kernels_.gemm_buffer * sizeof(float) + alignment - 1) / alignment * alignment; }
+  size_t buffer_bytes() const {
+    return (std::max(kernels_.gemm_buffer, kernels_.int8_buffer) * sizeof(float) + alignment - 1) / alignment *
+           alignment;
+  }
   float* buffer(size_t thread) { return buffers_.get() + thread * buffer_bytes() / sizeof(float); }
 
   const KernelTable& kernels_;
   ThreadPool pool_;
-  std::unique_ptr<float, Free> buffers_;  // gemm_buffer floats for each thread
+  std::unique_ptr<float, Free> buffers_;  // buffer_bytes() for each thread
 };
 
 // One way to compute, and whether this CPU can. Fastest first.
@@ -255,14 +285,17 @@ struct Path {
   bool (*runs)();
   const KernelTable& (*kernels)();
 };
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+#endif
 const Path paths[] = {
 #if defined(__x86_64__)
-    {Simd::avx512, "avx512",
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-     },
-     avx512_kernels},
+    {Simd::avx512vnni, "avx512vnni", [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); },
+     avx512vnni_kernels},
+    {Simd::avx512, "avx512", has_avx512, avx512_kernels},
     {Simd::avx2, "avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, avx2_kernels},
 #elif defined(__aarch64__)
     {Simd::neon, "neon", [] { return true; }, neon_kernels},

@@ -19,6 +19,12 @@ struct KernelTable {
   size_t gemm_rows, gemm_columns;  // a share of c is best a multiple of these
   void (*matmul)(const Matmul& share, float* buffer);
 
+  size_t int8_buffer;  // likewise for int8_matmul
+  size_t int8_rows, int8_columns;
+  void (*int8_matmul)(const Int8Matmul& share, float* buffer);
+  void (*quantise_rows)(const Quantise&, Range rows);
+  void (*quantise_columns)(const Quantise&, Range columns);
+
   void (*embedding_forward)(const EmbeddingForward&, Range tokens);
   void (*embedding_backward_tokens)(const EmbeddingBackward&, Range columns);
   void (*embedding_backward_positions)(const EmbeddingBackward&, Range positions);
@@ -55,9 +61,10 @@ struct KernelTable {
 
 const KernelTable& portable_kernels();
 #if defined(__x86_64__)
-// Call their functions only where the CPU has AVX2 and FMA, or AVX-512 F, VL, BW and DQ.
+// Call their functions only where the CPU has AVX2 and FMA, or AVX-512 F, VL, BW and DQ, and VNNI.
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
+const KernelTable& avx512vnni_kernels();
 #elif defined(__aarch64__)
 const KernelTable& neon_kernels();
 #endif

@@ -4,20 +4,29 @@
 #include "cpu/attention.h"
 #include "cpu/elementwise.h"
 #include "cpu/gemm.h"
+#include "cpu/int8_gemm.h"
+#include "cpu/int8_quantise.h"
 #include "cpu/kernel_table.h"
 #include "cpu/layers.h"
 #include "cpu/llama_layers.h"
 
 namespace kernels {
 
-template <class V>
-constexpr KernelTable make_table() {
+// Dot: how V multiplies int8.
+template <class V, class Dot = PairDot<V>>
+constexpr KernelTable make_table(const char* name = V::name) {
   return {
-      .name = V::name,
+      .name = name,
       .gemm_buffer = Gemm<V>::buffer_floats,
       .gemm_rows = Gemm<V>::tile_m,
       .gemm_columns = Gemm<V>::tile_n,
       .matmul = [](const Matmul& share, float* buffer) { Gemm<V>(share, buffer).run(); },
+      .int8_buffer = Int8Gemm<V, Dot>::buffer_floats,
+      .int8_rows = Int8Gemm<V, Dot>::row_unit,
+      .int8_columns = Int8Gemm<V, Dot>::column_unit,
+      .int8_matmul = [](const Int8Matmul& share, float* buffer) { Int8Gemm<V, Dot>(share, buffer).run(); },
+      .quantise_rows = quantise_rows<V>,
+      .quantise_columns = quantise_columns<V>,
       .embedding_forward = embedding_forward<V>,
       .embedding_backward_tokens = embedding_backward_tokens<V>,
       .embedding_backward_positions = embedding_backward_positions<V>,

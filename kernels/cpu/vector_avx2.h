@@ -53,6 +53,26 @@ struct Avx2 {
   }
   static Avx2 broadcast_bits(int32_t x) { return {_mm256_castsi256_ps(_mm256_set1_epi32(x))}; }
 
+  // Lanes as int32: the larger ones; the sums of two products of 16 bits each; the nearest fp32.
+  friend Avx2 max_bits(Avx2 a, Avx2 b) { return {_mm256_castsi256_ps(_mm256_max_epi32(a.bits(), b.bits()))}; }
+  friend Avx2 multiply_pairs(Avx2 a, Avx2 b) { return {_mm256_castsi256_ps(_mm256_madd_epi16(a.bits(), b.bits()))}; }
+  friend Avx2 to_float(Avx2 a) { return {_mm256_cvtepi32_ps(a.bits())}; }
+  friend Avx2 highest_bits(Avx2 a) {
+    a = max_bits(a, {_mm256_permute2f128_ps(a.v, a.v, 1)});
+    a = max_bits(a, {_mm256_permute_ps(a.v, 0x4e)});
+    return max_bits(a, {_mm256_permute_ps(a.v, 0xb1)});
+  }
+  void store_low_bytes(int8_t* p, Whole) const { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), low_bytes()); }
+  void store_low_bytes(int8_t* p, Part part) const {
+    int8_t bytes[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), low_bytes());
+    for (size_t i = 0; i < part.count; ++i) p[i] = bytes[i];
+  }
+  // 16 bytes as 16 bits each.
+  static Avx2 widen(const int8_t* p) {
+    return {_mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+
   // The first `part.count` lanes, the rest +0.
   friend Avx2 keep(Avx2 a, Part part) { return {_mm256_and_ps(a.v, _mm256_castsi256_ps(mask(part)))}; }
   friend Avx2 keep(Avx2 a, Whole) { return a; }
@@ -91,6 +111,10 @@ struct Avx2 {
 
  private:
   __m256i bits() const { return _mm256_castps_si256(v); }
+  __m128i low_bytes() const {
+    const __m256i gathered = _mm256_shuffle_epi8(bits(), _mm256_set1_epi32(0x0c080400));
+    return _mm_unpacklo_epi32(_mm256_castsi256_si128(gathered), _mm256_extracti128_si256(gathered, 1));
+  }
   static __m256i mask(Part part) {
     alignas(32) static constexpr int32_t window[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(window + 8 - part.count));

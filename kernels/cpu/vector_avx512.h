@@ -59,6 +59,30 @@ struct Avx512 {
   }
   static Avx512 broadcast_bits(int32_t x) { return {_mm512_castsi512_ps(_mm512_set1_epi32(x))}; }
 
+  // Lanes as int32: the larger ones; the sums of two products of 16 bits each; the nearest fp32.
+  friend Avx512 max_bits(Avx512 a, Avx512 b) {
+    return {_mm512_castsi512_ps(_mm512_maskz_max_epi32(every, a.bits(), b.bits()))};
+  }
+  friend Avx512 multiply_pairs(Avx512 a, Avx512 b) {
+    return {_mm512_castsi512_ps(_mm512_madd_epi16(a.bits(), b.bits()))};
+  }
+  friend Avx512 to_float(Avx512 a) { return {_mm512_maskz_cvtepi32_ps(every, a.bits())}; }
+  friend Avx512 highest_bits(Avx512 a) {
+    a = max_bits(a, {_mm512_maskz_shuffle_f32x4(every, a.v, a.v, 0x4e)});
+    a = max_bits(a, {_mm512_maskz_shuffle_f32x4(every, a.v, a.v, 0xb1)});
+    a = max_bits(a, {_mm512_maskz_permute_ps(every, a.v, 0x4e)});
+    return max_bits(a, {_mm512_maskz_permute_ps(every, a.v, 0xb1)});
+  }
+  void store_low_bytes(int8_t* p, Whole) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(every, bits()));
+  }
+  void store_low_bytes(int8_t* p, Part part) const { _mm512_mask_cvtepi32_storeu_epi8(p, mask(part), bits()); }
+  // 32 bytes as 16 bits each.
+  static Avx512 widen(const int8_t* p) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_maskz_cvtepi8_epi16(0xffffffff, bytes))};
+  }
+
   // The first `part.count` lanes, the rest +0.
   friend Avx512 keep(Avx512 a, Part part) { return {_mm512_maskz_mov_ps(mask(part), a.v)}; }
   friend Avx512 keep(Avx512 a, Whole) { return a; }

@@ -60,6 +60,22 @@ struct Neon {
   }
   static Neon broadcast_bits(int32_t x) { return {vreinterpretq_f32_s32(vdupq_n_s32(x))}; }
 
+  // Lanes as int32: the larger ones; the sums of two products of 16 bits each; the nearest fp32.
+  friend Neon max_bits(Neon a, Neon b) { return of_ints(vmaxq_s32(a.ints(), b.ints())); }
+  friend Neon multiply_pairs(Neon a, Neon b) {
+    const int16x8_t x = vreinterpretq_s16_f32(a.v), y = vreinterpretq_s16_f32(b.v);
+    return of_ints(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+  }
+  friend Neon to_float(Neon a) { return {vcvtq_f32_s32(a.ints())}; }
+  friend Neon highest_bits(Neon a) { return broadcast_bits(vmaxvq_s32(a.ints())); }
+  void store_low_bytes(int8_t* p, Whole) const { store_low_bytes(p, Part{width}); }
+  void store_low_bytes(int8_t* p, Part part) const {
+    const int32x4_t lanes = ints();
+    for (size_t i = 0; i < part.count; ++i) p[i] = static_cast<int8_t>(lanes[i]);
+  }
+  // 8 bytes as 16 bits each.
+  static Neon widen(const int8_t* p) { return {vreinterpretq_f32_s16(vmovl_s8(vld1_s8(p)))}; }
+
   // The first `part.count` lanes, the rest +0.
   friend Neon keep(Neon a, Part part) { return of_bits(vandq_u32(a.bits(), mask(part))); }
   friend Neon keep(Neon a, Whole) { return a; }
@@ -88,6 +104,8 @@ struct Neon {
   }
 
  private:
+  int32x4_t ints() const { return vreinterpretq_s32_f32(v); }
+  static Neon of_ints(int32x4_t x) { return {vreinterpretq_f32_s32(x)}; }
   uint32x4_t bits() const { return vreinterpretq_u32_f32(v); }
   static Neon of_bits(uint32x4_t bits) { return {vreinterpretq_f32_u32(bits)}; }
   static uint32x4_t mask(Part part) {

@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "cpu/vector_parts.h"
 
 namespace kernels {
@@ -81,6 +85,35 @@ struct Portable {
     return {(Floats)((Words)a.v << n)};
   }
   static Portable broadcast_bits(int32_t x) { return {(Floats)Ints{x, x, x, x}}; }
+
+  // Lanes as int32: the larger ones; the sums of two products of 16 bits each; the nearest fp32.
+  friend Portable max_bits(Portable a, Portable b) { return select({(Floats)(a.bits() > b.bits())}, a, b); }
+  friend Portable multiply_pairs(Portable a, Portable b) {
+#if defined(__SSE2__)
+    return {(Floats)_mm_madd_epi16((__m128i)a.v, (__m128i)b.v)};
+#else
+    const Ints x = a.bits(), y = b.bits();
+    return {(Floats)((x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16))};
+#endif
+  }
+  friend Portable to_float(Portable a) { return {__builtin_convertvector(a.bits(), Floats)}; }
+  friend Portable highest_bits(Portable a) {
+    a = max_bits(a, {__builtin_shufflevector(a.v, a.v, 2, 3, 0, 1)});
+    return max_bits(a, {__builtin_shufflevector(a.v, a.v, 1, 0, 3, 2)});
+  }
+  void store_low_bytes(int8_t* p, Whole) const { store_low_bytes(p, Part{width}); }
+  void store_low_bytes(int8_t* p, Part part) const {
+    const Ints lanes = bits();
+    for (size_t i = 0; i < part.count; ++i) p[i] = static_cast<int8_t>(lanes[i]);
+  }
+  // 8 bytes as 16 bits each.
+  static Portable widen(const int8_t* p) {
+    int16_t wide[8];
+    for (size_t i = 0; i < 8; ++i) wide[i] = p[i];
+    Portable a;
+    std::memcpy(&a.v, wide, sizeof a.v);
+    return a;
+  }
 
   // The first `part.count` lanes, the rest +0.
   friend Portable keep(Portable a, Part part) {

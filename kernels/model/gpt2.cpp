@@ -7,23 +7,29 @@
 namespace kernels {
 namespace {
 
-using Layout = Linear::Layout;
+constexpr auto layout = Linear::Layout::inputs_outputs;
 
 }  // namespace
 
+Gpt2::Linears::Linears(const ModelConfig& config, const LinearPlan& plan, const Linears* same)
+    : qkv(config.channels, 3 * config.channels, layout, plan, same ? &same->qkv : nullptr),
+      projection(config.channels, config.channels, layout, plan, same ? &same->projection : nullptr),
+      widen(config.channels, config.inner, layout, plan, same ? &same->widen : nullptr),
+      narrow(config.inner, config.channels, layout, plan, same ? &same->narrow : nullptr) {}
+
 Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
-    : config_(config),
-      recompute_(plan.recompute),
-      ops_(ops),
-      qkv_(config.channels, 3 * config.channels, Layout::inputs_outputs, ops),
-      projection_(config.channels, config.channels, Layout::inputs_outputs, ops),
-      widen_(config.channels, config.inner, Layout::inputs_outputs, ops),
-      narrow_(config.inner, config.channels, Layout::inputs_outputs, ops),
-      head_(config, plan, ops, arena) {
+    : config_(config), recompute_(plan.recompute), ops_(ops), head_(config, plan, ops, arena) {
   const size_t M = plan.tokens, C = config.channels, F = config.inner;
   const bool own = plan.backward && !plan.recompute;
-  for (size_t index = 0; index < config.layers; ++index)
-    layers_.push_back(own || index == 0 ? plan_layer(M, arena) : layers_.front());
+  const Arithmetic arithmetic = plan.profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
+  const LinearPlan linear(arithmetic, M, plan.backward, std::max(3 * C, F), ops, arena);
+  linears_.reserve(config.layers);
+  for (size_t index = 0; index < config.layers; ++index) {
+    // backward() in int8 has the digits of gelu.
+    const Layer* same = arithmetic == Arithmetic::fp32 || index == 0 ? nullptr : &layers_.front();
+    layers_.push_back(own || index == 0 ? plan_layer(M, same, arena) : layers_.front());
+    linears_.emplace_back(config, linear, own || index == 0 ? nullptr : &linears_.front());
+  }
   for (size_t index = 0; index <= config.layers; ++index)
     streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
   mean_ = arena.take<float>(M);
@@ -38,7 +44,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
 }
 
-Gpt2::Layer Gpt2::plan_layer(size_t tokens, Arena& arena) const {
+Gpt2::Layer Gpt2::plan_layer(size_t tokens, const Layer* same_gelu, Arena& arena) const {
   const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
   Layer layer;
   layer.mean_1 = arena.take<float>(M);
@@ -51,8 +57,20 @@ Gpt2::Layer Gpt2::plan_layer(size_t tokens, Arena& arena) const {
   layer.mean_2 = arena.take<float>(M);
   layer.rstd_2 = arena.take<float>(M);
   layer.hidden = arena.take<float>(M * F);
-  layer.gelu = arena.take<float>(M * F);
+  layer.gelu = same_gelu ? same_gelu->gelu : arena.take<float>(M * F);
   return layer;
+}
+
+void Gpt2::prepare(const float* weights) {
+  const Gpt2Tensors<const float> w(config_, weights);
+  for (size_t index = 0; index < config_.layers; ++index) {
+    const Gpt2Layer<const float> p = w.layer(index);
+    linears_[index].qkv.prepare(p.attn_weight);
+    linears_[index].projection.prepare(p.proj_weight);
+    linears_[index].widen.prepare(p.fc_weight);
+    linears_[index].narrow.prepare(p.fc_out_weight);
+  }
+  head_.prepare(w.wte());
 }
 
 void Gpt2::forward(const float* weights, const Block& block, const Cancel& cancel) {
@@ -72,10 +90,11 @@ void Gpt2::forward(const float* weights, const Block& block, const Cancel& cance
 void Gpt2::forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel) {
   const size_t M = block.tokens(), F = config_.inner;
   const Layer& a = layers_[index];
+  const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
 
   norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
-  qkv_.forward(normed_, p.attn_weight, p.attn_bias, nullptr, M, a.qkv, cancel);
+  linear.qkv.forward(normed_, p.attn_weight, p.attn_bias, nullptr, M, a.qkv, cancel);
   ops_.attention_forward({.sequences = block.sequences,
                           .context = block.context,
                           .heads = config_.heads,
@@ -86,12 +105,12 @@ void Gpt2::forward_layer(size_t index, const float* weights, const Block& block,
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
                           .workspace = attention_workspace_});
-  projection_.forward(a.attention, p.proj_weight, p.proj_bias, streams_[index], M, a.middle, cancel);
+  linear.projection.forward(a.attention, p.proj_weight, p.proj_bias, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
-  widen_.forward(normed_, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel);
+  linear.widen.forward(normed_, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel);
   ops_.gelu_forward({.count = M * F, .x = a.hidden, .y = a.gelu});
-  narrow_.forward(a.gelu, p.fc_out_weight, p.fc_out_bias, a.middle, M, streams_[index + 1], cancel);
+  linear.narrow.forward(a.gelu, p.fc_out_weight, p.fc_out_bias, a.middle, M, streams_[index + 1], cancel);
 }
 
 void Gpt2::logits(const float* weights, size_t row, float* logits) {
@@ -129,17 +148,18 @@ void Gpt2::backward_layer(size_t index, const float* weights, const Block& block
                           const Cancel& cancel) {
   const size_t M = block.tokens(), F = config_.inner;
   const Layer& a = layers_[index];
+  const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
   const Gpt2Layer<float> d = Gpt2Tensors<float>(config_, gradient).layer(index);
 
-  narrow_.backward(a.gelu, p.fc_out_weight, dstream_, M, dwide_, d.fc_out_weight, d.fc_out_bias, cancel);
+  linear.narrow.backward(a.gelu, p.fc_out_weight, dstream_, M, dwide_, d.fc_out_weight, d.fc_out_bias, cancel);
   ops_.gelu_backward({.count = M * F, .x = a.hidden, .dy = dwide_, .dx = dwide_});
-  norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
-  widen_.backward(normed_, p.fc_weight, dwide_, M, dnarrow_, d.fc_weight, d.fc_bias, cancel);
+  if (linear.widen.needs_input()) norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
+  linear.widen.backward(normed_, p.fc_weight, dwide_, M, dnarrow_, d.fc_weight, d.fc_bias, cancel);
   norm_backward(dnarrow_, a.middle, p.ln_2_weight, a.mean_2, a.rstd_2, dstream_, M, dstream_, d.ln_2_weight,
                 d.ln_2_bias);
 
-  projection_.backward(a.attention, p.proj_weight, dstream_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
+  linear.projection.backward(a.attention, p.proj_weight, dstream_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
   ops_.attention_backward({.sequences = block.sequences,
                            .context = block.context,
                            .heads = config_.heads,
@@ -152,8 +172,8 @@ void Gpt2::backward_layer(size_t index, const float* weights, const Block& block
                            .dout = dnarrow_,
                            .dqkv = dwide_,
                            .workspace = attention_workspace_});
-  norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
-  qkv_.backward(normed_, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
+  if (linear.qkv.needs_input()) norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
+  linear.qkv.backward(normed_, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
   norm_backward(dnarrow_, streams_[index], p.ln_1_weight, a.mean_1, a.rstd_1, dstream_, M, dstream_, d.ln_1_weight,
                 d.ln_1_bias);
 }

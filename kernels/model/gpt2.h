@@ -13,6 +13,7 @@ class Gpt2 final : public Network {
  public:
   Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
 
+  void prepare(const float* weights) override;
   void forward(const float* weights, const Block& block, const Cancel& cancel) override;
   void logits(const float* weights, size_t row, float* logits) override;
   void losses(const float* weights, const Block& block, float scale_gradient, float* losses,
@@ -35,7 +36,14 @@ class Gpt2 final : public Network {
     float* gelu;         // (M, F)
   };
 
-  Layer plan_layer(size_t tokens, Arena& arena) const;
+  struct Linears {
+    Linears(const ModelConfig& config, const LinearPlan& plan, const Linears* same_inputs);
+
+    Linear qkv, projection, widen, narrow;
+  };
+
+  // same_gelu: a layer whose memory of gelu serves this one too, or null.
+  Layer plan_layer(size_t tokens, const Layer* same_gelu, Arena& arena) const;
   void forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel);
   void backward_layer(size_t index, const float* weights, const Block& block, float* gradient, const Cancel& cancel);
   void norm(const float* x, const float* weight, const float* bias, float* mean, float* rstd, size_t rows, float* y);
@@ -45,8 +53,8 @@ class Gpt2 final : public Network {
   const ModelConfig config_;
   const bool recompute_;
   Ops& ops_;
-  const Linear qkv_, projection_, widen_, narrow_;  // of every layer
   Head head_;
+  std::vector<Linears> linears_;
   std::vector<Layer> layers_;
   std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
   float* mean_;                  // (M)

@@ -2,10 +2,21 @@
 
 namespace kernels {
 
+namespace {
+
+LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena) {
+  const bool int8 = plan.profile == Profile::exact_int8_head;
+  return {
+      int8 ? Arithmetic::int8_two_digits : Arithmetic::fp32, plan.tokens, plan.backward, config.vocabulary, ops, arena};
+}
+
+}  // namespace
+
 Head::Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : vocabulary_(config.vocabulary),
       ops_(ops),
-      linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs, ops),
+      linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs,
+              plan_linear(config, plan, ops, arena)),
       logits_(arena.take<float>(plan.tokens * config.vocabulary)) {}
 
 void Head::logits(const float* x, const float* weight, float* logits) const {

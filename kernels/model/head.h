@@ -10,7 +10,10 @@ class Head {
  public:
   Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
 
-  // weight: (V, C), tied or not. x: (C), logits: (V).
+  // Before the other methods with a weight that has changed. weight: (V, C), tied or not.
+  void prepare(const float* weight) const { linear_.prepare(weight); }
+
+  // x: (C), logits: (V).
   void logits(const float* x, const float* weight, float* logits) const;
 
   // x: (M, C), losses: (M). scale_gradient != 0 keeps the gradient of the logits for backward().

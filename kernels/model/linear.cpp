@@ -1,6 +1,8 @@
 #include "model/linear.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 namespace kernels {
 namespace {
@@ -10,74 +12,207 @@ namespace {
 constexpr size_t multiplications_per_piece = size_t{1} << 32;
 constexpr size_t piece_multiple = 64;
 
+// A piece of c: `rows` by `columns` elements from (row, column) on.
+struct Piece {
+  size_t row, column, rows, columns;
+};
+
+// Cut along the longer side of the result, so that little is packed twice.
+template <class Compute>
+void for_each_piece(size_t m, size_t n, size_t k, const Cancel& cancel, const Compute& compute) {
+  const bool by_rows = m >= n;
+  const size_t length = by_rows ? m : n, other = by_rows ? n : m;
+  const size_t fit = multiplications_per_piece / (other * k) / piece_multiple;
+  const size_t size = std::max(fit, size_t{1}) * piece_multiple;
+  for (size_t first = 0; first < length; first += size) {
+    if (cancel && cancel()) throw Cancelled();
+    const size_t count = std::min(size, length - first);
+    compute(by_rows ? Piece{first, 0, count, n} : Piece{0, first, m, count});
+  }
+}
+
+template <class Product>
+Product piece_of(const Product& whole, const Piece& at) {
+  Product piece = whole;
+  piece.m = at.rows, piece.n = at.columns;
+  piece.a += at.row * whole.a_row;
+  piece.b += at.column * whole.b_col;
+  piece.c += at.row * whole.ldc + at.column;
+  if (whole.bias) piece.bias += at.column;
+  if (whole.residual) piece.residual += at.row * whole.ldc + at.column;
+  return piece;
+}
+
+void multiply(Ops& ops, const Matmul& whole, const Cancel& cancel) {
+  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
+}
+
+void multiply(Ops& ops, const Int8Matmul& whole, const Cancel& cancel) {
+  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
+    Int8Matmul piece = piece_of(whole, at);
+    if (whole.a_low) piece.a_low += at.row * whole.a_row;
+    if (whole.a_scales) piece.a_scales += at.row;
+    if (whole.b_scales) piece.b_scales += at.column;
+    ops.int8_matmul(piece);
+  });
+}
+
+void require_terms(const char* what, size_t count) {
+  if (count <= int8_terms) return;
+  throw std::invalid_argument("exact-int8: " + std::to_string(count) + " " + what + "; supported: 1 to " +
+                              std::to_string(int8_terms));
+}
+
 }  // namespace
+
+LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine,
+                       Arena& memory)
+    : arithmetic(how), rows(most_rows), backward(with_backward), ops(engine), arena(memory) {
+  if (how == Arithmetic::fp32 || !backward) return;
+  q = arena.take<int8_t>(rows * widest_output);
+  if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest_output);
+  scales = arena.take<float>(std::max(rows, widest_output));
+}
+
+Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
+    : inputs_(inputs), outputs_(outputs), layout_(layout), plan_(plan) {
+  if (plan.arithmetic == Arithmetic::fp32) return;
+  require_terms("inputs of a linear layer", inputs);
+  by_output_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(outputs)};
+  input_ = same_input ? same_input->input_ : plan.arena.take<int8_t>(plan.rows * inputs);
+  input_scales_ = same_input ? same_input->input_scales_ : plan.arena.take<float>(plan.rows);
+  if (!plan.backward) return;
+  require_terms("outputs of a linear layer", outputs);
+  require_terms("tokens in a block", plan.rows);
+  by_input_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(inputs)};
+}
+
+void Linear::prepare(const float* weight) const {
+  if (plan_.arithmetic == Arithmetic::fp32) return;
+  const auto quantise = [&](const Int8Weight& to, bool rows) {
+    Quantise op{.rows = inputs_, .columns = outputs_, .x = weight, .q = to.q, .scales = to.scales};
+    if (!inputs_first()) std::swap(op.rows, op.columns);
+    rows ? plan_.ops.quantise_rows(op) : plan_.ops.quantise_columns(op);
+  };
+  quantise(by_output_, !inputs_first());
+  if (plan_.backward) quantise(by_input_, inputs_first());
+}
 
 void Linear::forward(const float* x, const float* weight, const float* bias, const float* residual, size_t rows,
                      float* y, const Cancel& cancel) const {
-  const bool inputs_first = layout_ == Layout::inputs_outputs;
-  multiply({.m = rows,
-            .n = outputs_,
-            .k = inputs_,
-            .a = x,
-            .a_row = inputs_,
-            .b = weight,
-            .b_row = inputs_first ? outputs_ : 1,
-            .b_col = inputs_first ? 1 : inputs_,
-            .c = y,
-            .ldc = outputs_,
-            .bias = bias,
-            .residual = residual},
-           cancel);
+  if (plan_.arithmetic != Arithmetic::fp32) return forward_int8(x, bias, residual, rows, y, cancel);
+  const Matmul product{.m = rows,
+                       .n = outputs_,
+                       .k = inputs_,
+                       .a = x,
+                       .a_row = inputs_,
+                       .b = weight,
+                       .b_row = inputs_first() ? outputs_ : 1,
+                       .b_col = inputs_first() ? 1 : inputs_,
+                       .c = y,
+                       .ldc = outputs_,
+                       .bias = bias,
+                       .residual = residual};
+  multiply(plan_.ops, product, cancel);
 }
 
 void Linear::backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                       float* dbias, const Cancel& cancel) const {
-  const bool inputs_first = layout_ == Layout::inputs_outputs;
-  // The gradient of W has W's layout: its rows are inputs or outputs.
-  multiply({.m = inputs_first ? inputs_ : outputs_,
-            .n = inputs_first ? outputs_ : inputs_,
-            .k = rows,
-            .a = inputs_first ? x : dy,
-            .a_row = 1,
-            .a_col = inputs_first ? inputs_ : outputs_,
-            .b = inputs_first ? dy : x,
-            .b_row = inputs_first ? outputs_ : inputs_,
-            .c = dweight,
-            .ldc = inputs_first ? outputs_ : inputs_,
-            .accumulate = true},
-           cancel);
-  if (dbias) ops_.bias_backward({.rows = rows, .channels = outputs_, .dy = dy, .dbias = dbias});
-  multiply({.m = rows,
-            .n = inputs_,
-            .k = outputs_,
-            .a = dy,
-            .a_row = outputs_,
-            .b = weight,
-            .b_row = inputs_first ? 1 : inputs_,
-            .b_col = inputs_first ? outputs_ : 1,
-            .c = dx,
-            .ldc = inputs_},
-           cancel);
+  if (dbias) plan_.ops.bias_backward({.rows = rows, .channels = outputs_, .dy = dy, .dbias = dbias});
+  if (plan_.arithmetic != Arithmetic::fp32) return backward_int8(dy, rows, dx, dweight, cancel);
+  backward_fp32(x, weight, dy, rows, dx, dweight, cancel);
 }
 
-// Cut along the longer side of the result, so that little is packed twice.
-void Linear::multiply(const Matmul& whole, const Cancel& cancel) const {
-  const bool by_rows = whole.m >= whole.n;
-  const size_t length = by_rows ? whole.m : whole.n, other = by_rows ? whole.n : whole.m;
-  const size_t fit = multiplications_per_piece / (other * whole.k) / piece_multiple;
-  const size_t size = std::max(fit, size_t{1}) * piece_multiple;
-  for (size_t first = 0; first < length; first += size) {
-    if (cancel && cancel()) throw Cancelled();
-    const size_t row = by_rows ? first : 0, column = by_rows ? 0 : first, count = std::min(size, length - first);
-    Matmul piece = whole;
-    (by_rows ? piece.m : piece.n) = count;
-    piece.a += row * whole.a_row;
-    piece.b += column * whole.b_col;
-    piece.c += row * whole.ldc + column;
-    if (whole.bias) piece.bias += column;
-    if (whole.residual) piece.residual += row * whole.ldc + column;
-    ops_.matmul(piece);
+void Linear::backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
+                           const Cancel& cancel) const {
+  // The gradient of W has W's layout: its rows are inputs or outputs.
+  const Matmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
+                         .n = inputs_first() ? outputs_ : inputs_,
+                         .k = rows,
+                         .a = inputs_first() ? x : dy,
+                         .a_row = 1,
+                         .a_col = inputs_first() ? inputs_ : outputs_,
+                         .b = inputs_first() ? dy : x,
+                         .b_row = inputs_first() ? outputs_ : inputs_,
+                         .c = dweight,
+                         .ldc = inputs_first() ? outputs_ : inputs_,
+                         .accumulate = true};
+  multiply(plan_.ops, of_weight, cancel);
+  const Matmul of_input{.m = rows,
+                        .n = inputs_,
+                        .k = outputs_,
+                        .a = dy,
+                        .a_row = outputs_,
+                        .b = weight,
+                        .b_row = inputs_first() ? 1 : inputs_,
+                        .b_col = inputs_first() ? outputs_ : 1,
+                        .c = dx,
+                        .ldc = inputs_};
+  multiply(plan_.ops, of_input, cancel);
+}
+
+void Linear::forward_int8(const float* x, const float* bias, const float* residual, size_t rows, float* y,
+                          const Cancel& cancel) const {
+  plan_.ops.quantise_rows({.rows = rows, .columns = inputs_, .x = x, .q = input_, .scales = input_scales_});
+  const Int8Matmul product{.m = rows,
+                           .n = outputs_,
+                           .k = inputs_,
+                           .a = input_,
+                           .a_row = inputs_,
+                           .a_scales = input_scales_,
+                           .b = by_output_.q,
+                           .b_row = inputs_first() ? outputs_ : 1,
+                           .b_col = inputs_first() ? 1 : inputs_,
+                           .b_scales = by_output_.scales,
+                           .c = y,
+                           .ldc = outputs_,
+                           .bias = bias,
+                           .residual = residual};
+  multiply(plan_.ops, product, cancel);
+}
+
+// The digits of dY serve dX as rows, then dW as columns.
+void Linear::backward_int8(const float* dy, size_t rows, float* dx, float* dweight, const Cancel& cancel) const {
+  Quantise gradient{.rows = rows, .columns = outputs_, .x = dy, .q = plan_.q, .low = plan_.low, .scales = plan_.scales};
+  plan_.ops.quantise_rows(gradient);
+  const Int8Matmul of_input{.m = rows,
+                            .n = inputs_,
+                            .k = outputs_,
+                            .a = plan_.q,
+                            .a_low = plan_.low,
+                            .a_row = outputs_,
+                            .a_scales = plan_.scales,
+                            .b = by_input_.q,
+                            .b_row = inputs_first() ? 1 : inputs_,
+                            .b_col = inputs_first() ? outputs_ : 1,
+                            .b_scales = by_input_.scales,
+                            .c = dx,
+                            .ldc = inputs_};
+  multiply(plan_.ops, of_input, cancel);
+
+  gradient.row_factors = input_scales_;
+  plan_.ops.quantise_columns(gradient);
+  Int8Matmul of_weight{.m = outputs_,
+                       .n = inputs_,
+                       .k = rows,
+                       .a = plan_.q,
+                       .a_low = plan_.low,
+                       .a_row = 1,
+                       .a_col = outputs_,
+                       .a_scales = plan_.scales,
+                       .b = input_,
+                       .b_row = inputs_,
+                       .c = dweight,
+                       .ldc = inputs_,
+                       .accumulate = true};
+  if (inputs_first()) {
+    std::swap(of_weight.m, of_weight.n);
+    std::swap(of_weight.a, of_weight.b);
+    std::swap(of_weight.a_col, of_weight.b_row);
+    std::swap(of_weight.a_scales, of_weight.b_scales);
+    of_weight.ldc = outputs_;
   }
+  multiply(plan_.ops, of_weight, cancel);
 }
 
 }  // namespace kernels

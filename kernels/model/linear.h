@@ -1,33 +1,77 @@
-// A linear layer y = x·W + bias (+ residual) and its gradients (docs/numerics.md section 5).
+// A linear layer y = x·W + bias (+ residual) and its gradients (docs/numerics.md sections 5 and 9).
 #pragma once
 
 #include "kernels/ops.h"
 #include "kernels/training.h"
+#include "model/arena.h"
 
 namespace kernels {
 
+enum class Arithmetic {
+  fp32,
+  int8,
+  int8_two_digits  // with two digits of the output's gradient
+};
+
+// What the linear layers of a network are planned with.
+struct LinearPlan {
+  LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine, Arena& memory);
+
+  Arithmetic arithmetic;
+  size_t rows;
+  bool backward;
+  Ops& ops;
+  Arena& arena;
+
+  // The digits of an output's gradient; null in fp32.
+  int8_t* q = nullptr;      // (rows, widest output)
+  int8_t* low = nullptr;    // likewise, the second digit
+  float* scales = nullptr;  // (rows) or (outputs)
+};
+
+// One layer. In int8 it holds its quantised weights, and keeps its input quantised for backward().
 class Linear {
  public:
   // How W lies in memory: as transformers' Conv1D (GPT-2), or as torch's nn.Linear (LLaMA, embeddings).
   enum class Layout { inputs_outputs, outputs_inputs };
 
-  Linear(size_t inputs, size_t outputs, Layout layout, Ops& ops)
-      : inputs_(inputs), outputs_(outputs), layout_(layout), ops_(ops) {}
+  // same_input: a layer of this shape in whose memory the input is kept, until its next forward().
+  Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input = nullptr);
+
+  // Before forward() and backward() with a weight that has changed.
+  void prepare(const float* weight) const;
 
   // x: (rows, inputs), bias: (outputs) or null, residual: (rows, outputs) or null, y: (rows, outputs).
   void forward(const float* x, const float* weight, const float* bias, const float* residual, size_t rows, float* y,
                const Cancel& cancel) const;
+
+  // Whether backward() reads x.
+  bool needs_input() const { return plan_.arithmetic == Arithmetic::fp32; }
 
   // dx = dy·Wᵀ; dweight += xᵀ·dy; dbias += sum of dy, where there is one. dx: (rows, inputs).
   void backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                 float* dbias, const Cancel& cancel) const;
 
  private:
-  void multiply(const Matmul& whole, const Cancel& cancel) const;
+  // A weight's layout with vectors of inputs or of outputs.
+  struct Int8Weight {
+    int8_t* q = nullptr;      // (inputs · outputs), laid out as W
+    float* scales = nullptr;  // (outputs) or (inputs)
+  };
+
+  bool inputs_first() const { return layout_ == Layout::inputs_outputs; }
+  void forward_int8(const float* x, const float* bias, const float* residual, size_t rows, float* y,
+                    const Cancel& cancel) const;
+  void backward_int8(const float* dy, size_t rows, float* dx, float* dweight, const Cancel& cancel) const;
+  void backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
+                     const Cancel& cancel) const;
 
   size_t inputs_, outputs_;
   Layout layout_;
-  Ops& ops_;
+  LinearPlan plan_;
+  Int8Weight by_output_, by_input_;  // for forward() and backward()
+  int8_t* input_ = nullptr;          // (rows, inputs)
+  float* input_scales_ = nullptr;    // (rows)
 };
 
 }  // namespace kernels

@@ -12,20 +12,29 @@ constexpr auto layout = Linear::Layout::outputs_inputs;
 
 }  // namespace
 
+Llama::Linears::Linears(const ModelConfig& config, size_t qkv_outputs, const LinearPlan& plan, const Linears* same)
+    : qkv(config.channels, qkv_outputs, layout, plan, same ? &same->qkv : nullptr),
+      projection(config.channels, config.channels, layout, plan, same ? &same->projection : nullptr),
+      gate_up(config.channels, 2 * config.inner, layout, plan, same ? &same->gate_up : nullptr),
+      down(config.inner, config.channels, layout, plan, same ? &same->down : nullptr) {}
+
 Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config),
       recompute_(plan.recompute),
       qkv_outputs_((config.heads + 2 * config.kv_heads) * config.head_size()),
       ops_(ops),
-      qkv_(config.channels, qkv_outputs_, layout, ops),
-      projection_(config.channels, config.channels, layout, ops),
-      gate_up_(config.channels, 2 * config.inner, layout, ops),
-      down_(config.inner, config.channels, layout, ops),
       head_(config, plan, ops, arena) {
   const size_t M = plan.tokens, C = config.channels, F = config.inner, pairs = config.head_size() / 2;
   const bool own = plan.backward && !plan.recompute;
-  for (size_t index = 0; index < config.layers; ++index)
-    layers_.push_back(own || index == 0 ? plan_layer(M, arena) : layers_.front());
+  const Arithmetic arithmetic = plan.profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
+  const LinearPlan linear(arithmetic, M, plan.backward, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
+  linears_.reserve(config.layers);
+  for (size_t index = 0; index < config.layers; ++index) {
+    // backward() in int8 has the digits of hidden.
+    const Layer* same = arithmetic == Arithmetic::fp32 || index == 0 ? nullptr : &layers_.front();
+    layers_.push_back(own || index == 0 ? plan_layer(M, same, arena) : layers_.front());
+    linears_.emplace_back(config, qkv_outputs_, linear, own || index == 0 ? nullptr : &linears_.front());
+  }
   for (size_t index = 0; index <= config.layers; ++index)
     streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
   rstd_ = arena.take<float>(M);
@@ -42,7 +51,7 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
 }
 
-Llama::Layer Llama::plan_layer(size_t tokens, Arena& arena) const {
+Llama::Layer Llama::plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const {
   const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
   Layer layer;
   layer.rstd_1 = arena.take<float>(M);
@@ -53,8 +62,20 @@ Llama::Layer Llama::plan_layer(size_t tokens, Arena& arena) const {
   layer.middle = arena.take<float>(M * C);
   layer.rstd_2 = arena.take<float>(M);
   layer.gate_up = arena.take<float>(M * 2 * F);
-  layer.hidden = arena.take<float>(M * F);
+  layer.hidden = same_hidden ? same_hidden->hidden : arena.take<float>(M * F);
   return layer;
+}
+
+void Llama::prepare(const float* weights) {
+  const LlamaTensors<const float> w(config_, weights);
+  for (size_t index = 0; index < config_.layers; ++index) {
+    const LlamaLayer<const float> p = w.layer(index);
+    linears_[index].qkv.prepare(p.qkv_weight);
+    linears_[index].projection.prepare(p.o_weight);
+    linears_[index].gate_up.prepare(p.gate_up_weight);
+    linears_[index].down.prepare(p.down_weight);
+  }
+  head_.prepare(w.head());
 }
 
 void Llama::forward(const float* weights, const Block& block, const Cancel& cancel) {
@@ -72,10 +93,11 @@ void Llama::forward(const float* weights, const Block& block, const Cancel& canc
 void Llama::forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel) {
   const size_t M = block.tokens();
   const Layer& a = layers_[index];
+  const Linears& linear = linears_[index];
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
 
   norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
-  qkv_.forward(normed_, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
+  linear.qkv.forward(normed_, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
   rotate(block, a.qkv, false);
   ops_.attention_forward({.sequences = block.sequences,
                           .context = block.context,
@@ -87,12 +109,12 @@ void Llama::forward_layer(size_t index, const float* weights, const Block& block
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
                           .workspace = attention_workspace_});
-  projection_.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
+  linear.projection.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
-  gate_up_.forward(normed_, p.gate_up_weight, nullptr, nullptr, M, a.gate_up, cancel);
+  linear.gate_up.forward(normed_, p.gate_up_weight, nullptr, nullptr, M, a.gate_up, cancel);
   ops_.swiglu_forward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .y = a.hidden});
-  down_.forward(a.hidden, p.down_weight, nullptr, a.middle, M, streams_[index + 1], cancel);
+  linear.down.forward(a.hidden, p.down_weight, nullptr, a.middle, M, streams_[index + 1], cancel);
 }
 
 void Llama::logits(const float* weights, size_t row, float* logits) {
@@ -129,17 +151,18 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
                            const Cancel& cancel) {
   const size_t M = block.tokens();
   const Layer& a = layers_[index];
+  const Linears& linear = linears_[index];
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
   const LlamaLayer<float> d = LlamaTensors<float>(config_, gradient).layer(index);
 
-  down_.backward(a.hidden, p.down_weight, dstream_, M, dnarrow_, d.down_weight, nullptr, cancel);
+  linear.down.backward(a.hidden, p.down_weight, dstream_, M, dnarrow_, d.down_weight, nullptr, cancel);
   ops_.swiglu_backward(
       {.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
-  norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
-  gate_up_.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
+  if (linear.gate_up.needs_input()) norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
+  linear.gate_up.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
   norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, dstream_, d.attention_norm_weight);
 
-  projection_.backward(a.attention, p.o_weight, dstream_, M, dnarrow_, d.o_weight, nullptr, cancel);
+  linear.projection.backward(a.attention, p.o_weight, dstream_, M, dnarrow_, d.o_weight, nullptr, cancel);
   ops_.attention_backward({.sequences = block.sequences,
                            .context = block.context,
                            .heads = config_.heads,
@@ -153,8 +176,8 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
                            .dqkv = dwide_,
                            .workspace = attention_workspace_});
   rotate(block, dwide_, true);
-  norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
-  qkv_.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
+  if (linear.qkv.needs_input()) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
+  linear.qkv.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
   norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, dstream_, d.input_norm_weight);
 }
 

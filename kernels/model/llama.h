@@ -13,6 +13,7 @@ class Llama final : public Network {
  public:
   Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
 
+  void prepare(const float* weights) override;
   void forward(const float* weights, const Block& block, const Cancel& cancel) override;
   void logits(const float* weights, size_t row, float* logits) override;
   void losses(const float* weights, const Block& block, float scale_gradient, float* losses,
@@ -33,7 +34,14 @@ class Llama final : public Network {
     float* hidden;       // (M, F) after SwiGLU
   };
 
-  Layer plan_layer(size_t tokens, Arena& arena) const;
+  struct Linears {
+    Linears(const ModelConfig& config, size_t qkv_outputs, const LinearPlan& plan, const Linears* same_inputs);
+
+    Linear qkv, projection, gate_up, down;
+  };
+
+  // same_hidden: a layer whose memory of hidden serves this one too, or null.
+  Layer plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const;
   void forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel);
   void backward_layer(size_t index, const float* weights, const Block& block, float* gradient, const Cancel& cancel);
   void norm(const float* x, const float* weight, float* rstd, size_t rows, float* y);
@@ -45,8 +53,8 @@ class Llama final : public Network {
   const bool recompute_;
   const size_t qkv_outputs_;  // E = (H + 2K)·D
   Ops& ops_;
-  const Linear qkv_, projection_, gate_up_, down_;  // of every layer
   Head head_;
+  std::vector<Linears> linears_;
   std::vector<Layer> layers_;
   std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
   float* rstd_;                  // (M)

@@ -31,11 +31,15 @@ struct NetworkPlan {
   size_t tokens = 0, context = 0;  // of a block, at most
   bool backward = false;
   bool recompute = false;  // backward() computes a layer's activations again, which then need memory once
+  Profile profile = Profile::exact_fp32;
 };
 
 class Network {
  public:
   virtual ~Network() = default;
+
+  // Before the other methods with weights that have changed.
+  virtual void prepare(const float* weights) = 0;
 
   // The network up to the final norm.
   virtual void forward(const float* weights, const Block& block, const Cancel& cancel) = 0;

@@ -38,7 +38,8 @@ struct Plan {
                            {.tokens = sequences * context,
                             .context = context,
                             .backward = purpose != Purpose::evaluate,
-                            .recompute = settings.recompute},
+                            .recompute = settings.recompute,
+                            .profile = settings.profile},
                            ops, arena);
     const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
     ids = arena.take<uint16_t>(sequences * context);
@@ -190,6 +191,7 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
                               const OnBlock* on_block, const Cancel& cancel) {
   const FloatEnvironment environment;
   check_batch(batch);
+  plan.network->prepare(weights);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
   float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : gradients;
   const float scale_gradient = 1.0f / static_cast<float>(tokens);
@@ -264,9 +266,9 @@ size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t co
 }
 
 Trainer::Settings Trainer::settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context,
-                                           Ops& ops, Purpose purpose) {
-  const Settings fastest(purpose), leanest(purpose, true);
-  return planned_bytes(config, batch, context, ops, fastest) <= limit ? fastest : leanest;
+                                           Ops& ops, Settings settings) {
+  settings.recompute = planned_bytes(config, batch, context, ops, settings) > limit;
+  return settings;
 }
 
 size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }
@@ -314,6 +316,7 @@ std::vector<float> Trainer::evaluate(std::span<const float> weights, const Token
   impl.require_purpose(impl.purpose == Purpose::evaluate, "evaluate()");
   impl.check_weights(weights);
   impl.check_batch(batch);
+  impl.plan.network->prepare(weights.data());
   std::vector<float> means(impl.blocks_of(batch));
   for (size_t index = 0; index < means.size(); ++index) {
     const Block block = impl.load_block(batch, index);
@@ -337,6 +340,7 @@ void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> t
       refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
              std::to_string(impl.config.vocabulary));
   const Block block{.sequences = 1, .context = tokens.size(), .ids = tokens.data()};
+  impl.plan.network->prepare(weights.data());
   impl.plan.network->forward(weights.data(), block, {});
   impl.plan.network->logits(weights.data(), tokens.size() - 1, logits.data());
 }

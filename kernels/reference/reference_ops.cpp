@@ -6,6 +6,7 @@
 #include "cpu/float_environment.h"
 #include "kernels/ops.h"
 #include "reference/elementary.h"
+#include "reference/int8.h"
 #include "reference/sums.h"
 
 namespace kernels {
@@ -57,12 +58,36 @@ class ReferenceOps final : public Ops {
         const float total = contraction(
             p.k, [&](size_t k) { return p.a[m * p.a_row + k * p.a_col]; },
             [&](size_t k) { return p.b[k * p.b_row + n * p.b_col]; });
-        float& c = p.c[m * p.ldc + n];
-        float y = total;
-        if (p.bias) y = y + p.bias[n];
-        if (p.residual) y = y + p.residual[m * p.ldc + n];
-        c = p.accumulate ? c + y : y;
+        put(p, m, n, total);
       }
+  }
+
+  void quantise_rows(const Quantise& p) override {
+    const FloatEnvironment environment;
+    for (size_t row = 0; row < p.rows; ++row) {
+      const size_t first = row * p.columns;
+      p.scales[row] = reference::quantise(
+          p.columns, [&](size_t i) { return p.x[first + i]; },
+          [&](size_t i, int8_t q, int8_t low) { put_digits(p, first + i, q, low); });
+    }
+  }
+
+  void quantise_columns(const Quantise& p) override {
+    const FloatEnvironment environment;
+    for (size_t column = 0; column < p.columns; ++column) {
+      const auto x = [&](size_t row) {
+        const float value = p.x[row * p.columns + column];
+        return p.row_factors ? p.row_factors[row] * value : value;
+      };
+      p.scales[column] = reference::quantise(
+          p.rows, x, [&](size_t row, int8_t q, int8_t low) { put_digits(p, row * p.columns + column, q, low); });
+    }
+  }
+
+  void int8_matmul(const Int8Matmul& p) override {
+    const FloatEnvironment environment;
+    for (size_t m = 0; m < p.m; ++m)
+      for (size_t n = 0; n < p.n; ++n) put(p, m, n, reference::dequantised(p, m, n));
   }
 
   void embedding_forward(const EmbeddingForward& p) override {
@@ -345,6 +370,20 @@ class ReferenceOps final : public Ops {
   size_t own_bytes() const override { return 0; }
 
  private:
+  // The end of a product, Matmul or Int8Matmul.
+  template <class Product>
+  static void put(const Product& p, size_t m, size_t n, float y) {
+    float& c = p.c[m * p.ldc + n];
+    if (p.bias) y = y + p.bias[n];
+    if (p.residual) y = y + p.residual[m * p.ldc + n];
+    c = p.accumulate ? c + y : y;
+  }
+
+  static void put_digits(const Quantise& p, size_t at, int8_t q, int8_t low) {
+    p.q[at] = q;
+    if (p.low) p.low[at] = low;
+  }
+
   // target (C) = target + (the chosen tokens' rows of dout, added upward from +0).
   template <class Chosen>
   static void add_rows(const EmbeddingBackward& p, float* target, Chosen chosen) {

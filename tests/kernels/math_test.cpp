@@ -131,7 +131,7 @@ std::vector<MathPath> math_paths() {
   std::vector<MathPath> paths;
   for (const Simd simd : usable_simd()) {
 #if defined(__x86_64__)
-    if (simd == Simd::avx512) paths.push_back(math_avx512());
+    if (simd == Simd::avx512 || simd == Simd::avx512vnni) paths.push_back(math_avx512());
     if (simd == Simd::avx2) paths.push_back(math_avx2());
 #elif defined(__aarch64__)
     if (simd == Simd::neon) paths.push_back(math_path_of<Neon>());

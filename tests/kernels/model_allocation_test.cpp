@@ -32,9 +32,14 @@ namespace {
 
 const ModelConfig models[] = {{2, 2, 16, 40, 30, 64, 1e-5f}, test::llama({2, 4, 2, 16, 40, 30, 64})};
 
-void expect_none_in_the_second_gradient(const ModelConfig& config) {
+void for_every_model_and_profile(void (*expectation)(const ModelConfig&, Profile)) {
+  for (const ModelConfig& config : models)
+    for (const Profile profile : profiles()) expectation(config, profile);
+}
+
+void expect_none_in_the_second_gradient(const ModelConfig& config, Profile profile) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
-  Trainer trainer(config, 40, 33, *ops, Trainer::Purpose::block_gradients);  // two blocks
+  Trainer trainer(config, 40, 33, *ops, {Trainer::Purpose::block_gradients, false, profile});  // two blocks
   const std::vector<float> weights = test::some_weights(config, 1);
   const std::vector<uint16_t> tokens = test::some_tokens(config, 40, 33, 2);
   std::vector<float> gradient(weights.size());
@@ -47,13 +52,11 @@ void expect_none_in_the_second_gradient(const ModelConfig& config) {
   EXPECT_EQ(blocks, 4u);
 }
 
-TEST(Allocation, NoneInTheSecondGradient) {
-  for (const ModelConfig& config : models) expect_none_in_the_second_gradient(config);
-}
+TEST(Allocation, NoneInTheSecondGradient) { for_every_model_and_profile(expect_none_in_the_second_gradient); }
 
-void expect_none_from_the_second_local_step(const ModelConfig& config) {
+void expect_none_from_the_second_local_step(const ModelConfig& config, Profile profile) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
-  Trainer trainer(config, 5, 33, *ops, Trainer::Purpose::local_steps);
+  Trainer trainer(config, 5, 33, *ops, {Trainer::Purpose::local_steps, false, profile});
   const std::vector<float> weights = test::some_weights(config, 1);
   const std::vector<uint16_t> tokens = test::some_tokens(config, 5, 33, 2);
   std::vector<float> difference(weights.size());
@@ -68,17 +71,15 @@ void expect_none_from_the_second_local_step(const ModelConfig& config) {
   EXPECT_EQ(at_step[1], at_step[3]);
 }
 
-TEST(Allocation, NoneFromTheSecondLocalStep) {
-  for (const ModelConfig& config : models) expect_none_from_the_second_local_step(config);
-}
+TEST(Allocation, NoneFromTheSecondLocalStep) { for_every_model_and_profile(expect_none_from_the_second_local_step); }
 
 // What a trainer takes for tensors is what it said.
-void expect_planned_bytes_are_exact(const ModelConfig& config) {
+void expect_planned_bytes_are_exact(const ModelConfig& config, Profile profile) {
   using Purpose = Trainer::Purpose;
   const std::unique_ptr<Ops> ops = make_cpu_ops(2);
   for (Purpose purpose : {Purpose::gradient, Purpose::block_gradients, Purpose::local_steps, Purpose::evaluate}) {
     for (bool recompute : {false, true}) {
-      const Trainer::Settings settings(purpose, recompute);
+      const Trainer::Settings settings(purpose, recompute, profile);
       const size_t planned = Trainer::planned_bytes(config, 40, 33, *ops, settings), before = aligned_bytes;
       const Trainer trainer(config, 40, 33, *ops, settings);
       EXPECT_EQ(aligned_bytes - before, planned - ops->own_bytes());
@@ -86,9 +87,7 @@ void expect_planned_bytes_are_exact(const ModelConfig& config) {
   }
 }
 
-TEST(Allocation, PlannedBytesAreExact) {
-  for (const ModelConfig& config : models) expect_planned_bytes_are_exact(config);
-}
+TEST(Allocation, PlannedBytesAreExact) { for_every_model_and_profile(expect_planned_bytes_are_exact); }
 
 }  // namespace
 }  // namespace kernels

@@ -28,6 +28,36 @@ struct Matmul {
   bool accumulate = false;
 };
 
+// exact-int8: a vector x becomes integers q of at most 127 and one scale, x ≈ q * scale. quantise_rows() makes a vector
+// of each row; quantise_columns() one of each column, whose elements it multiplies by their rows' factors before.
+struct Quantise {
+  size_t rows = 0, columns = 0;
+  const float* x = nullptr;            // (rows, columns)
+  const float* row_factors = nullptr;  // (rows) or null; columns only
+  int8_t* q = nullptr;                 // (rows, columns)
+  int8_t* low = nullptr;               // (rows, columns) or null: the second digit, x ≈ (q + low / 254) * scale
+  float* scales = nullptr;             // (rows) or (columns)
+};
+
+// c[m, n] = the dequantised sum over k of a(m, k) * b(k, n), which int32 holds exactly where k <= int8_terms; then
+// bias, residual and accumulate as in Matmul. Strides as there; one of a's two strides is 1, and one of b's.
+constexpr size_t int8_terms = 133'144;
+struct Int8Matmul {
+  size_t m = 0, n = 0, k = 0;
+  const int8_t* a = nullptr;
+  const int8_t* a_low = nullptr;  // a's second digit, laid out as a, or null
+  size_t a_row = 0, a_col = 1;
+  const float* a_scales = nullptr;  // (m), or null: 1
+  const int8_t* b = nullptr;
+  size_t b_row = 0, b_col = 1;
+  const float* b_scales = nullptr;  // (n), or null: 1
+  float* c = nullptr;
+  size_t ldc = 0;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  bool accumulate = false;
+};
+
 struct EmbeddingForward {
   size_t tokens = 0, channels = 0, context = 0;
   const uint16_t* ids = nullptr;  // (tokens)
@@ -185,9 +215,12 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual std::string name() const = 0;  // "reference", "avx512", "avx2", "neon", "portable"
+  virtual std::string name() const = 0;  // "reference", "avx512vnni", "avx512", "avx2", "neon", "portable"
 
   virtual void matmul(const Matmul&) = 0;
+  virtual void quantise_rows(const Quantise&) = 0;
+  virtual void quantise_columns(const Quantise&) = 0;
+  virtual void int8_matmul(const Int8Matmul&) = 0;
   virtual void embedding_forward(const EmbeddingForward&) = 0;
   virtual void embedding_backward(const EmbeddingBackward&) = 0;
   virtual void layer_norm_forward(const LayerNormForward&) = 0;
@@ -224,7 +257,7 @@ class Ops {
 // The definition: plain loops, one thread.
 std::unique_ptr<Ops> make_reference_ops();
 
-enum class Simd { automatic, avx512, avx2, neon, portable };
+enum class Simd { automatic, avx512vnni, avx512, avx2, neon, portable };
 
 // The fast engine: fixed partition over `threads` (0 = one per core that this process may use).
 // Throws std::runtime_error when a forced path cannot run on this CPU.
@@ -234,8 +267,8 @@ std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd = Simd::automatic);
 std::vector<Simd> usable_simd();
 std::string name_of(Simd simd);
 
-// Reads GRADMINER_SIMD: unset or empty is automatic; else avx512, avx2 or portable, on AArch64 neon or portable.
-// Throws std::invalid_argument otherwise.
+// Reads GRADMINER_SIMD: unset or empty is automatic; else avx512vnni, avx512, avx2 or portable, on AArch64 neon or
+// portable. Throws std::invalid_argument otherwise.
 Simd simd_from_environment();
 
 }  // namespace kernels

@@ -12,6 +12,7 @@
 
 #include "kernels/model_config.h"
 #include "kernels/ops.h"
+#include "kernels/profile.h"
 
 namespace kernels {
 
@@ -60,7 +61,8 @@ class Trainer {
   };
 
   struct Settings {
-    Settings(Purpose for_what, bool again = false) : purpose(for_what), recompute(again) {}
+    Settings(Purpose for_what, bool again = false, Profile bits = Profile::exact_fp32)
+        : purpose(for_what), recompute(again), profile(bits) {}
 
     bool operator==(const Settings&) const = default;
 
@@ -68,10 +70,12 @@ class Trainer {
     // The backward pass computes each layer's activations again: the same bits, activation memory of one layer, about a
     // third more time.
     bool recompute;
+    Profile profile;
   };
 
   // ops must outlive the trainer. Throws std::invalid_argument for impossible shapes (context > positions,
-  // zero sizes). A method that the purpose did not plan for throws std::logic_error.
+  // zero sizes; in int8 more than int8_terms inputs or outputs of a linear layer, or tokens in a block). A method that
+  // the purpose did not plan for throws std::logic_error.
   Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
   ~Trainer();
 
@@ -79,9 +83,9 @@ class Trainer {
   // a few hundred bytes a layer of bookkeeping. Weights and results belong to the caller and are not in it.
   static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
 
-  // The fastest settings that need at most `limit` planned bytes, or the leanest where none do.
+  // `settings` with recompute where it would need more than `limit` planned bytes without.
   static Settings settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context, Ops& ops,
-                                  Purpose purpose);
+                                  Settings settings);
 
   size_t block_count() const;  // blocks in a batch of the planned size
 

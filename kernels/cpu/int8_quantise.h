@@ -1,0 +1,95 @@
+// Vectors as int8 digits and a scale (docs/numerics.md section 9): one thread's share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/layers.h"
+#include "cpu/math_constants.h"
+#include "cpu/rows.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+
+// What vectors with the amax of the lanes are multiplied by, and their scales.
+template <class V>
+struct Int8Scale {
+  explicit Int8Scale(V amax) {
+    const V levels = V::broadcast(127), least = V::broadcast(0x1p-100f), zero = V::zero();
+    const V largest = V::broadcast(std::numeric_limits<float>::max());
+    const V nan = V::broadcast(std::numeric_limits<float>::quiet_NaN());
+    inverse = select(amax < least, zero, levels / amax);
+    scale = select(amax < least, zero, select(amax <= largest, amax / levels, nan));
+  }
+
+  V inverse, scale;
+};
+
+template <class V>
+V magnitude(V x) {
+  return x ^ (x & V::broadcast(-0.0f));
+}
+
+// The digits of x / scale. Adding round_magic rounds to an integer, whose byte is the lowest of the sum.
+template <class V, class P>
+void put_digits(V x, int8_t* q, int8_t* low, P part) {
+  const V magic = V::broadcast(math::round_magic);
+  const V rounded = x + magic;
+  rounded.store_low_bytes(q, part);
+  if (low) ((x - (rounded - magic)) * V::broadcast(254) + magic).store_low_bytes(low, part);
+}
+
+template <class V>
+void quantise_rows(const Quantise& op, Range rows) {
+  for (size_t row = rows.begin; row < rows.end; ++row) {
+    const size_t first = row * op.columns;
+    V amax = V::zero();
+    for_each_vector<V>(first, first + op.columns,
+                       [&](size_t i, auto part) { amax = max_bits(amax, magnitude(V::load(op.x + i, part))); });
+    const Int8Scale<V> by(highest_bits(amax));
+    by.scale.store(op.scales + row, Part{1});
+    for_each_vector<V>(first, first + op.columns, [&](size_t i, auto part) {
+      put_digits(V::load(op.x + i, part) * by.inverse, op.q + i, op.low ? op.low + i : nullptr, part);
+    });
+  }
+}
+
+// The columns [begin, end), few enough that their amax and what they are multiplied by fit in the first-level cache,
+// and their elements in the second.
+template <class V>
+void quantise_few_columns(const Quantise& op, size_t begin, size_t end, float* inverse) {
+  const auto x = [&op](size_t row, size_t j, auto part) {
+    const V v = V::load(op.x + row * op.columns + j, part);
+    return op.row_factors ? V::broadcast(op.row_factors[row]) * v : v;
+  };
+  float* amax = op.scales;
+  for_each_vector<V>(begin, end, [&](size_t j, auto part) { V::zero().store(amax + j, part); });
+  for (size_t row = 0; row < op.rows; ++row) {
+    for_each_vector<V>(begin, end, [&](size_t j, auto part) {
+      max_bits(V::load(amax + j, part), magnitude(x(row, j, part))).store(amax + j, part);
+    });
+  }
+  for_each_vector<V>(begin, end, [&](size_t j, auto part) {
+    const Int8Scale<V> by(V::load(amax + j, part));
+    by.inverse.store(inverse + j - begin, part);
+    by.scale.store(op.scales + j, part);
+  });
+  for (size_t row = 0; row < op.rows; ++row) {
+    for_each_vector<V>(begin, end, [&](size_t j, auto part) {
+      const size_t i = row * op.columns + j;
+      put_digits(x(row, j, part) * V::load(inverse + j - begin, part), op.q + i, op.low ? op.low + i : nullptr, part);
+    });
+  }
+}
+
+template <class V>
+void quantise_columns(const Quantise& op, Range columns) {
+  constexpr size_t few = 256;
+  float inverse[few];
+  for (size_t j = columns.begin; j < columns.end; j += few) {
+    quantise_few_columns<V>(op, j, columns.end - j < few ? columns.end : j + few, inverse);
+  }
+}
+
+}  // namespace kernels
