@@ -20,6 +20,7 @@ test_packages=(
   qemu-user                                   # runs them
   curl python3-cryptography                   # clients that share no code with ours
   libfaketime                                 # rigs whose clock is off
+  mount                                       # a disk that is soon full
 )
 
 # Prints those of its arguments that are not installed.
@@ -34,6 +35,14 @@ not_installed() {
   done
 }
 
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+update_lists() {
+  as_root apt-get -q -o DPkg::Lock::Timeout=300 update
+}
+
 # Installs those of its arguments that are missing; says what to do where it cannot.
 install_missing() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -45,7 +54,6 @@ install_missing() {
   mapfile -t missing < <(not_installed "$@")
   [[ ${#missing[@]} -gt 0 ]] || return 0
 
-  local as_root=()
   if [[ $(id -u) -ne 0 ]]; then
     if ! command -v sudo >/dev/null; then
       printf 'quickstart: these packages are missing:\n  apt-get install %s\n' "${missing[*]}" >&2
@@ -53,18 +61,17 @@ install_missing() {
       exit 1
     fi
     sudo -v || exit 1
-    as_root=(sudo)
   fi
 
   local log=$root/build/install.log
   mkdir -p "$root/build"
   printf 'Installing %d packages from Debian (%s):\n' "${#missing[@]}" "log: build/install.log"
   printf '%s\n' "${missing[*]}" | fold -s -w 100 | sed 's/^/  /'
-  local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q
+  local install=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q
                  -o DPkg::Lock::Timeout=300 --no-install-recommends install "${missing[@]}")
   # The package lists on the machine may be missing or old; they are fetched only then.
   if ! "${install[@]}" >"$log" 2>&1; then
-    { "${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update && "${install[@]}"; } >>"$log" 2>&1 || {
+    { update_lists && "${install[@]}"; } >>"$log" 2>&1 || {
       tail -n 20 "$log" >&2
       printf 'quickstart: the packages above could not be installed; the whole log is %s\n' "$log" >&2
       exit 1
@@ -78,8 +85,9 @@ provide_promtool() {
   local folder=$root/build/tools
   if ! command -v promtool >/dev/null && [[ ! -x $folder/usr/bin/promtool ]]; then
     mkdir -p "$folder"
-    (cd "$folder" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) \
-      >"$root/build/promtool.log" 2>&1 || {
+    # A machine whose packages came with its image may have no package lists.
+    (cd "$folder" && { apt-get -q download prometheus || { update_lists && apt-get -q download prometheus; }; } &&
+      dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >"$root/build/promtool.log" 2>&1 || {
       tail -n 5 "$root/build/promtool.log" >&2
       printf 'quickstart: promtool (of the package prometheus) could not be fetched; see build/promtool.log\n' >&2
       exit 1

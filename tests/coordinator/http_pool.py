@@ -43,10 +43,12 @@ class ServedPool:
         self.host, self.port = "127.0.0.1", urllib.parse.urlsplit(self.url).port
         self.pool.url = self.url
 
-    def stop(self, failed=False):
-        if failed:
+    def stop(self):
+        code = self.process.popen.poll()
+        if code:
             self.sandbox.print_logs()
-        self.sandbox.close(keep=failed)
+        self.sandbox.close(keep=bool(code))
+        assert not code, f"serve ended by itself with {code}; its log is above"
 
     def log(self):
         return self.process.log()

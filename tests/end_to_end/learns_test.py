@@ -9,6 +9,9 @@ import harness
 import wire
 
 MODEL = {"model_type": "gpt2", "vocab_size": 256, "n_positions": 32, "n_embd": 64, "n_layer": 2, "n_head": 4}
+# At 1e-3 torch in fp32 and torch in fp64 agree to 6e-7 in each of 500 losses. At 3e-3 training is chaotic, and the two part by
+# 0.8% although they compute the same.
+LEARNING_RATE = 1e-3
 
 
 def torch_gpt2(torch, weights, config):
@@ -61,7 +64,7 @@ class Learns(harness.TestCase):
         torch.set_num_threads(1)
         rounds, lanes = 500, 2
         self.pool.job("job", "text", MODEL, rounds=rounds, units=1, lanes=lanes, steps=1, batch=8, context=32, codec="fp32",
-                      outer="adamw", outer_lr=3e-3, outer_beta1=0.9, outer_beta2=0.95, outer_weight_decay=0.1,
+                      outer="adamw", outer_lr=LEARNING_RATE, outer_beta1=0.9, outer_beta2=0.95, outer_weight_decay=0.1,
                       outer_warmup=0, evaluate_every=rounds, evaluate_rows=64, check_share=0)
         agent = self.agent()
         description = json.loads(self.pool.document("/v1/jobs/job"))
@@ -69,7 +72,7 @@ class Learns(harness.TestCase):
         parameters, loss = torch_gpt2(torch, initial, MODEL)
         optimiser = torch.optim.AdamW([{"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": 0.1},
                                        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0}],
-                                      lr=3e-3, betas=(0.9, 0.95), eps=1e-8)
+                                      lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
         shards = wire.read_shards(self.pool, description["train"])
         expected = []
         for number in range(rounds):
@@ -87,13 +90,12 @@ class Learns(harness.TestCase):
         self.assertEqual(agent.stop(), 0)
         found = [value for _, value in sorted(map(tuple, status["training_loss"]))]
         self.assertEqual(len(found), rounds)
-        last = sum(found[-20:]) / 20, sum(expected[-20:]) / 20
         validation = dict(map(tuple, status["validation_loss"]))[rounds]
-        print(f"first loss {found[0]:.6f} (torch {expected[0]:.6f}); mean of the last 20 {last[0]:.4f} (torch {last[1]:.4f}); "
-              f"validation after {rounds} steps {validation:.4f} (torch {expected_validation:.4f})")
-        self.assertAlmostEqual(found[0], expected[0], delta=1e-5 * expected[0])
-        self.assertAlmostEqual(last[0], last[1], delta=0.005 * last[1])
-        self.assertAlmostEqual(validation, expected_validation, delta=0.005 * expected_validation)
+        apart = max(abs(ours / theirs - 1) for ours, theirs in zip(found, expected))
+        print(f"last loss {found[-1]:.6f} (torch {expected[-1]:.6f}), in {rounds} steps at most {apart:.1e} apart; "
+              f"validation {validation:.6f} (torch {expected_validation:.6f})")
+        self.assertLess(apart, 1e-4)
+        self.assertAlmostEqual(validation, expected_validation, delta=1e-4 * expected_validation)
         self.assertLess(validation, 0.6 * expected[0], "it did not learn")
 
     def test_int4_learns_like_fp32(self):
