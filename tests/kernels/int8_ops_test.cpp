@@ -167,7 +167,8 @@ struct Product {
 };
 
 void check_product(Random& random, const Product& shape) {
-  const auto [m, n, k, a_transposed, b_transposed, two_digits, epilogue] = shape;
+  const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = shape.epilogue;
+  const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed, two_digits = shape.two_digits;
   const size_t lda = (a_transposed ? m : k) + random.between(0, 3), ldb = (b_transposed ? k : n) + random.between(0, 3);
   const size_t ldc = n + random.between(0, 3);
   const Digits a = random.digits(lda * (a_transposed ? k : m)), low = random.digits(a.size());
