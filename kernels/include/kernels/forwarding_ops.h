@@ -1,0 +1,58 @@
+// An Ops in front of another one.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "kernels/ops.h"
+
+namespace kernels {
+
+// Passes every operation on to another Ops; whoever wants to change or watch some of them overrides those.
+class ForwardingOps : public Ops {
+ public:
+  explicit ForwardingOps(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
+
+  std::string name() const override { return inner_->name(); }
+  void matmul(const Matmul& op) override { inner_->matmul(op); }
+  void quantise_rows(const Quantise& op) override { inner_->quantise_rows(op); }
+  void quantise_columns(const Quantise& op) override { inner_->quantise_columns(op); }
+  void int8_matmul(const Int8Matmul& op) override { inner_->int8_matmul(op); }
+  void embedding_forward(const EmbeddingForward& op) override { inner_->embedding_forward(op); }
+  void embedding_backward(const EmbeddingBackward& op) override { inner_->embedding_backward(op); }
+  void layer_norm_forward(const LayerNormForward& op) override { inner_->layer_norm_forward(op); }
+  void layer_norm_backward(const LayerNormBackward& op) override { inner_->layer_norm_backward(op); }
+  void rms_norm_forward(const RmsNormForward& op) override { inner_->rms_norm_forward(op); }
+  void rms_norm_backward(const RmsNormBackward& op) override { inner_->rms_norm_backward(op); }
+  void bias_backward(const BiasBackward& op) override { inner_->bias_backward(op); }
+  void gelu_forward(const GeluForward& op) override { inner_->gelu_forward(op); }
+  void gelu_backward(const GeluBackward& op) override { inner_->gelu_backward(op); }
+  void swiglu_forward(const SwigluForward& op) override { inner_->swiglu_forward(op); }
+  void swiglu_backward(const SwigluBackward& op) override { inner_->swiglu_backward(op); }
+  void rope(const Rope& op) override { inner_->rope(op); }
+  void attention_forward(const AttentionForward& op) override { inner_->attention_forward(op); }
+  void attention_backward(const AttentionBackward& op) override { inner_->attention_backward(op); }
+  void cross_entropy(const CrossEntropy& op) override { inner_->cross_entropy(op); }
+  void adamw(const AdamW& op) override { inner_->adamw(op); }
+  void nesterov(const Nesterov& op) override { inner_->nesterov(op); }
+  float row_sum(const float* x, size_t count) override { return inner_->row_sum(x, count); }
+  float sum_of_squares(const float* x, size_t count) override { return inner_->sum_of_squares(x, count); }
+  void add(const float* x, float* y, size_t count) override { inner_->add(x, y, count); }
+  void scale(float factor, float* y, size_t count) override { inner_->scale(factor, y, count); }
+  void subtract(const float* a, const float* b, float* out, size_t count) override {
+    inner_->subtract(a, b, out, count);
+  }
+  size_t first_non_finite(const float* x, size_t count) override { return inner_->first_non_finite(x, count); }
+  size_t attention_workspace(size_t context, size_t head_size) const override {
+    return inner_->attention_workspace(context, head_size);
+  }
+  size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
+    return inner_->embedding_workspace(vocabulary, channels);
+  }
+  size_t own_bytes() const override { return inner_->own_bytes(); }
+
+ protected:
+  std::unique_ptr<Ops> inner_;
+};
+
+}  // namespace kernels
