@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "exit.h"
+#include "kernels/forwarding_ops.h"
 #include "system_info.h"
 
 namespace agent {
