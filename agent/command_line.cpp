@@ -24,7 +24,8 @@ void add_compute(CLI::App& app, ComputeOptions& options) {
       ->check(CLI::NonNegativeNumber)
       ->required();
   command->add_option("--context", options.context, "Tokens a row T")->check(CLI::NonNegativeNumber)->required();
-  command->add_option("--profile", options.profile, "Numeric profile")->capture_default_str();
+  command->add_option("--profile", options.profile, "Numeric profile: " + kernels::profile_names())
+      ->capture_default_str();
   command->add_option("--device", options.device, "Device, see `gradminer devices`")->capture_default_str();
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
       ->check(CLI::NonNegativeNumber)

@@ -22,8 +22,8 @@ namespace {
 constexpr uint64_t process_bytes = 16'000'000;
 
 void check_options(const ComputeOptions& options) {
-  if (options.profile != "exact-fp32" && options.profile != "exact-fp32/1") {
-    throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: exact-fp32");
+  if (!kernels::profile_named(options.profile)) {
+    throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: " + kernels::profile_names());
   }
   if (options.device != "cpu") {
     throw Failure(Exit::usage, "--device " + options.device + " is unknown; supported: cpu");
@@ -86,9 +86,9 @@ Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig
   const uint64_t limit = options.memory_limit > 0 ? options.memory_limit : memory_available();
   const uint64_t besides = process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
                            2 * options.batch * (options.context + 1) * sizeof(uint16_t);
-  const kernels::Trainer::Settings settings =
-      kernels::Trainer::settings_within(limit > besides ? limit - besides : 0, config, options.batch, options.context,
-                                        ops, kernels::Trainer::Purpose::gradient);
+  const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
+      limit > besides ? limit - besides : 0, config, options.batch, options.context, ops,
+      {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(options.profile).value()});
   const uint64_t needed =
       besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
   if (needed <= limit) return {settings, needed};

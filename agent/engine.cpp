@@ -1,9 +1,9 @@
 #include "engine.h"
 
 #include <chrono>
-#include <vector>
 
 #include "exit.h"
+#include "kernels/profile.h"
 
 namespace agent {
 
@@ -15,6 +15,12 @@ std::unique_ptr<kernels::Ops> make_engine(size_t threads) {
   } catch (const std::exception& error) {
     throw Failure(Exit::input, error.what());
   }
+}
+
+std::vector<std::string> engine_profiles() {
+  std::vector<std::string> names;
+  for (const kernels::Profile profile : kernels::profiles()) names.push_back(kernels::name_of(profile));
+  return names;
 }
 
 double measure_flops(kernels::Ops& ops) {

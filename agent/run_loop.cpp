@@ -69,7 +69,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.request_id = *open_request_;
   request.instance = instance_;
   request.agent = "gradminer/" GRADMINER_VERSION;
-  request.profiles = {"exact-fp32/1"};
+  request.profiles = engine_profiles();
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = memory_for_units(memory_available());

@@ -21,7 +21,7 @@ kernels::ModelConfig golden_model() {
   return {.layers = 2, .heads = 3, .channels = 60, .positions = 83, .vocabulary = 211, .inner = 4 * 60};
 }
 
-GoldenUnit golden_unit(uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t context) {
+GoldenUnit golden_unit(kernels::Profile profile, uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t context) {
   GoldenUnit golden;
   golden.config = golden_model();
   golden.weights.resize(kernels::parameter_count(golden.config));
@@ -30,7 +30,7 @@ GoldenUnit golden_unit(uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t 
   protocol::Unit& unit = golden.unit;
   unit.name = "self-test.0.t0";
   unit.job = "self-test";
-  unit.profile = "exact-fp32/1";
+  unit.profile = kernels::name_of(profile);
   unit.codec = "int4";
   unit.model = kernels::to_json(golden.config);
   unit.parameters = golden.weights.size();
@@ -51,8 +51,9 @@ GoldenUnit golden_unit(uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t 
 }  // namespace
 
 std::vector<GoldenUnit> golden_units() {
-  return {golden_unit(1, 1, 15, 77),  // two blocks: 14 rows and 1
-          golden_unit(3, 2, 2, 41)};
+  using kernels::Profile;
+  return {golden_unit(Profile::exact_fp32, 1, 1, 15, 77),  // two blocks: 14 rows and 1
+          golden_unit(Profile::exact_fp32, 3, 2, 2, 41), golden_unit(Profile::exact_int8_head, 1, 2, 15, 77)};
 }
 
 std::string commitments_of(const UnitResult& result) {
@@ -65,6 +66,8 @@ const std::vector<std::string>& golden_commitments() {
       "79c4ef9b6676def5e3bb4e2958fe0c6a1b8b039c5930a5df0c12d36264c138f6",
       "1a3a5eb5456b7f69ebd9b92772a98db57649b867f46fccde33fc7191be056345 "
       "c7ba4f0eb9af6c2289af176b8e5c71e2e682809129bad301b3a67534afe9b16e",
+      "1efd9def2e60251043ffd29aabe2bc181dc5b4d9c266f6492d2faf4edc934a92 "
+      "935a5d2b0e2c7c4dd67cf0314d11282171ad6c872d873e90a59ce8fe90eadddb",
   };
   return commitments;
 }

@@ -16,7 +16,7 @@ struct GoldenUnit {
   ReadTokens read_tokens;
 };
 
-// Odd shapes; one unit of gradients over several blocks and lanes, one of local steps, both int4.
+// Odd shapes, int4: gradients over several blocks, local steps of several lanes, local steps in int8.
 std::vector<GoldenUnit> golden_units();
 
 // Commitments of one unit as text: "digest of the result, segments root".

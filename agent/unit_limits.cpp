@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/files.h"
+#include "kernels/profile.h"
 #include "protocol/blob.h"
 #include "system_info.h"
 
@@ -29,7 +30,10 @@ constexpr uint64_t megabyte = 1'000'000;
 }  // namespace
 
 kernels::ModelConfig check_understood(const protocol::Unit& unit) {
-  if (unit.profile != "exact-fp32/1") throw UnitRefused("its profile " + unit.profile + " is unknown here");
+  const std::optional<kernels::Profile> profile = kernels::profile_named(unit.profile);
+  if (!profile || kernels::name_of(*profile) != unit.profile) {
+    throw UnitRefused("its profile " + unit.profile + " is unknown here");
+  }
   try {
     protocol::codec_from_name(unit.codec);
     const kernels::ModelConfig config = kernels::parse_model_config(unit.model);

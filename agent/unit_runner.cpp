@@ -88,10 +88,10 @@ void UnitRunner::free_buffers() {
 
 UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit) {
   const uint64_t besides = bytes_besides_trainer(unit, config);
-  const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
-      limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(), purpose_of(unit));
-  return {settings,
-          besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
+  const kernels::Trainer::Settings settings =
+      kernels::Trainer::settings_within(limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(),
+                                        {purpose_of(unit), false, kernels::profile_named(unit.profile).value()});
+  return {settings, besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
 }
 
 void UnitRunner::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,

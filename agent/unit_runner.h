@@ -41,7 +41,8 @@ class UnitRunner {
   explicit UnitRunner(MakeOps make_ops);
   ~UnitRunner();
 
-  // The fastest plan of at most `limit` bytes, or the leanest where none fits. The result's bits are the same.
+  // Of a unit that check_understood() took: the fastest plan of at most `limit` bytes, or the leanest where none fits.
+  // The result's bits are the same.
   UnitPlan plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit);
 
   // Throws kernels::NumericFailure, kernels::Cancelled, std::invalid_argument (a token outside the vocabulary), and

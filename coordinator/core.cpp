@@ -30,9 +30,10 @@ uint64_t memory_of(const Job& job, kernels::Ops& ops, bool train) {
   const auto purpose = !train    ? kernels::Trainer::Purpose::evaluate
                        : d.inner ? kernels::Trainer::Purpose::local_steps
                                  : kernels::Trainer::Purpose::block_gradients;
+  const kernels::Trainer::Settings settings(purpose, false, kernels::profile_named(d.profile).value());
   const size_t batch = train ? d.batch : d.evaluate_rows;
   const uint64_t vectors = train ? 2 + std::bit_width(d.lanes_per_unit) : 1;
-  return kernels::Trainer::planned_bytes(job.model, batch, d.context, ops, purpose) + vectors * 4 * d.parameters;
+  return kernels::Trainer::planned_bytes(job.model, batch, d.context, ops, settings) + vectors * 4 * d.parameters;
 }
 
 std::shared_ptr<const Job> read_job(Db& db, const std::string& name) {

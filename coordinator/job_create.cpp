@@ -7,6 +7,7 @@
 #include "datasets.h"
 #include "errors.h"
 #include "kernels/files.h"
+#include "kernels/training.h"
 #include "ledger.h"
 #include "protocol/blob.h"
 #include "protocol/json.h"
@@ -41,6 +42,8 @@ void require_settings(const protocol::JobDescription& d) {
   for (const auto& [option, value] : counts) {
     require(value >= 1 && value <= 1000000000, std::string(option) + " must be at least 1 and at most 10^9");
   }
+  require(kernels::profile_named(d.profile).has_value(),
+          "--profile must be one of " + kernels::profile_names() + ", not \"" + d.profile + "\"");
   require(d.codec == "int4" || d.codec == "fp32", "--codec must be int4 or fp32, not \"" + d.codec + "\"");
   require(d.outer.name == "nesterov" || d.outer.name == "adamw",
           "--outer must be nesterov or adamw, not \"" + d.outer.name + "\"");
@@ -80,6 +83,17 @@ void require_fitting_data(const protocol::JobDescription& d, const kernels::Mode
                                                 dataset.name + ", which has a shard of " +
                                                 std::to_string(shard.tokens) + " tokens");
     }
+  }
+}
+
+// Sums of an int8 profile have a longest length.
+void require_computable(const protocol::JobDescription& d, const kernels::ModelConfig& model) {
+  try {
+    kernels::Trainer::planned_bytes(
+        model, d.batch, d.context, *kernels::make_reference_ops(),
+        {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(d.profile).value()});
+  } catch (const std::invalid_argument& error) {
+    refuse(error.what());
   }
 }
 
@@ -169,8 +183,9 @@ CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
   });
   const kernels::ModelConfig model = read_config(request);
   require_fitting_data(d, model, dataset);
+  require_computable(d, model);
   d.pool_id = core.pool_id;
-  d.profile = "exact-fp32/1";
+  d.profile = kernels::name_of(*kernels::profile_named(d.profile));
   d.model = kernels::to_json(model);
   d.parameters = kernels::parameter_count(model);
   d.train = dataset.train;

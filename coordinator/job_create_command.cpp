@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "job_create.h"
+#include "kernels/profile.h"
 #include "table.h"
 
 namespace pool {
@@ -86,6 +87,7 @@ void add_plan_options(CLI::App& command, protocol::JobDescription& d) {
   d.steps = 20;
   d.batch = 12;
   d.context = 64;
+  d.profile = "exact-fp32";
   d.codec = "int4";
   d.evaluate_every = 5;
   d.evaluate_rows = 64;
@@ -98,6 +100,7 @@ void add_plan_options(CLI::App& command, protocol::JobDescription& d) {
   command.add_option("--steps", d.steps, "Local steps of a lane; 1: plain gradients")->capture_default_str();
   command.add_option("--batch", d.batch, "Sequences of a step")->capture_default_str();
   command.add_option("--context", d.context, "Tokens of a sequence")->capture_default_str();
+  command.add_option("--profile", d.profile, "Numeric profile: " + kernels::profile_names())->capture_default_str();
   command.add_option("--codec", d.codec, "How results travel: int4 or fp32")->capture_default_str();
   command.add_option("--clip-norm", d.clip_norm, "Limit on a result's norm; 0: none")->capture_default_str();
   command.add_option("--evaluate-every", d.evaluate_every, "Rounds between evaluations")->capture_default_str();

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "kernels/files.h"
 #include "kernels/training.h"
@@ -64,7 +65,8 @@ TEST_F(ComputeTest, PrintsLossAndTheDigestOfTheFile) {
   const Ended ended = run(paths() + "--batch 3 --context 13 --json --gradients " + gradients.string());
   ASSERT_EQ(ended.code, 0) << ended.error;
   const nlohmann::json answer = nlohmann::json::parse(ended.out);
-  EXPECT_EQ(answer.size(), 5u);
+  EXPECT_EQ(answer.size(), 6u);
+  EXPECT_GT(answer["planned_bytes"].get<uint64_t>(), 0u);
   EXPECT_EQ(answer["digest"], protocol::to_hex(protocol::sha256_of_file(gradients)));
   EXPECT_GT(answer["seconds"].get<double>(), 0);
   EXPECT_GT(answer["tokens_per_second"].get<double>(), 0);
@@ -92,6 +94,18 @@ TEST_F(ComputeTest, PrintsLossAndTheDigestOfTheFile) {
   EXPECT_NE(human.out.find(answer["loss_hex"].get<std::string>()), std::string::npos) << human.out;
 }
 
+TEST_F(ComputeTest, EveryProfileHasItsOwnGradient) {
+  std::set<std::string> digests;
+  for (const char* profile : {"exact-fp32", "exact-int8", "exact-int8-head"}) {
+    const Ended ended = run(paths() + "--batch 3 --context 13 --json --profile " + profile);
+    ASSERT_EQ(ended.code, 0) << ended.error;
+    const auto digest = nlohmann::json::parse(ended.out)["digest"].get<std::string>();
+    EXPECT_TRUE(digests.insert(digest).second) << profile;
+    const Ended revision = run(paths() + "--batch 3 --context 13 --json --threads 1 --profile " + profile + "/1");
+    EXPECT_EQ(nlohmann::json::parse(revision.out)["digest"], digest) << profile;
+  }
+}
+
 TEST_F(ComputeTest, MistakesAreNamed) {
   struct Case {
     std::string arguments;
@@ -104,7 +118,7 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       {paths() + "--batch 3 --context 0", 2, {"--context 0"}},
       {paths() + "--batch -3 --context 13", 2, {"--batch"}},
       {paths() + "--context 13", 2, {"--batch"}},
-      {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32"}},
+      {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32, exact-int8, exact-int8-head"}},
       {paths() + shape + "--device cuda", 2, {"cuda", "supported: cpu"}},
       {paths() + "--batch 2 --context 17", 3, {"--context 17", "n_positions", "16"}},
       {paths() + "--batch 4 --context 13", 3, {"40 tokens", "= 53"}},

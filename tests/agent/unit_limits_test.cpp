@@ -95,6 +95,7 @@ TEST(UnitLimits, WhatIsNotUnderstoodIsRefused) {
   };
   const Case cases[] = {
       {"exact-fp32/2", [](protocol::Unit& u) { u.profile = "exact-fp32/2"; }},
+      {"exact-int8 ", [](protocol::Unit& u) { u.profile = "exact-int8"; }},  // which revision?
       {"codec", [](protocol::Unit& u) { u.codec = "int8"; }},
       {"model", [](protocol::Unit& u) { u.model["n_head"] = 3; }},
       {"parameters", [](protocol::Unit& u) { u.parameters += 1; }},

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "kernels/codec.h"
 #include "protocol/blob.h"
 #include "tiny_job.h"
@@ -30,7 +32,8 @@ class UnitRunnerTest : public testing::Test {
   UnitResult run(const protocol::Unit& unit, UnitRunner::MakeOps make_ops) {
     UnitRunner runner(std::move(make_ops));
     return runner.run(
-        unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens, [](uint64_t) {}, [] { return false; });
+        unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens,
+        [](uint64_t) {}, [] { return false; });
   }
 
   // T(lanes): the left half holds the largest power of two below the count.
@@ -116,6 +119,20 @@ TEST_F(UnitRunnerTest, GradientsCommitToTheirBlocks) {
   EXPECT_EQ(result.segments_root, protocol::merkle_root(segments));
 }
 
+// The reference and the fast engine agree in each profile, and the profiles do not.
+TEST_F(UnitRunnerTest, AUnitIsComputedInItsProfile) {
+  std::set<protocol::Digest> digests;
+  for (const kernels::Profile profile : kernels::profiles()) {
+    protocol::Unit unit = job.unit();
+    unit.profile = kernels::name_of(profile);
+    const UnitResult expected = run(unit, kernels::make_reference_ops);
+    const UnitResult actual = run(unit, [] { return kernels::make_cpu_ops(2); });
+    EXPECT_EQ(actual.digest, expected.digest) << unit.profile;
+    EXPECT_EQ(actual.segments_root, expected.segments_root) << unit.profile;
+    EXPECT_TRUE(digests.insert(expected.digest).second) << unit.profile;
+  }
+}
+
 TEST_F(UnitRunnerTest, EvaluationGivesBlockLosses) {
   protocol::Unit unit = job.unit();
   unit.kind = protocol::UnitKind::evaluate;
@@ -179,8 +196,8 @@ TEST_F(UnitRunnerTest, ProgressEndsAtTheUnitsTokens) {
   const protocol::Unit unit = job.unit();
   std::vector<uint64_t> seen;
   runner.run(
-      unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens, [&](uint64_t tokens) { seen.push_back(tokens); },
-      [] { return false; });
+      unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens,
+      [&](uint64_t tokens) { seen.push_back(tokens); }, [] { return false; });
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
   EXPECT_GT(seen.size(), unit.lanes * unit.steps);
   EXPECT_EQ(seen.back(), unit.tokens);

@@ -100,6 +100,7 @@ JobRequest PoolFixture::tiny_job(const std::string& name) const {
   d.steps = 2;
   d.batch = 2;
   d.context = 8;
+  d.profile = "exact-fp32";
   d.codec = "int4";
   d.inner = protocol::InnerSettings{.lr = 1e-2};
   d.outer.name = "nesterov";
@@ -188,7 +189,7 @@ protocol::LeaseRequest Rig::request() const {
   request.request_id = protocol::random_hex16();
   request.instance = instance;
   request.agent = "gradminer/0.1.0";
-  request.profiles = {"exact-fp32/1"};
+  request.profiles = {"exact-fp32/1", "exact-int8/1"};
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = 1 << 30;
@@ -246,7 +247,8 @@ Work Rig::train(const protocol::Unit& unit, const std::vector<float>& weights) {
   const kernels::ModelConfig model = kernels::parse_model_config(unit.model);
   using Purpose = kernels::Trainer::Purpose;
   kernels::Trainer trainer(model, unit.batch, unit.context, ops(),
-                           unit.inner ? Purpose::local_steps : Purpose::block_gradients);
+                           {unit.inner ? Purpose::local_steps : Purpose::block_gradients, false,
+                            kernels::profile_named(unit.profile).value()});
   kernels::LaneTree tree(unit.lanes, weights.size(), ops());
   std::vector<protocol::Digest> segments;
   std::vector<float> losses, lane(weights.size());
@@ -290,7 +292,7 @@ Work Rig::train(const protocol::Unit& unit, const std::vector<float>& weights) {
 
 Work Rig::evaluate(const protocol::Unit& unit, const std::vector<float>& weights) {
   kernels::Trainer trainer(kernels::parse_model_config(unit.model), unit.batch, unit.context, ops(),
-                           kernels::Trainer::Purpose::evaluate);
+                           {kernels::Trainer::Purpose::evaluate, false, kernels::profile_named(unit.profile).value()});
   std::vector<uint16_t> tokens;
   for (uint64_t row = 0; row < unit.batch; ++row) {
     const protocol::EvaluationRow place = protocol::evaluation_row(row, unit.batch, unit.context, unit.shards);

@@ -153,6 +153,21 @@ TEST_F(Jobs, PlainGradientsWithOuterAdamW) {
   EXPECT_LT(status().validation_loss.back().second, status().validation_loss.front().second - 0.1);
 }
 
+TEST_F(Jobs, TheProfileIsTheOwnersChoice) {
+  create(tiny_job("fp32"));
+  JobRequest request = tiny_job("int8");
+  request.description.profile = "exact-int8";
+  EXPECT_EQ(create(request).description.profile, "exact-int8/1");
+  Rig a = rig("alice"), b = rig("bob");
+  run({&a, &b}, "fp32");
+  run({&a, &b}, "int8");
+  EXPECT_EQ(status("int8").state, "completed");
+  EXPECT_NE(weights_digests("int8").back(), weights_digests("fp32").back());
+  EXPECT_NEAR(status("int8").validation_loss.back().second, status("fp32").validation_loss.back().second, 0.02);
+  EXPECT_GT(core->store.read([&](Db& db) { return core->job(db, "int8")->train_memory; }),
+            core->store.read([&](Db& db) { return core->job(db, "fp32")->train_memory; }));
+}
+
 TEST_F(Jobs, PayIsSettledAfterEightRounds) {
   JobRequest request = tiny_job();
   request.description.rounds = 12;
@@ -384,6 +399,7 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("job name", [](auto& r) { r.description.job = "Upper"; });
   expect("no dataset", [](auto& r) { r.dataset = "none"; });
   expect("--rounds", [](auto& r) { r.description.rounds = 0; });
+  expect("--profile must be one of exact-fp32, exact-int8", [](auto& r) { r.description.profile = "fast"; });
   expect("--codec", [](auto& r) { r.description.codec = "int8"; });
   expect("--outer", [](auto& r) { r.description.outer.name = "sgd"; });
   expect("--steps 1", [](auto& r) { r.description.outer.name = "adamw"; });
@@ -399,6 +415,10 @@ TEST_F(Jobs, MistakesAreNamed) {
       r.config = folder.path / "other.json";
     };
   };
+  expect("exact-int8: 133145 outputs of a linear layer; supported: 1 to 133144", [&](JobRequest& r) {
+    with_config("n_inner", 133145u)(r);
+    r.description.profile = "exact-int8";
+  });
   expect("vocab_size of 200 is too small", with_config("vocab_size", 200u));
   expect("n_head", with_config("n_head", 3u));
   expect("activation_function", with_config("activation_function", "relu"));

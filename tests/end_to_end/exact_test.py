@@ -40,7 +40,7 @@ class Exact(harness.TestCase):
         self.serial += 1
         account = list(self.accounts)[self.serial % len(self.accounts)]
         return harness.Agent(self.pool, f"rig{self.serial}", account, self.accounts[account], threads,
-                             simd if simd in CPU else "portable")
+                             simd.replace("_", "") if simd in CPU else "portable")
 
     def job(self, name, kind, lanes, model=None, **options):
         self.pool.job(name, "text", model, rounds=ROUNDS, units=3, lanes=lanes, batch=3, context=24, evaluate_every=2,
@@ -112,6 +112,21 @@ class Exact(harness.TestCase):
                 self.check_against_reference(names[0])
         frequencies = json.loads(self.pool.document(f"/v1/jobs/{names[0]}"))["model"]["rope_inverse_frequencies"]
         self.assertEqual(frequencies, [float(numpy.float32(x) / 2) for x in (1, 0.1, 0.01, 0.001)])
+
+    def test_int8(self):
+        """One agent and three that check each other, on paths with and without instructions for int8."""
+        for kind, profile, model in (("gradients", "exact-int8", None), ("local", "exact-int8-head", None),
+                                     ("local", "exact-int8", harness.Pool.TINY_LLAMA)):
+            with self.subTest(kind=kind, profile=profile):
+                names = [f"int8-{kind}-{'llama' if model else 'gpt2'}-{run}" for run in range(2)]
+                options = dict(profile=profile)
+                alone = self.run_job(self.job(names[0], kind, 2, model, check_share=0, **options), [("portable", 1)])
+                several = self.run_job(self.job(names[1], kind, 2, model, check_share=1, **options),
+                                       [("avx512_vnni", 2), ("avx2", 1), ("portable", 3)])
+                self.assertEqual(several, alone)
+                self.assertEqual(self.pool.show(names[1])["checks_failed"], 0)
+                self.check_against_reference(names[0])
+                self.assertEqual(json.loads(self.pool.document(f"/v1/jobs/{names[0]}"))["profile"], profile + "/1")
 
     def test_golden(self):
         """The digests of a short job of each kind are those of every other machine that ran this test."""

@@ -48,16 +48,21 @@ struct Replay {
     tokens.clear();
     const std::vector<uint16_t>& shard = shards[lane - unit.first_lane];
     for (uint64_t row = 0; row < unit.batch; ++row) {
-      const auto begin = shard.begin() + static_cast<ptrdiff_t>(protocol::row_begin(
-                                             unit.seed, unit.round, lane, step, row, shard.size(), unit.context));
+      const auto begin = shard.begin() + static_cast<ptrdiff_t>(protocol::row_begin(unit.seed, unit.round, lane, step,
+                                                                                    row, shard.size(), unit.context));
       tokens.insert(tokens.end(), begin, begin + static_cast<ptrdiff_t>(unit.context + 1));
     }
     return {unit.batch, unit.context, tokens};
   }
 
+  kernels::Trainer::Settings settings(kernels::Trainer::Purpose purpose) const {
+    return {purpose, false, kernels::profile_named(unit.profile).value()};
+  }
+
   // One gradient; its segments are blocks.
   void gradient(uint64_t lane, std::vector<float>& out) {
-    kernels::Trainer trainer(config, unit.batch, unit.context, ops, kernels::Trainer::Purpose::block_gradients);
+    kernels::Trainer trainer(config, unit.batch, unit.context, ops,
+                             settings(kernels::Trainer::Purpose::block_gradients));
     std::vector<uint16_t> tokens;
     losses.push_back(trainer.gradient(weights, rows(lane, 0, tokens), out, [&](size_t, std::span<const float> block) {
       segments.push_back(protocol::segment_digest(block));
@@ -67,13 +72,13 @@ struct Replay {
   // H local steps; the lane is the segment.
   void local_steps(uint64_t lane, std::vector<float>& out) {
     const protocol::InnerAdamW& inner = *unit.inner;
-    kernels::LocalAdamW optimiser{inner.beta1,           inner.one_minus_beta1, inner.beta2, inner.one_minus_beta2,
-                                  inner.epsilon,         inner.max_grad_norm,   {}};
+    kernels::LocalAdamW optimiser{inner.beta1,   inner.one_minus_beta1, inner.beta2, inner.one_minus_beta2,
+                                  inner.epsilon, inner.max_grad_norm,   {}};
     for (const auto& step : inner.steps) optimiser.steps.push_back({step.decay, step.step_size, step.inv_sqrt_bc2});
-    kernels::Trainer trainer(config, unit.batch, unit.context, ops, kernels::Trainer::Purpose::local_steps);
+    kernels::Trainer trainer(config, unit.batch, unit.context, ops, settings(kernels::Trainer::Purpose::local_steps));
     std::vector<uint16_t> tokens;
-    const std::vector<float> lane_losses =
-        trainer.local_steps(weights, optimiser, [&](size_t step) { return rows(lane, step, tokens); }, out);
+    const std::vector<float> lane_losses = trainer.local_steps(
+        weights, optimiser, [&](size_t step) { return rows(lane, step, tokens); }, out);
     losses.insert(losses.end(), lane_losses.begin(), lane_losses.end());
     segments.push_back(protocol::segment_digest(out));
   }
@@ -109,7 +114,8 @@ protocol::Unit planned(const protocol::JobDescription& job, const std::string& n
 }
 
 void replay(int argc, char** argv) {
-  if (argc < 5) throw std::runtime_error("usage: replay_unit JOB.json UNIT WEIGHTS.safetensors SHARD_FOLDER [RESULT_FILE]");
+  if (argc < 5)
+    throw std::runtime_error("usage: replay_unit JOB.json UNIT WEIGHTS.safetensors SHARD_FOLDER [RESULT_FILE]");
   const protocol::JobDescription job = protocol::job_from_canonical(read_file(argv[1]));
   const protocol::Unit unit = planned(job, argv[2]);
   const kernels::ModelConfig config = kernels::parse_model_config(job.model);

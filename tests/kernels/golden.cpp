@@ -45,6 +45,12 @@ Codec codec_of(const GoldenUnit& unit) {
   throw std::runtime_error(unit.name + ": the codec " + unit.codec + " is not known");
 }
 
+Profile profile_of(const GoldenUnit& unit) {
+  const std::optional<Profile> profile = profile_named(unit.profile);
+  if (profile && name_of(*profile) == unit.profile) return *profile;
+  throw std::runtime_error(unit.name + ": the profile " + unit.profile + " is not known");
+}
+
 // A lane's result: with steps = 0 the gradient, otherwise the difference after that many local steps.
 std::vector<float> lane_result(const GoldenUnit& unit, size_t lane, std::span<const float> weights, Ops& ops) {
   const ModelConfig config = config_of(unit);
@@ -55,7 +61,7 @@ std::vector<float> lane_result(const GoldenUnit& unit, size_t lane, std::span<co
     return TokenBatch{unit.batch, unit.context, tokens};
   };
   const Purpose purpose = unit.steps == 0 ? Purpose::gradient : Purpose::local_steps;
-  Trainer trainer(config, unit.batch, unit.context, ops, purpose);
+  Trainer trainer(config, unit.batch, unit.context, ops, {purpose, false, profile_of(unit)});
   if (unit.steps == 0) {
     trainer.gradient(weights, next(0), result);
   } else {
@@ -77,8 +83,6 @@ bool parse_golden(const std::string& row, GoldenUnit& unit) {
 }
 
 std::string golden_digest(const GoldenUnit& unit, Ops& ops) {
-  if (unit.profile != "exact-fp32/1")
-    throw std::runtime_error(unit.name + ": the profile " + unit.profile + " is not known");
   const std::vector<float> weights = some_weights(config_of(unit), unit.seed);
   LaneTree tree(unit.lanes, weights.size(), ops);
   for (size_t lane = 0; lane < unit.lanes; ++lane) tree.add(lane_result(unit, lane, weights, ops));

@@ -14,6 +14,7 @@ import tempfile
 
 TOLERANCE = 0.03
 PROCESS = 16e6
+PROFILES = {"gpt2": ("exact-fp32", "exact-int8"), "llama": ("exact-fp32", "exact-int8-head")}
 
 
 @dataclasses.dataclass
@@ -50,7 +51,7 @@ SHAPES = [
 ]
 
 
-def planned_bytes(s, threads, recompute):
+def planned_bytes(s, profile, threads, recompute):
     """docs/memory.md, line by line."""
     L, C, H, F, V, T = s.layers, s.channels, s.heads, s.inner, s.vocabulary, s.context
     D = C // H
@@ -70,7 +71,20 @@ def planned_bytes(s, threads, recompute):
     floats = 2 * P + threads * (0.8e6 + 128 * T + (4 if T > 2048 else 2) * T * D)
     floats += layer * (1 if recompute else L) + (L + 1) * M * C
     floats += M * (2 * C + 2) + (T * D if llama else 0) + M * V + gradients + (V * C if s.tied else 0) + N + M
-    return 4 * floats + PROCESS
+    return 4 * floats + int8_bytes(s, profile, M, E, recompute) + PROCESS
+
+
+def int8_bytes(s, profile, M, E, recompute):
+    """What the int8 profiles add."""
+    if profile == "exact-fp32":
+        return 0
+    L, C, F, V = s.layers, s.channels, s.inner, s.vocabulary
+    llama = s.family == "llama"
+    weights = L * ((E + C + 3 * F) * C if llama else 4 * C * C + 2 * C * F)
+    layer = M * (3 * C + F + 16) - 4 * M * F
+    added = 2 * weights + layer * (1 if recompute else L) + 4 * M * F
+    added += M * (max(E, C, 2 * F) if llama else max(3 * C, F))
+    return added + (2 * V * C + M * C + 2 * M * V if profile == "exact-int8-head" else 0)
 
 
 def peak_of(command):
@@ -95,20 +109,26 @@ def main(gradminer, driver):
             (model / "tokens.bin").write_bytes(bytes(2 * (shape.batch * shape.context + 1)))
             command = [gradminer, "compute", "--model", str(model), "--tokens", str(model / "tokens.bin"), "--batch",
                        str(shape.batch), "--context", str(shape.context), "--threads", "2", "--json"]
-            digests = set()
-            limit = None
-            for recompute in (False, True):
-                answer, peak = peak_of(command + (["--memory-limit", str(limit)] if limit else []))
-                formula, planned = planned_bytes(shape, 2, recompute), answer["planned_bytes"]
-                good = abs(formula / planned - 1) <= TOLERANCE and abs(peak / formula - 1) <= TOLERANCE
-                good = good and (limit is None or peak <= limit)
-                failures += not good
-                print(f"{formula / 1e6:10.1f} {planned / 1e6:10.1f} {peak / 1e6:10.1f}  {shape.name}"
-                      f"{', recomputed' if recompute else ''}{'' if good else '   <- FAILED'}")
-                digests.add(answer["digest"])
-                limit = planned - 1
-            assert len(digests) == 1, f"{shape.name}: the digest depends on the memory limit"
+            for profile in PROFILES[shape.family]:
+                failures += check(shape, profile, command + ["--profile", profile])
     return 1 if failures else 0
+
+
+def check(shape, profile, command):
+    """The number of plans, without and with computing activations again, that are not as the document says."""
+    failures, digests, limit = 0, set(), None
+    for recompute in (False, True):
+        answer, peak = peak_of(command + (["--memory-limit", str(limit)] if limit else []))
+        formula, planned = planned_bytes(shape, profile, 2, recompute), answer["planned_bytes"]
+        good = abs(formula / planned - 1) <= TOLERANCE and abs(peak / formula - 1) <= TOLERANCE
+        good = good and (limit is None or peak <= limit)
+        failures += not good
+        print(f"{formula / 1e6:10.1f} {planned / 1e6:10.1f} {peak / 1e6:10.1f}  {shape.name}, {profile}"
+              f"{', recomputed' if recompute else ''}{'' if good else '   <- FAILED'}")
+        digests.add(answer["digest"])
+        limit = planned - 1
+    assert len(digests) == 1, f"{shape.name}: the digest depends on the memory limit"
+    return failures
 
 
 if __name__ == "__main__":
