@@ -1,6 +1,7 @@
 #include "command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <functional>
 
@@ -16,24 +17,35 @@
 namespace agent {
 namespace {
 
+// CLI11 would take -1 for 2^64 - 1, what is beyond that for the same, and 010 for 8.
+std::string not_a_whole_number(const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool padded = text.size() > 1 && text[0] == '0';
+  if (error == std::errc() && end == text.data() + text.size() && !padded) return "";
+  return "must be a whole number from 0 to 2^64 - 1, not " + text;
+}
+const CLI::Validator whole_number(not_a_whole_number, "");
+
 void add_compute(CLI::App& app, ComputeOptions& options) {
   CLI::App* command = app.add_subcommand("compute", "One gradient, offline, of a Hugging Face model folder");
   command->add_option("--model", options.model, "Folder with config.json and model.safetensors")->required();
   command->add_option("--tokens", options.tokens, "File of uint16 little-endian tokens")->required();
   command->add_option("--batch", options.batch, "Rows B; row b is tokens b*T to b*T+T inclusive")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number)
       ->required();
-  command->add_option("--context", options.context, "Tokens a row T")->check(CLI::NonNegativeNumber)->required();
+  command->add_option("--context", options.context, "Tokens a row T")->check(whole_number)->required();
   command->add_option("--profile", options.profile, "Numeric profile: " + kernels::profile_names())
       ->capture_default_str();
   command->add_option("--device", options.device, "Device, see `gradminer devices`")->capture_default_str();
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number)
       ->capture_default_str();
   command
       ->add_option("--memory-limit", options.memory_limit,
                    "Use at most this much memory (6G, 900MiB); default: what is free")
-      ->transform(CLI::AsSizeValue(true));
+      ->transform(CLI::AsSizeValue(true))
+      ->check(whole_number);
   command->add_option("--gradients", options.gradients, "Write the gradients to this safetensors file");
   command->add_flag("--json", options.json, "Print one JSON object");
   command->callback([&options] { compute_command(options); });
@@ -43,15 +55,11 @@ void add_sample(CLI::App& app, SampleOptions& options) {
   CLI::App* command = app.add_subcommand("sample", "Text from a checkpoint");
   command->add_option("--model", options.model, "Folder with config.json and model.safetensors")->required();
   command->add_option("--prompt", options.prompt, "Text to go on from (vocabularies of bytes)");
-  command->add_option("--length", options.length, "Tokens to draw")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  command->add_option("--length", options.length, "Tokens to draw")->check(whole_number)->capture_default_str();
   command->add_option("--temperature", options.temperature, "0: always the likeliest token")->capture_default_str();
-  command->add_option("--seed", options.seed, "Seed of the draws")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  command->add_option("--seed", options.seed, "Seed of the draws")->check(whole_number)->capture_default_str();
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number)
       ->capture_default_str();
   command->callback([&options] { sample_command(options); });
 }
@@ -73,10 +81,11 @@ void add_run_options(CLI::App* command, RunOptions& options) {
       ->allow_extra_args(false);
   command->add_option("--pin", options.pins, "SHA-256 (hex) of the server's public key")->allow_extra_args(false);
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number)
       ->multi_option_policy(last);
   command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")
       ->transform(CLI::AsSizeValue(true))
+      ->check(whole_number)
       ->multi_option_policy(last);
   command->add_option("-c,--config", options.config, "Configuration file (JSON)")->multi_option_policy(last);
   command->add_option("--data", options.data, "Data folder")->multi_option_policy(last);
@@ -87,7 +96,7 @@ void add_run_options(CLI::App* command, RunOptions& options) {
 void add_run(CLI::App& app, RunOptions& options) {
   CLI::App* command = app.add_subcommand("run", "Work for a pool");
   add_run_options(command, options);
-  command->add_option("--units", options.units, "Stop after so many accepted units")->check(CLI::NonNegativeNumber);
+  command->add_option("--units", options.units, "Stop after so many accepted units")->check(whole_number);
   command->callback([&options] { run_command(options); });
 }
 

@@ -85,23 +85,23 @@ void list_command(const GlobalOptions& options, bool as_json) {
 void add_dataset_commands(CLI::App& app, const GlobalOptions& options) {
   CLI::App* dataset = app.add_subcommand("dataset", "Data that jobs train on")->require_subcommand(1);
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* import = dataset->add_subcommand("import", "Cut a file into shards for rigs (which can read all of it)");
-  import->add_option("NAME", arguments->request.name)->required();
-  CLI::Option_group* source = import->add_option_group("source");
+  CLI::App* import_file =
+      dataset->add_subcommand("import", "Cut a file into shards for rigs (which can read all of it)");
+  import_file->add_option("NAME", arguments->request.name)->required();
+  CLI::Option_group* source = import_file->add_option_group("source");
   source->add_option("--text", arguments->text, "Text: each byte is a token");
   source->add_option("--tokens", arguments->tokens, "uint16 tokens, raw (nanoGPT) or with llm.c's header");
   source->require_option(1);
   CLI::Option* own =
-      import->add_option("--validation", arguments->validation, "A file of the same kind to validate on");
-  import->add_option("--validation-share", arguments->request.validation_share, "Else this last share of the file")
+      import_file->add_option("--validation", arguments->validation, "A file of the same kind to validate on");
+  import_file->add_option("--validation-share", arguments->request.validation_share, "Else this last share of the file")
       ->capture_default_str()
       ->excludes(own);
-  import->add_flag("--json", arguments->json);
-  import->callback([&options, arguments] { import_command(options, *arguments);
-});
-CLI::App* list = dataset->add_subcommand("list", "List datasets");
-list->add_flag("--json", arguments->json);
-list->callback([&options, arguments] { list_command(options, arguments->json); });
-}  // namespace pool
+  import_file->add_flag("--json", arguments->json);
+  import_file->callback([&options, arguments] { import_command(options, *arguments); });
+  CLI::App* list = dataset->add_subcommand("list", "List datasets");
+  list->add_flag("--json", arguments->json);
+  list->callback([&options, arguments] { list_command(options, arguments->json); });
+}
 
 }  // namespace pool

@@ -1,6 +1,7 @@
 // gradpool: submission in, next model out.
 #include <spdlog/spdlog.h>
 
+#include <charconv>
 #include <iostream>
 
 #include "command_line.h"
@@ -27,6 +28,22 @@ static void name_unknown_commands(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({})) name_unknown_commands(*command);
 }
 
+// CLI11 would take -1 for 2^64 - 1, what is beyond that for the same, and 010 for 8.
+static std::string not_a_whole_number(const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool padded = text.size() > 1 && text[0] == '0';
+  if (error == std::errc() && end == text.data() + text.size() && !padded) return "";
+  return "must be a whole number from 0 to 2^64 - 1, not " + text;
+}
+
+static void check_whole_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_type_name() == "UINT") option->check(not_a_whole_number);
+  }
+  for (CLI::App* command : app.get_subcommands({})) check_whole_numbers(*command);
+}
+
 int main(int argc, char** argv) {
   CLI::App app(
       "gradpool - a pool that trains models on rigs: hands out work, checks it, aggregates it, keeps the books",
@@ -45,6 +62,7 @@ int main(int argc, char** argv) {
   pool::add_job_commands(app, options);
   pool::add_ledger_commands(app, options);
   name_unknown_commands(app);
+  check_whole_numbers(app);
 
   const auto fail = [](const char* message, pool::ExitCode code) {
     std::cerr << "gradpool: " << message << '\n';

@@ -193,6 +193,11 @@ void serve(const ServeOptions& options, const fs::path& data) {
   log_event(spdlog::level::info, "stopped");
 }
 
+std::string not_positive(const std::string& text) {
+  double value = 0;
+  return CLI::detail::lexical_cast(text, value) && value > 0 ? "" : "must be a number above 0, not " + text;
+}
+
 }  // namespace
 
 void add_serve_command(CLI::App& app, const GlobalOptions& global) {
@@ -207,7 +212,7 @@ void add_serve_command(CLI::App& app, const GlobalOptions& global) {
   command->add_flag("--json", options->json, "Log one JSON object per line");
   command->add_option("-c,--config", options->config, "JSON file with these flags' names as keys");
   const auto add_limit = [&](const char* name, auto& value, const char* help) {
-    command->add_option(name, value, help)->capture_default_str()->check(CLI::PositiveNumber)->group("Limits");
+    command->add_option(name, value, help)->capture_default_str()->check(not_positive)->group("Limits");
   };
   add_limit("--workers", options->workers, "Threads for requests");
   add_limit("--max-connections", options->http.max_connections, "Connections");

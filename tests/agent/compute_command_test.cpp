@@ -70,6 +70,7 @@ TEST_F(ComputeTest, PrintsLossAndTheDigestOfTheFile) {
   EXPECT_EQ(answer["digest"], protocol::to_hex(protocol::sha256_of_file(gradients)));
   EXPECT_GT(answer["seconds"].get<double>(), 0);
   EXPECT_GT(answer["tokens_per_second"].get<double>(), 0);
+  EXPECT_GT(answer["planned_bytes"].get<uint64_t>(), 0u);
 
   auto ops = kernels::make_reference_ops();
   kernels::Trainer trainer(config, 3, 13, *ops, kernels::Trainer::Purpose::gradient);
@@ -116,7 +117,10 @@ TEST_F(ComputeTest, MistakesAreNamed) {
   const Case cases[] = {
       {paths() + "--batch 0 --context 13", 2, {"--batch 0"}},
       {paths() + "--batch 3 --context 0", 2, {"--context 0"}},
-      {paths() + "--batch -3 --context 13", 2, {"--batch"}},
+      {paths() + "--batch -3 --context 13", 2, {"--batch: must be a whole number from 0 to 2^64 - 1, not -3"}},
+      {paths() + "--batch 3 --context 013", 2, {"--context: must be a whole number"}},
+      {paths() + shape + "--threads x", 2, {"--threads: must be a whole number"}},
+      {paths() + shape + "--memory-limit -5", 2, {"--memory-limit: must be a whole number"}},
       {paths() + "--context 13", 2, {"--batch"}},
       {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32, exact-int8, exact-int8-head"}},
       {paths() + shape + "--device cuda", 2, {"cuda", "supported: cpu"}},

@@ -217,6 +217,9 @@ class Clear(harness.TestCase):
         self.refused(self.gradpool(*create, "--dataset", "text", "--context", 32, "--outer", "adamw", "--steps", 60), 3,
                      "adamw", "--steps 1")
         self.refused(self.gradpool(*create, "--dataset", "text", "--context", 32, "--codec", "int2"), 3, "codec", "int4")
+        self.refused(self.gradpool(*create, "--dataset", "text", "--context", 32, "--seed", -1), 2, "--seed", "whole number")
+        self.refused(self.gradpool(*create, "--dataset", "text", "--context", 32, "--batch", "010"), 2, "--batch", "whole")
+        self.refused(self.serve(pool, "--workers", 0), 2, "--workers", "above 0")
         self.refused(self.gradpool("job", "show", "nothing"), 5, "nothing", "job list")
         self.refused(self.gradpool("account", "create", "ann"), 7, "ann", "exists")
         self.refused(self.gradpool("account", "create", "a b"), 3, "a b")
