@@ -6,6 +6,7 @@
 
 #include "datasets.h"
 #include "errors.h"
+#include "jobs.h"
 #include "kernels/files.h"
 #include "kernels/training.h"
 #include "ledger.h"
@@ -13,6 +14,7 @@
 #include "protocol/json.h"
 #include "protocol/plan.h"
 #include "rounds.h"
+#include "weights.h"
 
 namespace pool {
 namespace {
@@ -51,6 +53,21 @@ void require_settings(const protocol::JobDescription& d) {
           "--outer adamw works on gradients and needs --steps 1, not " + std::to_string(d.steps));
   require(std::isfinite(d.clip_norm) && d.clip_norm >= 0, "--clip-norm must be 0 (no limit) or positive");
   require(d.check_share_ppm <= 1000000, "--check-share must lie between 0 and 1");
+}
+
+// A lease is one message, which names every step and shard, and each update that a late rig lacks.
+void require_leases_fit(const protocol::JobDescription& d) {
+  for (const auto kind : {protocol::UnitKind::train, protocol::UnitKind::evaluate}) {
+    protocol::Lease lease;
+    lease.unit = protocol::plan_unit(d, 0, kind, 0);
+    lease.unit.weights.updates.resize(std::min(max_updates, d.rounds));
+    const size_t bytes = protocol::to_json(protocol::LeaseAnswer{lease, {}}).dump().size();
+    const size_t all = bytes + bytes / 8;  // numbers have more digits in later rounds
+    require(all <= protocol::max_json_bytes,
+            std::string("a lease of a ") + protocol::to_string(kind) + " unit would be " + std::to_string(all) +
+                " bytes long, and at most " + std::to_string(protocol::max_json_bytes) +
+                " are allowed; use fewer --steps or --lanes, or a shorter validation split");
+  }
 }
 
 kernels::ModelConfig read_config(const JobRequest& request) {
@@ -111,9 +128,11 @@ JobEstimate estimate(const protocol::JobDescription& d, const kernels::ModelConf
   const double evaluations = std::ceil(static_cast<double>(d.rounds) / static_cast<double>(d.evaluate_every)) + 1;
   const double units = static_cast<double>(d.rounds) * static_cast<double>(d.units_per_round);
   const double work = units * static_cast<double>(d.price_train) + evaluations * static_cast<double>(d.price_evaluate);
-  require(work < 1e15, "the job would cost more than 10^15 micro-credits; lower --price, --rounds or the units' size");
+  require(work < static_cast<double>(max_budget),
+          "the job would cost more than 10^15 micro-credits; lower --price, --rounds or the units' size");
   const double share = static_cast<double>(d.check_share_ppm) * 1e-6;
   const double new_rigs = share > 0 ? std::min(work, static_cast<double>(new_rig_checks * d.price_train)) : 0;
+  require(budget.value_or(0) <= max_budget, "--budget must be at most 10^15 micro-credits");
   e.work = static_cast<uint64_t>(work);
   e.checks = static_cast<uint64_t>(std::ceil(work * share + new_rigs));
   e.budget = budget.value_or(e.work + e.checks);
@@ -202,6 +221,7 @@ CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
   } catch (const protocol::Error& error) {
     refuse(std::string("rigs would refuse this job: ") + error.what());
   }
+  require_leases_fit(d);
   if (dry_run) return {d, cost};
 
   auto companions = copy_companions(core, request);

@@ -48,6 +48,11 @@ void pause_job(Core& core, const std::string& job, std::optional<uint64_t> after
   core.store.write([&](Db& db) {
     require_state(db, job, {"running", "unfunded"}, "paused");
     if (!after) return set_state(db, job, "paused");
+    const uint64_t rounds = core.job(db, job)->description.rounds;
+    if (*after > rounds) {
+      throw Failure(ExitCode::bad_input, "--after " + std::to_string(*after) + ": job " + job + " has only " +
+                                             std::to_string(rounds) + " rounds");
+    }
     execute(db, "UPDATE jobs SET pause_after = ?, detail = ? WHERE name = ?", *after,
             "pauses after round " + std::to_string(*after), job);
     open_next_round(core, db, *core.job(db, job));  // the evaluation of its weights, where no round is open
@@ -55,6 +60,7 @@ void pause_job(Core& core, const std::string& job, std::optional<uint64_t> after
 }
 
 void resume_job(Core& core, const std::string& job, uint64_t add_budget) {
+  if (add_budget > max_budget) throw Failure(ExitCode::bad_input, "--add-budget: at most 10^15 micro-credits");
   core.store.write([&](Db& db) {
     const std::string state = require_state(db, job, {"running", "paused", "unfunded"}, "resumed");
     const bool to_pause = integer(db, 0, "SELECT pause_after IS NOT NULL FROM jobs WHERE name = ?", job) != 0;

@@ -8,7 +8,9 @@
 
 namespace pool {
 
-// All throw Failure: not_found, or refused with the state that forbids it.
+constexpr uint64_t max_budget = 1'000'000'000'000'000;  // micro-credits given at once
+
+// All throw Failure: not_found, refused with the state that forbids it, or bad_input for a number out of range.
 // Leases nothing more. With `after`: goes on until that many rounds (and the one that is open) are done, checked, and
 // the loss of their weights is known, and pauses then.
 void pause_job(Core& core, const std::string& job, std::optional<uint64_t> after = {});

@@ -5,8 +5,6 @@
 namespace pool {
 namespace {
 
-constexpr uint64_t max_updates = 2000;  // of one lease, so that it stays below the bound on control messages
-
 struct Updates {
   std::vector<protocol::UpdateReference> list;
   uint64_t bytes = 0;

@@ -10,6 +10,7 @@
 #include "fake_rig.h"
 #include "kernels/files.h"
 #include "ledger.h"
+#include "protocol/json.h"
 
 namespace pool::testing {
 namespace {
@@ -383,6 +384,32 @@ TEST_F(Jobs, PausesAfterTheRoundsAskedFor) {
   expect_books_balance();
 }
 
+TEST_F(Jobs, NumbersThatCannotBeMeantChangeNothing) {
+  create(tiny_job());
+  const int64_t budget = balance("job:tiny");
+  for (const uint64_t after : {tiny_job().description.rounds + 1, UINT64_MAX}) {
+    EXPECT_THROW(pause_job(*core, "tiny", after), Failure);
+  }
+  EXPECT_EQ(status().detail, "");
+  pause_job(*core, "tiny");
+  EXPECT_THROW(resume_job(*core, "tiny", UINT64_MAX), Failure);
+  EXPECT_EQ(status().state, "paused");
+  EXPECT_EQ(balance("job:tiny"), budget);
+}
+
+TEST_F(Jobs, TheLongestUnitFitsIntoItsLease) {
+  JobRequest request = tiny_job();
+  request.description.steps = 7'000;
+  create(request);
+  Rig a = rig("alice");
+  protocol::LeaseRequest train = a.request();
+  train.kinds = {"train"};
+  const protocol::LeaseAnswer answer = a.ask(train);
+  ASSERT_TRUE(answer.lease);
+  EXPECT_EQ(answer.lease->unit.inner->steps.size(), 7'000u);
+  EXPECT_LE(protocol::to_json(answer).dump().size(), protocol::max_json_bytes);
+}
+
 TEST_F(Jobs, TwoJobsShareTheRigs) {
   create(tiny_job("first"));
   create(tiny_job("second"));
@@ -407,6 +434,9 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("either --config", [](auto& r) { r.config.reset(); });
   expect("cannot read", [&](auto& r) { r.config = folder.path / "nowhere.json"; });
   expect("10^15", [](auto& r) { r.description.price = 1'000'000'000'000'000'000; });
+  expect("--budget must be at most 10^15", [](auto& r) { r.budget = UINT64_MAX; });
+  expect("a lease of a train unit would be", [](auto& r) { r.description.steps = 20'000; });
+  expect("a lease of a train unit would be", [](auto& r) { r.description.lanes_per_unit = 10'000; });
   const auto with_config = [&](const char* key, const nlohmann::json& value) {
     return [&, key, value](JobRequest& r) {
       nlohmann::json config = tiny_config();
