@@ -13,6 +13,7 @@ from common import ROOT, Failure
 from options import MINIMUM_TEXT
 
 MARKER = "quickstart.json"  # says that a quickstart made the folder, and for which text and seed
+BEGUN = {}  # what it holds until the text is there
 LOCK = "lock"
 ROOM_TO_BUILD = 1500 << 20
 ROOM_TO_RUN = 300 << 20
@@ -72,8 +73,8 @@ def empty(path):
 def settle_text(path, options, text):
     """The text of a new folder is copied into it; an old folder's text and seed must be the ones asked for."""
     marker = path / MARKER
-    if marker.exists():
-        described = read_marker(path)
+    described = read_marker(path) if marker.exists() else BEGUN
+    if described != BEGUN:
         if text is not None and digest_of(text) != described["text_sha256"]:
             raise Failure(f"{path} is about another text ({described['text_name']}). "
                           "Choose another folder with --dir, or start over with --fresh.")
@@ -83,7 +84,7 @@ def settle_text(path, options, text):
         return
     text_name = DEFAULT_TEXT if text is None else str(options.text.absolute())
     text = king_james() if text is None else text
-    write(marker, "{}")  # from here on the folder is ours
+    write(marker, json.dumps(BEGUN))  # from here on the folder is ours
     (path / "text.txt").write_bytes(text)
     write(marker, json.dumps({"text_name": text_name, "text_sha256": digest_of(text),
                               "seed": 1 if options.seed is None else options.seed}, indent=2))
@@ -92,9 +93,11 @@ def settle_text(path, options, text):
 def read_marker(path):
     try:
         described = json.loads((path / MARKER).read_text())
+        if described == BEGUN:
+            return BEGUN
         return {key: described[key] for key in ("text_name", "text_sha256", "seed")}
-    except (OSError, ValueError, KeyError):
-        raise Failure(f"{path / MARKER} is damaged (an interrupted start, perhaps). Start over with --fresh.")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Failure(f"{path / MARKER} is damaged. Start over with --fresh.")
 
 
 def write(file, text):

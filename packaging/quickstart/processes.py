@@ -1,10 +1,21 @@
 """The processes of a run: started with a log each, watched, stopped politely."""
 
+import contextlib
 import signal
 import subprocess
 import time
 
 from common import Failure
+
+
+@contextlib.contextmanager
+def no_interruption():
+    """Ctrl+C waits until the block is done, in commands that the block runs too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Process:

@@ -1,6 +1,7 @@
 """What came out of a run: for a person on the terminal, and as DIR/summary.json."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from common import BINARIES, ROOT, console, say
 from folder import unigram_entropy, write
+from training import ACCOUNTS
 
 SAMPLE_LENGTH = 300
 
@@ -32,9 +34,16 @@ def show(training):
 def as_json(state, checkpoint):
     losses = [loss for _, loss in state["validation_loss"]]
     copied = ("units_accepted", "units_rejected", "tokens", "tokens_per_second", "bytes_up", "bytes_down",
-              "weights_digest", "earned", "seed", "job")
+              "weights_digest", "seed", "job")
     return {"validation_loss_first": losses[0], "validation_loss_last": losses[-1], "rounds": state["rounds_done"],
-            **{key: state[key] for key in copied}, "checkpoint": str(checkpoint)}
+            **{key: state[key] for key in copied}, "earned": dict.fromkeys(ACCOUNTS, 0) | state["earned"],
+            "checkpoint": str(checkpoint)}
+
+
+def compared(loss, entropy):
+    if entropy == 0:
+        return f"{loss:.3f} more than for knowing the only byte that occurs"
+    return f"{loss / entropy:.2f} of the {entropy:.3f} that knowing only how often each byte occurs gives"
 
 
 def table(facts, entropy, training):
@@ -45,7 +54,7 @@ def table(facts, entropy, training):
         rows.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
 
     row("validation loss", f"{first:.3f} → {last:.3f} nats per byte")
-    row("", f"{last / entropy:.2f} of the {entropy:.3f} that knowing only how often each byte occurs gives")
+    row("", compared(last, entropy))
     row("rounds", f"{facts['rounds']}, {facts['tokens']:,} bytes of {training.folder.text_name} read, "
                   f"{facts['tokens_per_second']:,.0f} per second")
     row("units", f"{facts['units_accepted']} accepted, {facts['units_rejected']} rejected")
@@ -83,22 +92,25 @@ def megabytes(count):
 
 
 def relative(path):
-    """Short where it lies in the repository."""
+    """Short where it lies below the current folder."""
     try:
-        return str(Path(path).relative_to(ROOT))
+        return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
 
 
 def what_next(training):
-    binaries = relative(BINARIES)
-    folder = relative(training.folder.path)
-    same = "" if training.folder.path == ROOT / "build/quickstart" else f" --dir {folder}"
+    def shown(path):
+        return shlex.quote(relative(path))
+    quickstart = ROOT / "quickstart"
+    command = "./quickstart" if quickstart.parent == Path.cwd() else shown(quickstart)
+    folder = training.folder.path
+    same = "" if folder == ROOT / "build/quickstart" else f" --dir {shown(folder)}"
     return f"""
 What to try next
-  ./quickstart{same} --minutes 30                     go on from here
-  {binaries}/gradminer sample --model {folder}/checkpoint --prompt "And God said" --length 500
-  {binaries}/gradpool --data {folder}/pool ledger
-  {binaries}/gradminer earnings --data {folder}/agent-1
-  sha256sum {folder}/checkpoint/model.safetensors   the digest above
+  {command}{same} --minutes 30                     go on from here
+  {shown(BINARIES / "gradminer")} sample --model {shown(training.checkpoint)} --prompt "And God said" --length 500
+  {shown(BINARIES / "gradpool")} --data {shown(folder / "pool")} ledger
+  {shown(BINARIES / "gradminer")} earnings --data {shown(folder / "agent-1")}
+  sha256sum {shown(training.checkpoint / "model.safetensors")}   the digest above
 """

@@ -7,6 +7,7 @@ import time
 
 from common import BINARIES, Failure, command_output, json_output, say
 import certificates
+from processes import no_interruption
 import settings
 from options import MAXIMUM_ROUNDS
 from progress import Progress
@@ -108,9 +109,10 @@ class Training:
         """The account's enrolment token; the pool shows it once, so it is kept here."""
         file = self.folder.path / f"{account}.token"
         if not file.exists():
-            token = self._json("account", "create", account)["token"]
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-                output.write(token)
+            with no_interruption():
+                token = self._json("account", "create", account)["token"]
+                with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+                    output.write(token)
         return file.read_text()
 
     def _watch(self, state, options):

@@ -5,14 +5,21 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+import types
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "packaging/quickstart"))
+import summary  # noqa: E402
+import training  # noqa: E402
+
 ROUNDS = 3
 SUMMARY = {
     "validation_loss_first": float, "validation_loss_last": float, "rounds": int, "units_accepted": int,
@@ -89,8 +96,11 @@ class Quickstart(unittest.TestCase):
         self.assertEqual(self.summary(folder)["weights_digest"], self.summary(self.undisturbed)["weights_digest"])
 
     def test_another_seed_gives_other_weights_and_fresh_starts_over(self):
-        folder = self.folder / "seeds"
-        quickstart("--text", self.text, "--dir", folder, "--rounds", 1, "--seed", 7)
+        folder = self.folder / "two words"
+        folder.mkdir()
+        (folder / "quickstart.json").write_text("{}\n")  # as a start leaves it that is interrupted at once
+        output = quickstart("--text", self.text, "--dir", folder, "--rounds", 1, "--seed", 7)
+        self.assertIn(f"--model '{folder}/checkpoint'", output)
         first = self.summary(folder)
         quickstart("--text", self.text, "--dir", folder, "--rounds", 1, "--seed", 8, "--fresh")
         second = self.summary(folder)
@@ -137,6 +147,36 @@ class Quickstart(unittest.TestCase):
     def test_a_bad_text_does_not_cost_the_old_run(self):
         quickstart("--text", self.folder / "missing.txt", "--dir", self.undisturbed, "--fresh", expect=1)
         self.assertTrue((self.undisturbed / "summary.json").exists())
+
+    def test_the_readme_computes_a_gradient(self):
+        block = next(b for b in re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), re.M) if "gradminer compute" in b)
+        block = block.replace("build/quickstart/", f"{self.undisturbed}/").replace("tokens.bin", f"{self.folder}/tokens.bin")
+        block = block.replace("gradients.safetensors", f"{self.folder}/gradients.safetensors")
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        answer = json.loads(done.stdout)
+        self.assertEqual(answer["digest"], hashlib.sha256((self.folder / "gradients.safetensors").read_bytes()).hexdigest())
+
+    def test_an_interruption_loses_no_token(self):
+        """The pool shows a token once; Ctrl+C just then must not come between the pool and the file."""
+        (self.folder / "tokens").mkdir()
+        run = training.Training(types.SimpleNamespace(path=self.folder / "tokens"), None)
+
+        def interrupted(*_):
+            os.kill(os.getpid(), signal.SIGINT)
+            return {"account": "alice", "token": "the token"}
+        run._json = interrupted
+        with self.assertRaises(KeyboardInterrupt):
+            run._token("alice")
+        self.assertEqual(run._token("alice"), "the token")
+
+    def test_summary_of_a_text_of_one_byte(self):
+        """Its entropy is 0, and a share of it is no number."""
+        self.assertIn("0.125", summary.compared(0.125, 0.0))
+        self.assertIn("0.50 of the 3.000", summary.compared(1.5, 3.0))
+
+    def test_accounts_without_a_unit_are_in_the_summary(self):
+        state = {**dict.fromkeys(SUMMARY, 1), "validation_loss": [(0, 5.0)], "rounds_done": 1, "earned": {"bob": 7}}
+        self.assertEqual(summary.as_json(state, "checkpoint")["earned"], {"alice": 0, "bob": 7})
 
     def test_help(self):
         self.assertIn("--minutes N", quickstart("--help"))
