@@ -12,7 +12,7 @@ using protocol::ErrorCode;
 const char* advice_for(const PoolError& error) {
   switch (static_cast<ErrorCode>(error.answer.code)) {
     case ErrorCode::token_wrong:
-      return "check the token of -p; the pool's operator can give out a new one";
+      return "check the token of -p; gradpool account create showed it to the pool's operator";
     case ErrorCode::account_unknown:
       return "check the account of -u, or ask the pool's operator to make it (gradpool account create)";
     case ErrorCode::key_taken:

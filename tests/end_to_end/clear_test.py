@@ -70,7 +70,7 @@ class Clear(harness.TestCase):
 
     def test_wrong_token(self):
         pool, _ = self.served()
-        self.refused(self.agent(pool=pool.url, token="wrong-token"), 6, "token", "-p|account create|gradpool")
+        self.refused(self.agent(pool=pool.url, token="wrong-token"), 6, "token", "-p", "account create")
 
     def test_unknown_account(self):
         pool, token = self.served()
