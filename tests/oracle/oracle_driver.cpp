@@ -4,6 +4,9 @@
 //   oracle_driver initialise DIR SEED    initial weights beside DIR/config.json
 //   oracle_driver adamw IN OUT           steps of the AdamW operation; the layout is in adamw_test.py
 //   oracle_driver train DIR IN OUT       local AdamW steps of DIR's model; the layout is in training_test.py
+//   oracle_driver gradient DIR TOKENS BATCH CONTEXT PROFILE OUT   a batch's gradients; prints its loss
+//   oracle_driver int8 IN OUT            quantised vectors and their products; the layout is at int8()
+//   oracle_driver functions IN OUT       elementwise operations and cross-entropy; the layout is at functions()
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -44,10 +47,15 @@ std::vector<T> take(std::ifstream& in, size_t count) {
   return values;
 }
 
+template <class T>
+void append(std::ofstream& out, const std::vector<T>& values) {
+  out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
+  if (!out.flush()) throw std::runtime_error("the output cannot be written");
+}
+
 void put(const fs::path& output, const std::vector<float>& values) {
   std::ofstream out(output, std::ios::binary);
-  out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
-  if (!out.flush()) throw std::runtime_error("the output cannot be written");
+  append(out, values);
 }
 
 void adamw(const fs::path& input, const fs::path& output) {
@@ -100,6 +108,92 @@ void train(const fs::path& folder, const fs::path& input, const fs::path& output
   put(output, difference);
 }
 
+// Row b of the batch is tokens b * context to b * context + context.
+void gradient(const fs::path& folder, const fs::path& tokens, size_t batch, size_t context, const std::string& profile,
+              const fs::path& output) {
+  const kernels::ModelConfig config = kernels::read_model_config(folder);
+  const std::vector<float> weights = kernels::read_weights(folder, config);
+  std::ifstream in(tokens, std::ios::binary);
+  const std::vector<uint16_t> stream = take<uint16_t>(in, batch * context + 1);
+  std::vector<uint16_t> rows;
+  for (size_t b = 0; b < batch; ++b) {
+    const auto begin = stream.begin() + static_cast<std::ptrdiff_t>(b * context);
+    rows.insert(rows.end(), begin, begin + static_cast<std::ptrdiff_t>(context + 1));
+  }
+  const auto ops = kernels::make_cpu_ops(1);
+  kernels::Trainer trainer(config, batch, context, *ops,
+                           {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(profile).value()});
+  std::vector<float> gradients(weights.size());
+  const float loss = trainer.gradient(weights, {batch, context, rows}, gradients);
+  kernels::write_safetensors(output, config, gradients.data());
+  std::cout << std::hexfloat << loss << '\n';
+}
+
+// IN: m, n, k (uint64); x (m, k), w (n, k), factors (m) (fp32). OUT: digits and second digits (m, k, int8) and scales
+// (fp32) of x's rows, then of the columns of x times its rows' factors; the products (m, n, fp32) of x's rows with w's,
+// then those of x's two digits.
+void int8(const fs::path& input, const fs::path& output) {
+  std::ifstream in(input, std::ios::binary);
+  const std::vector<uint64_t> sizes = take<uint64_t>(in, 3);
+  const size_t m = sizes[0], n = sizes[1], k = sizes[2];
+  const std::vector<float> x = take<float>(in, m * k), w = take<float>(in, n * k), factors = take<float>(in, m);
+  std::vector<int8_t> q(m * k), low(m * k), columns(m * k), columns_low(m * k), w_q(n * k);
+  std::vector<float> scales(m), column_scales(k), w_scales(n), product(m * n), product_of_two(m * n);
+  const auto ops = kernels::make_cpu_ops(1);
+  ops->quantise_rows(
+      {.rows = m, .columns = k, .x = x.data(), .q = q.data(), .low = low.data(), .scales = scales.data()});
+  ops->quantise_columns({.rows = m,
+                         .columns = k,
+                         .x = x.data(),
+                         .row_factors = factors.data(),
+                         .q = columns.data(),
+                         .low = columns_low.data(),
+                         .scales = column_scales.data()});
+  ops->quantise_rows({.rows = n, .columns = k, .x = w.data(), .q = w_q.data(), .scales = w_scales.data()});
+  kernels::Int8Matmul matmul{.m = m,
+                             .n = n,
+                             .k = k,
+                             .a = q.data(),
+                             .a_row = k,
+                             .a_scales = scales.data(),
+                             .b = w_q.data(),
+                             .b_row = 1,
+                             .b_col = k,
+                             .b_scales = w_scales.data(),
+                             .c = product.data(),
+                             .ldc = n};
+  ops->int8_matmul(matmul);
+  matmul.a_low = low.data();
+  matmul.c = product_of_two.data();
+  ops->int8_matmul(matmul);
+  std::ofstream out(output, std::ios::binary);
+  append(out, q), append(out, low), append(out, scales);
+  append(out, columns), append(out, columns_low), append(out, column_scales);
+  append(out, product), append(out, product_of_two);
+}
+
+// IN: rows, columns (uint64); x (rows, columns, fp32). OUT: gelu(x), swiglu of gates x and ups 1, and of x as logits
+// with targets 0 and g = 1 the losses and dlogits.
+void functions(const fs::path& input, const fs::path& output) {
+  std::ifstream in(input, std::ios::binary);
+  const std::vector<uint64_t> sizes = take<uint64_t>(in, 2);
+  const size_t rows = sizes[0], columns = sizes[1];
+  std::vector<float> x = take<float>(in, rows * columns), gelu(x.size()), swiglu(x.size()), losses(rows), gate_up;
+  for (const float gate : x) gate_up.insert(gate_up.end(), {gate, 1.0f});
+  const std::vector<uint16_t> targets(rows);
+  const auto ops = kernels::make_cpu_ops(1);
+  ops->gelu_forward({.count = x.size(), .x = x.data(), .y = gelu.data()});
+  ops->swiglu_forward({.rows = x.size(), .inner = 1, .gate_up = gate_up.data(), .y = swiglu.data()});
+  ops->cross_entropy({.rows = rows,
+                      .vocabulary = columns,
+                      .logits = x.data(),
+                      .targets = targets.data(),
+                      .losses = losses.data(),
+                      .scale_gradient = 1});
+  std::ofstream out(output, std::ios::binary);
+  append(out, gelu), append(out, swiglu), append(out, losses), append(out, x);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -116,6 +210,13 @@ int main(int argc, char** argv) {
       adamw(arguments[1], arguments[2]);
     } else if (command == "train" && arguments.size() == 4) {
       train(arguments[1], arguments[2], arguments[3]);
+    } else if (command == "gradient" && arguments.size() == 7) {
+      gradient(arguments[1], arguments[2], std::stoull(arguments[3]), std::stoull(arguments[4]), arguments[5],
+               arguments[6]);
+    } else if (command == "int8" && arguments.size() == 3) {
+      int8(arguments[1], arguments[2]);
+    } else if (command == "functions" && arguments.size() == 3) {
+      functions(arguments[1], arguments[2]);
     } else {
       throw std::runtime_error("wrong arguments; the commands are at the head of oracle_driver.cpp");
     }
