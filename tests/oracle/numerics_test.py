@@ -1,6 +1,6 @@
-"""Loss and gradients in each profile against numerics_numpy.py, to the bit.
+"""Loss and gradients of `gradminer compute` in each profile against numerics_numpy.py, to the bit.
 
-usage: numerics_test.py ORACLE_DRIVER [SHAPE...]
+usage: numerics_test.py GRADMINER ORACLE_DRIVER [SHAPE...]
 """
 
 import json
@@ -51,7 +51,7 @@ def different(name, ours, theirs):
             f"{float(ours[at]).hex()}, not {float(theirs[at]).hex()}")
 
 
-def differences(driver, config, batch, context, factor=1.0):
+def differences(gradminer, driver, config, batch, context, factor=1.0):
     """{profile: [line, ...]}"""
     tokens = oracle.random_tokens(batch, context, config.vocab_size, seed=2)
     rows = np.stack([tokens[b * context : (b + 1) * context + 1] for b in range(batch)])
@@ -67,21 +67,21 @@ def differences(driver, config, batch, context, factor=1.0):
         weights = safetensors.numpy.load_file(folder / "model" / "model.safetensors")
         keys = json.loads(subprocess.check_output([driver, "config", folder / "model"]))
         for profile in PROFILES:
-            loss = subprocess.check_output([driver, "gradient", folder / "model", folder / "tokens.bin", str(batch),
-                                            str(context), profile, folder / "gradients.safetensors"], text=True)
+            loss, _ = oracle.gradminer_compute(gradminer, folder / "model", folder / "tokens.bin", batch, context,
+                                               folder / "gradients.safetensors", profile)
             ours = safetensors.numpy.load_file(folder / "gradients.safetensors")
             true_loss, true = numerics_numpy.gradient(keys, profile, weights, rows)
             assert sorted(ours) == sorted(true), f"gradients of {sorted(ours)}, not of {sorted(true)}"
-            lines = [different("loss", np.float32(float.fromhex(loss)), true_loss)]
+            lines = [different("loss", np.float32(loss), true_loss)]
             lines += [different(name, ours[name], true[name]) for name in true]
             found[profile] = [line for line in lines if line]
     return found
 
 
-def main(driver, *names):
+def main(gradminer, driver, *names):
     failures = 0
     for shape in names or SHAPES:
-        for profile, lines in differences(driver, *SHAPES[shape]).items():
+        for profile, lines in differences(gradminer, driver, *SHAPES[shape]).items():
             print(f"{shape}, {profile}: {'FAILED' if lines else 'equal'}", *lines, sep="\n    ", flush=True)
             failures += len(lines)
     return 1 if failures else 0

@@ -107,9 +107,9 @@ def gradients_of(model, tokens, batch, context, dtype):
     return loss.item(), gradients
 
 
-def gradminer_compute(binary, folder, token_file, batch, context, gradients=None):
+def gradminer_compute(binary, folder, token_file, batch, context, gradients=None, profile="exact-fp32"):
     command = [binary, "compute", "--model", str(folder), "--tokens", str(token_file), "--batch", str(batch),
-               "--context", str(context), "--json"]
+               "--context", str(context), "--profile", profile, "--json"]
     if gradients:
         command += ["--gradients", str(gradients)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

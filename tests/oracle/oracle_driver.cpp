@@ -4,7 +4,6 @@
 //   oracle_driver initialise DIR SEED    initial weights beside DIR/config.json
 //   oracle_driver adamw IN OUT           steps of the AdamW operation; the layout is in adamw_test.py
 //   oracle_driver train DIR IN OUT       local AdamW steps of DIR's model; the layout is in training_test.py
-//   oracle_driver gradient DIR TOKENS BATCH CONTEXT PROFILE OUT   a batch's gradients; prints its loss
 //   oracle_driver int8 IN OUT            quantised vectors and their products; the layout is at int8()
 //   oracle_driver functions IN OUT       elementwise operations and cross-entropy; the layout is at functions()
 #include <fstream>
@@ -108,27 +107,6 @@ void train(const fs::path& folder, const fs::path& input, const fs::path& output
   put(output, difference);
 }
 
-// Row b of the batch is tokens b * context to b * context + context.
-void gradient(const fs::path& folder, const fs::path& tokens, size_t batch, size_t context, const std::string& profile,
-              const fs::path& output) {
-  const kernels::ModelConfig config = kernels::read_model_config(folder);
-  const std::vector<float> weights = kernels::read_weights(folder, config);
-  std::ifstream in(tokens, std::ios::binary);
-  const std::vector<uint16_t> stream = take<uint16_t>(in, batch * context + 1);
-  std::vector<uint16_t> rows;
-  for (size_t b = 0; b < batch; ++b) {
-    const auto begin = stream.begin() + static_cast<std::ptrdiff_t>(b * context);
-    rows.insert(rows.end(), begin, begin + static_cast<std::ptrdiff_t>(context + 1));
-  }
-  const auto ops = kernels::make_cpu_ops(1);
-  kernels::Trainer trainer(config, batch, context, *ops,
-                           {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(profile).value()});
-  std::vector<float> gradients(weights.size());
-  const float loss = trainer.gradient(weights, {batch, context, rows}, gradients);
-  kernels::write_safetensors(output, config, gradients.data());
-  std::cout << std::hexfloat << loss << '\n';
-}
-
 // IN: m, n, k (uint64); x (m, k), w (n, k), factors (m) (fp32). OUT: digits and second digits (m, k, int8) and scales
 // (fp32) of x's rows, then of the columns of x times its rows' factors; the products (m, n, fp32) of x's rows with w's,
 // then those of x's two digits.
@@ -210,9 +188,6 @@ int main(int argc, char** argv) {
       adamw(arguments[1], arguments[2]);
     } else if (command == "train" && arguments.size() == 4) {
       train(arguments[1], arguments[2], arguments[3]);
-    } else if (command == "gradient" && arguments.size() == 7) {
-      gradient(arguments[1], arguments[2], std::stoull(arguments[3]), std::stoull(arguments[4]), arguments[5],
-               arguments[6]);
     } else if (command == "int8" && arguments.size() == 3) {
       int8(arguments[1], arguments[2]);
     } else if (command == "functions" && arguments.size() == 3) {
