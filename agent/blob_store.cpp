@@ -20,6 +20,10 @@ uint64_t size_of(const fs::path& file) {
 
 fs::path part_of(fs::path file) { return file += ".part"; }
 
+std::string name_of(const protocol::BlobReference& blob) {
+  return "blob " + protocol::to_hex(blob.digest).substr(0, 16) + "…";
+}
+
 void touch(const fs::path& file) {
   std::error_code ignored;  // its age only decides what is deleted first
   fs::last_write_time(file, fs::file_time_type::clock::now(), ignored);
@@ -65,14 +69,19 @@ void BlobStore::download(PoolClient& client, const protocol::BlobReference& blob
     if (held > blob.bytes) held = 0;
     out.truncate(held);
     if (held < blob.bytes) {
+      bool resumed = held > 0;
       client.download(
           blob, held,
           [&](int status, std::span<const uint8_t> bytes) {
-            if (status == 200 && held > 0) {  // the pool sends it from the start
+            if (resumed && status == 200) {  // the pool sends it from the start
               out.truncate(0);
               held = 0;
             }
+            resumed = false;
+            if (bytes.size() > blob.bytes - held)
+              throw UnitRefused(name_of(blob) + " came with more bytes than it has");
             out.write(bytes);
+            held += bytes.size();
           },
           cancelled);
     }
@@ -80,8 +89,8 @@ void BlobStore::download(PoolClient& client, const protocol::BlobReference& blob
   if (size_of(part) != blob.bytes || protocol::sha256_of_file(part) != blob.digest) {
     const uint64_t got = size_of(part);
     fs::remove(part);
-    throw UnitRefused("blob " + protocol::to_hex(blob.digest).substr(0, 16) + "… came damaged (" + std::to_string(got) +
-                      " of " + std::to_string(blob.bytes) + " bytes, or another digest)");
+    throw UnitRefused(name_of(blob) + " came damaged (" + std::to_string(got) + " of " + std::to_string(blob.bytes) +
+                      " bytes, or another digest)");
   }
   std::error_code error;
   fs::rename(part, file, error);

@@ -69,8 +69,7 @@ struct HttpClient::Exchange {
       check(curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status));
       const bool streamed = request.on_body && (status == 200 || status == 206);
       received += bytes.size();
-      if (received >
-          (streamed ? request.max_answer_bytes : std::max(request.max_answer_bytes, protocol::max_json_bytes))) {
+      if (received > (streamed ? request.max_answer_bytes : protocol::max_json_bytes)) {
         too_large = true;
         return 0;
       }

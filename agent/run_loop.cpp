@@ -1,6 +1,7 @@
 #include "run_loop.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "delivery.h"
 #include "engine.h"
@@ -16,6 +17,7 @@ constexpr double seconds_until_buffers_go = 30;
 constexpr double seconds_between_settlements = 60;
 constexpr double seconds_between_no_work_lines = 60;
 constexpr double seconds_after_a_refused_unit = 30;
+constexpr uint64_t megabyte = 1'000'000;
 
 }  // namespace
 
@@ -142,13 +144,20 @@ OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, con
   submission.unit = unit.name;
   submission.attempt = lease.attempt;
   uint64_t done = 0;
+  const double begin = world_.clock.monotonic(), allowed = 2 * static_cast<double>(config_.limits.seconds);
+  bool overdue = false;  // a pool can mislead the estimate
+  const kernels::Cancel cancel_computing = [&] {
+    overdue = overdue || world_.clock.monotonic() - begin > allowed;
+    return overdue || cancel();
+  };
   const OnProgress on_progress = [&](uint64_t tokens) {
     if (tokens > done) rates_.add(world_.clock.monotonic(), tokens - done);
     done = std::max(done, tokens);
     progress_ = static_cast<double>(done) / static_cast<double>(unit.tokens);
   };
   try {
-    const UnitResult result = runner_.run(unit, config, plan.settings, weights, read_tokens, on_progress, cancel);
+    const UnitResult result =
+        runner_.run(unit, config, plan.settings, weights, read_tokens, on_progress, cancel_computing);
     if (unit.kind == protocol::UnitKind::train && result.seconds > 0) {
       flops_ *= estimated_seconds(unit, config, flops_) / result.seconds;
     }
@@ -157,7 +166,11 @@ OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, con
     submission.loss = result.loss;
     submission.tokens = result.tokens;
     submission.seconds = result.seconds;
+    require_room(result.blob.size());
     return files.outbox.put(submission, result.blob);
+  } catch (const kernels::Cancelled&) {
+    if (!overdue) throw;
+    throw UnitRefused("takes more than " + std::to_string(std::llround(allowed)) + " s, twice this rig's limit");
   } catch (const kernels::NumericFailure& failure) {
     world_.log.write(Level::warning, "diverged", unit.name + ": " + failure.what(), {{"unit", unit.name}});
     submission.diverged = true;
@@ -251,8 +264,10 @@ RunLoop::Understood RunLoop::check_demand(PoolSession& pool, const protocol::Lea
   for (const protocol::ShardReference& shard : unit.shards) {
     demand.download_bytes += files.blobs.missing_bytes(shard.blob);
   }
+  demand.result_bytes = result_bytes(unit, config);
   demand.estimated_seconds = estimated_seconds(unit, config, flops_);
   check_limits(unit, demand, config_.limits, available, lease.deadline_s);
+  require_room(demand.result_bytes);
   held_bytes_ = demand.planned_bytes;
   world_.log.write(Level::info, "unit",
                    unit.name + ": " + std::to_string(unit.tokens) + " tokens, planned memory " +
@@ -266,16 +281,25 @@ RunLoop::Understood RunLoop::check_demand(PoolSession& pool, const protocol::Lea
   return {config, plan};
 }
 
+// Throws UnitRefused where a result of so many bytes would leave less than the reserve on the disk.
+void RunLoop::require_room(uint64_t bytes) const {
+  if (disk_free(config_.data) >= bytes + config_.disk_reserve_mb * megabyte) return;
+  throw UnitRefused("the disk of " + config_.data.string() + " has no room for its result of " +
+                    human_bytes(static_cast<double>(bytes)));
+}
+
+std::string RunLoop::lack_of_room(PoolSession& pool) const {
+  const uint64_t waiting = pool.files().outbox.bytes(), free = disk_free(config_.data);
+  if (waiting >= config_.outbox_limit_mb * megabyte) {
+    return "the outbox is full: " + human_bytes(static_cast<double>(waiting));
+  }
+  if (free >= config_.disk_reserve_mb * megabyte) return "";
+  return "the disk of " + config_.data.string() + " is full: " + human_bytes(static_cast<double>(free)) + " free";
+}
+
 // No lease is taken whose result could not be kept.
 bool RunLoop::has_room(PoolSession& pool) {
-  constexpr uint64_t megabyte = 1'000'000;
-  const uint64_t waiting = pool.files().outbox.bytes(), free = disk_free(config_.data);
-  std::string problem;
-  if (waiting >= config_.outbox_limit_mb * megabyte) {
-    problem = "the outbox is full: " + human_bytes(static_cast<double>(waiting));
-  } else if (free < config_.disk_reserve_mb * megabyte) {
-    problem = "the disk of " + config_.data.string() + " is full: " + human_bytes(static_cast<double>(free)) + " free";
-  }
+  const std::string problem = lack_of_room(pool);
   if (problem.empty()) return true;
   world_.log.write(Level::warning, "no_room", "no work is taken: " + problem);
   idle(30);
@@ -318,13 +342,16 @@ void RunLoop::fetch_settlements(PoolSession& pool) {
   if (now - last_settlements_ < seconds_between_settlements) return;
   last_settlements_ = now;
   ReceiptBook& book = pool.files().receipts;
-  for (bool more = true; more;) {
+  for (bool more = true; more && lack_of_room(pool).empty();) {  // a pool may have settlements without end
     const uint64_t after = book.last_settlement();
     for (const protocol::SignedDocument& document : pool.client().settlements(after)) {
       const protocol::Settlement settlement = protocol::settlement_from_canonical(document.document);
       if (!pool.identity().signed_by_pool(document) || settlement.pool_id != pool.identity().pool_id) {
         throw Failure(Exit::refused,
                       "the pool at " + pool.config().url + " gave a settlement that its key did not sign");
+      }
+      if (settlement.rig != keys_.current.public_key()) {
+        throw Failure(Exit::refused, "the pool at " + pool.config().url + " gave a settlement of another rig");
       }
       book.add(settlement, document);
       if (settlement.settled) continue;

@@ -45,6 +45,8 @@ class RunLoop {
   uint64_t memory_for_units(uint64_t available) const;
   Understood check_demand(PoolSession& pool, const protocol::Lease& lease);
   bool has_room(PoolSession& pool);
+  std::string lack_of_room(PoolSession& pool) const;  // empty: there is room
+  void require_room(uint64_t bytes) const;
   void prepare_engine();
   void idle(double seconds);
   void fetch_settlements(PoolSession& pool);

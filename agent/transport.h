@@ -17,7 +17,8 @@ struct HttpRequest {
   std::string method, path;
   std::vector<std::string> headers;  // "Name: value"
   std::span<const uint8_t> body;
-  uint64_t max_answer_bytes = protocol::max_json_bytes;
+  uint64_t max_answer_bytes =
+      protocol::max_json_bytes;  // for on_body; what is kept in memory is never longer than that
   // Where set, takes the body of a 200 or 206 piece by piece instead of HttpResponse::body. May throw.
   std::function<void(int status, std::span<const uint8_t>)> on_body;
   std::function<bool()> cancelled;  // may be empty; asked about once a second

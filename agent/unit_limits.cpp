@@ -58,6 +58,15 @@ kernels::ModelConfig check_understood(const protocol::Unit& unit) {
   }
 }
 
+uint64_t result_bytes(const protocol::Unit& unit, const kernels::ModelConfig& config) {
+  if (unit.kind == protocol::UnitKind::train) {
+    return protocol::blob_header_bytes +
+           protocol::payload_bytes(protocol::codec_from_name(unit.codec), kernels::parameter_count(config));
+  }
+  const uint64_t block_rows = (1024 + unit.context - 1) / unit.context;
+  return protocol::blob_header_bytes + sizeof(float) * ((unit.batch + block_rows - 1) / block_rows);
+}
+
 double estimated_seconds(const protocol::Unit& unit, const kernels::ModelConfig& config, double flops_per_second) {
   const double flops = static_cast<double>(unit.tokens) * kernels::training_flops_per_token(config, unit.context);
   const double share = unit.kind == protocol::UnitKind::evaluate ? 1.0 / 3 : 1;  // forward only
@@ -72,7 +81,7 @@ void check_limits(const protocol::Unit& unit, const UnitDemand& demand, const Li
   at_most("rows a batch", unit.batch, limits.batch);
   at_most("tokens of context", unit.context, limits.context);
   at_most_bytes("downloads", demand.download_bytes, limits.download_mb * megabyte);
-  at_most_bytes("result", unit.max_result_bytes, limits.result_mb * megabyte);
+  at_most_bytes("result", demand.result_bytes, limits.result_mb * megabyte);
   if (limits.memory_mb > 0) at_most_bytes("memory", demand.planned_bytes, limits.memory_mb * megabyte);
   at_most_bytes("memory", demand.planned_bytes, demand.held_bytes + memory_available);
   const double allowed = static_cast<double>(std::min(limits.seconds, deadline_s));

@@ -15,8 +15,11 @@ struct UnitDemand {
   uint64_t planned_bytes = 0;  // memory
   uint64_t held_bytes = 0;     // of them already held by this process
   uint64_t download_bytes = 0;
+  uint64_t result_bytes = 0;
   double estimated_seconds = 0;
 };
+// Of the encoded result, header included.
+uint64_t result_bytes(const protocol::Unit& unit, const kernels::ModelConfig& config);
 double estimated_seconds(const protocol::Unit& unit, const kernels::ModelConfig& config, double flops_per_second);
 
 // Throws UnitRefused naming the first limit that the unit is beyond. memory_available: bytes; deadline_s: the lease's.

@@ -48,18 +48,33 @@ protocol::CodecId codec_of(std::span<const uint8_t> blob) {
   return codec == static_cast<uint16_t>(protocol::CodecId::int4) ? protocol::CodecId::int4 : protocol::CodecId::fp32;
 }
 
-// weights = weights + decode(update), a piece at a time.
+// The payload of elements [first, first + count) of `total`, as if there were no others; first is a multiple of 64.
+std::vector<uint8_t> read_elements(const File& in, protocol::CodecId codec, size_t total, size_t first, size_t count) {
+  std::vector<uint8_t> payload(protocol::payload_bytes(codec, count));
+  if (codec == protocol::CodecId::fp32) {
+    in.read_at(protocol::blob_header_bytes + first * sizeof(float), payload);
+    return payload;
+  }
+  const size_t scales = payload.size() - (count + 1) / 2;  // in bytes: nibbles lie behind all scales
+  const size_t all_scales = protocol::payload_bytes(codec, total) - (total + 1) / 2;
+  in.read_at(protocol::blob_header_bytes + first / 64 * sizeof(float), std::span(payload).first(scales));
+  in.read_at(protocol::blob_header_bytes + all_scales + first / 2, std::span(payload).subspan(scales));
+  return payload;
+}
+
+// weights = weights + decode(update), a piece at a time: memory does not grow with what a pool calls an update.
 void apply_update(const fs::path& file, std::span<float> weights) {
   const File in(file, O_RDONLY);
-  std::vector<uint8_t> blob(fs::file_size(file));
-  in.read_at(0, blob);
-  const protocol::CodecId codec = codec_of(blob);
-  protocol::parse_blob_header(blob, blob.size(), protocol::BlobKind::update, codec, weights.size());
-  const auto payload = std::span<const uint8_t>(blob).subspan(protocol::blob_header_bytes);
+  const uint64_t bytes = fs::file_size(file);
+  std::vector<uint8_t> header(std::min<uint64_t>(bytes, protocol::blob_header_bytes));
+  in.read_at(0, header);
+  const protocol::CodecId codec = codec_of(header);
+  protocol::parse_blob_header(header, bytes, protocol::BlobKind::update, codec, weights.size());
   std::vector<float> piece(std::min<size_t>(weights.size(), 1 << 16));  // a multiple of 64, but for the last
   for (size_t first = 0; first < weights.size(); first += piece.size()) {
     const std::span<float> decoded(piece.data(), std::min(piece.size(), weights.size() - first));
-    kernels::decode(static_cast<kernels::Codec>(codec), payload, weights.size(), first, decoded);
+    const std::vector<uint8_t> payload = read_elements(in, codec, weights.size(), first, decoded.size());
+    kernels::decode(static_cast<kernels::Codec>(codec), payload, decoded.size(), 0, decoded);
     for (size_t i = 0; i < decoded.size(); ++i) weights[first + i] += decoded[i];
   }
 }

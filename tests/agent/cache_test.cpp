@@ -143,6 +143,17 @@ TEST_F(WeightsCacheTest, ALateJoinerTakesCheckpointAndAllUpdates) {
   EXPECT_EQ(materialise(job.unit()), job.rounds[3]);
 }
 
+TEST_F(WeightsCacheTest, UpdatesOfManyPieces) {
+  TinyJob large(pool, 2101);
+  ASSERT_GT(large.rounds[0].size(), size_t{1} << 16);
+  ASSERT_NE(large.rounds[0].size() % 64, 0u);
+  for (const auto codec : {protocol::CodecId::int4, protocol::CodecId::fp32, protocol::CodecId::int4}) {
+    large.close_round(codec);
+  }
+  const auto weights = cache.materialise(client, large.unit(), large.config, never);
+  EXPECT_TRUE(std::equal(weights.begin(), weights.end(), large.rounds[3].begin(), large.rounds[3].end()));
+}
+
 TEST_F(WeightsCacheTest, ARestartedAgentTakesUpdatesOnly) {
   materialise(job.unit());
   job.close_round();

@@ -1,74 +1,8 @@
-// The loop against a pool in memory and a clock that moves by sleeping.
-#include "run_loop.h"
-
-#include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
-
-#include <sstream>
-
-#include "data_folder.h"
 #include "earnings_command.h"
-#include "exit.h"
-#include "manual_clock.h"
-#include "temporary_folder.h"
-#include "tiny_job.h"
+#include "run_loop_fixture.h"
 
 namespace agent {
 namespace {
-
-using protocol::Error;
-using protocol::ErrorCode;
-
-class RunLoopTest : public testing::Test {
- protected:
-  RunLoopTest() {
-    config.pools = {{"https://pool.test:8443", "ann", "token", "rig", "", "", true}};
-    config.data = folder.path;
-    config.disk_reserve_mb = 0;
-    clock.on_sleep = [this] {
-      if (clock.sleeps.size() >= sleeps_until_stop) stop.request();
-    };
-  }
-
-  // Runs until the agent has slept so often; the failure that ended it, if any.
-  std::optional<Failure> run(size_t sleeps = 3, uint64_t units = 0) {
-    sleeps_until_stop = clock.sleeps.size() + sleeps;
-    try {
-      RunLoop(config, key, units, world).run();
-      return std::nullopt;
-    } catch (const Failure& failure) {
-      return failure;
-    }
-  }
-
-  std::string log() const { return log_text.str(); }
-  size_t logged(const std::string& text) const {
-    size_t count = 0;
-    for (size_t at = log().find(text); at != std::string::npos; at = log().find(text, at + 1)) ++count;
-    return count;
-  }
-  Outbox outbox() const { return Outbox(folder.path / "outbox" / protocol::to_hex(pool.pool_id).substr(0, 16)); }
-  ReceiptBook receipts() const {
-    return ReceiptBook(folder.path / "receipts" / protocol::to_hex(pool.pool_id).substr(0, 16));
-  }
-  static TransportError unreachable() { return {TransportError::Kind::unreachable, "nobody there"}; }
-
-  fakes::TemporaryFolder folder;
-  fakes::FakePool pool;
-  TinyJob job{pool};
-  fakes::ManualClock clock;
-  Stop stop;
-  std::ostringstream log_text;
-  Log log_sink{std::make_shared<spdlog::sinks::ostream_sink_mt>(log_text), false};
-  RigKeys key{protocol::PrivateKey::generate(), std::nullopt};
-  Config config;
-  size_t sleeps_until_stop = 0;
-  std::function<std::unique_ptr<Transport>(const PoolConfig&)> connect = [this](const PoolConfig&) {
-    return pool.transport();
-  };
-  Surroundings world{clock, stop, log_sink, [this](const PoolConfig& p) { return connect(p); },
-                     [] { return kernels::make_cpu_ops(1); }};
-};
 
 TEST_F(RunLoopTest, AUnitFromLeaseToReceipt) {
   job.lease(job.unit(), 7);
@@ -428,18 +362,7 @@ TEST_F(RunLoopTest, SettlementsAreKeptAndEarningsAddUp) {
   job.lease(job.unit());
   ASSERT_FALSE(run(1));
   ASSERT_EQ(receipts().receipts().size(), 1u);
-  protocol::Settlement settlement;
-  settlement.pool_id = pool.pool_id;
-  settlement.sequence = 4;
-  settlement.amount = 83;
-  settlement.unit = "tiny.0.t0";
-  settlement.account = "ann";
-  settlement.attempt = 1;
-  settlement.receipt = protocol::sha256(receipts().receipts()[0].document);
-  settlement.rig = key.current.public_key();
-  settlement.settled = true;
-  settlement.time = pool.now;
-  pool.settlements.push_back(protocol::sign_document(protocol::to_canonical(settlement), pool.key));
+  pool.settlements.push_back(settlement(key.current.public_key(), protocol::sha256(receipts().receipts()[0].document)));
   Stop new_stop;
   Surroundings again{clock, new_stop, log_sink, world.make_transport, world.make_ops};
   clock.on_sleep = [&] { new_stop.request(); };

@@ -14,7 +14,8 @@
 namespace agent {
 
 struct TinyJob {
-  explicit TinyJob(fakes::FakePool& fake) : pool(fake) {
+  explicit TinyJob(fakes::FakePool& fake, size_t inner = 64) : pool(fake) {
+    config.inner = inner;
     rounds.emplace_back(kernels::parameter_count(config));
     kernels::initialise_weights(config, 5, rounds[0].data());
     checkpoint = {0, pool.publish_reference(checkpoint_bytes(0))};
@@ -35,16 +36,15 @@ struct TinyJob {
   protocol::Digest digest(size_t round) const { return protocol::sha256(checkpoint_bytes(round)); }
 
   // Publishes the update that makes the next round's weights.
-  void close_round() {
+  void close_round(protocol::CodecId codec = protocol::CodecId::int4) {
     std::vector<float> change(rounds.back().size());
     for (size_t i = 0; i < change.size(); ++i) change[i] = 1e-3f * static_cast<float>((i + rounds.size()) % 17) - 5e-3f;
-    const protocol::BlobHeader header =
-        protocol::make_blob_header(protocol::BlobKind::update, protocol::CodecId::int4, change.size());
+    const protocol::BlobHeader header = protocol::make_blob_header(protocol::BlobKind::update, codec, change.size());
     std::vector<uint8_t> blob(sizeof header + header.payload_bytes);
     std::memcpy(blob.data(), &header, sizeof header);
     const auto payload = std::span(blob).subspan(sizeof header);
-    kernels::encode(kernels::Codec::int4, change, payload);
-    kernels::decode(kernels::Codec::int4, payload, change.size(), 0, change);
+    kernels::encode(static_cast<kernels::Codec>(codec), change, payload);
+    kernels::decode(static_cast<kernels::Codec>(codec), payload, change.size(), 0, change);
     std::vector<float> next = rounds.back();
     for (size_t i = 0; i < next.size(); ++i) next[i] += change[i];
     rounds.push_back(std::move(next));

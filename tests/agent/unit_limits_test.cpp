@@ -11,8 +11,11 @@ constexpr uint64_t gigabyte = 1'000'000'000;
 
 struct Asked {
   protocol::Unit unit;
-  UnitDemand demand{
-      .planned_bytes = 100'000'000, .held_bytes = 0, .download_bytes = 1'000'000, .estimated_seconds = 10};
+  UnitDemand demand{.planned_bytes = 100'000'000,
+                    .held_bytes = 0,
+                    .download_bytes = 1'000'000,
+                    .result_bytes = 1'000'000,
+                    .estimated_seconds = 10};
   Limits limits{};
   uint64_t memory_available = gigabyte, deadline_s = 900;
 };
@@ -41,7 +44,7 @@ TEST(UnitLimits, EachIsNamed) {
       {"rows a batch", [](Asked& a) { a.limits.batch = 1; }},
       {"context", [](Asked& a) { a.limits.context = 6; }},
       {"downloads", [](Asked& a) { a.demand.download_bytes = a.limits.download_mb * 1'000'000 + 1; }},
-      {"result", [](Asked& a) { a.limits.result_mb = 1; }},
+      {"result", [](Asked& a) { a.demand.result_bytes = a.limits.result_mb * 1'000'000 + 1; }},
       {"memory", [](Asked& a) { a.limits.memory_mb = 99; }},
       {"memory", [](Asked& a) { a.memory_available = 99'000'000; }},
       {"901 s here, allowed are 900 s", [](Asked& a) { a.demand.estimated_seconds = 901; }},
@@ -56,6 +59,20 @@ TEST(UnitLimits, EachIsNamed) {
     one.change(asked);
     EXPECT_NE(refusal(asked).find(one.expected), std::string::npos) << one.expected << ": " << refusal(asked);
   }
+}
+
+TEST(UnitLimits, AResultIsAsLongAsItsModelAndCodecMakeIt) {
+  fakes::FakePool pool;
+  const TinyJob job(pool);
+  protocol::Unit unit = job.unit();
+  unit.max_result_bytes = 1;  // what the pool says of it does not count
+  const uint64_t count = unit.parameters;
+  EXPECT_EQ(result_bytes(unit, job.config), 32 + (count + 63) / 64 * 4 + (count + 1) / 2);
+  unit.codec = "fp32";
+  EXPECT_EQ(result_bytes(unit, job.config), 32 + 4 * count);
+  unit.kind = protocol::UnitKind::evaluate;
+  unit.batch = 300;
+  EXPECT_EQ(result_bytes(unit, job.config), 32 + 4 * 3) << "a block has 147 rows of 7 tokens";
 }
 
 TEST(UnitLimits, MemoryThatThisProcessHoldsCounts) {

@@ -4,7 +4,7 @@ target_link_libraries(http_head_test PRIVATE project_options gradpool_http GTest
 gtest_discover_tests(http_head_test DISCOVERY_TIMEOUT 60)
 add_dependencies(http_head_test gradpool)  # so that tests/coordinator/all holds what the tests below start
 
-foreach(name http page metrics)
+foreach(name http refuse page metrics)
   add_test(NAME gradpool_${name} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py)
   set_tests_properties(gradpool_${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "GRADPOOL=$<TARGET_FILE:gradpool>")
 endforeach()

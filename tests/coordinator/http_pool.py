@@ -7,6 +7,7 @@ import secrets
 import socket
 import ssl
 import sys
+import unittest
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "end_to_end"))
@@ -27,8 +28,8 @@ class ServedPool:
                           outer="adamw", evaluate_every=2, evaluate_rows=64, check_share=0)
         self.start(*flags)
 
-    def start(self, *flags, env=None):
-        argv = [harness.binary("gradpool"), "--data", self.pool.data, "serve", "--listen", "127.0.0.1:0", "--certificate",
+    def start(self, *flags, env=None, port=0):
+        argv = [harness.binary("gradpool"), "--data", self.pool.data, "serve", "--listen", f"127.0.0.1:{port}", "--certificate",
                 self.pool.certificate, "--private-key", self.pool.key, "--status-listen", "127.0.0.1:0", *flags]
         self.process = harness.Process(self.sandbox, "serve", argv, env)
         ready = self.pool.data / "serve.json"
@@ -101,12 +102,12 @@ class Client(wire.Client):
         blob = wire.blob(wire.LOSSES, "fp32", blocks, loss32.tobytes() * blocks)
         return self.submit(lease, blob, wire.merkle_root([bytes.fromhex(leaf)] * blocks), loss32)
 
-    def parts(self, method, path, body=b"", edit=lambda headers: None):
-        """(method, path, body, headers) signed, then edited."""
+    def parts(self, method, path, body=b"", edit=lambda headers: None, **sign):
+        """(method, path, body, headers) signed, then edited; `sign` are wire.Client._sign's changes."""
         if isinstance(body, dict):
             body = json.dumps(body).encode()
         headers = {"Host": f"{self.host}:{self.port}", "Content-Length": str(len(body))}
-        headers.update(self._sign(method, path, body, headers["Host"]))
+        headers.update(self._sign(method, path, body, headers["Host"], **sign))
         edit(headers)
         return method, path, body, headers
 
@@ -169,3 +170,29 @@ class Connection:
 def error_of(response):
     """The error object of (status, headers, body)."""
     return json.loads(response[2])["error"]
+
+
+class Served(unittest.TestCase):
+    """One pool for all tests of the class."""
+
+    flags, job = (), True
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.pool = ServedPool(*cls.flags, job=cls.job)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.pool.stop()
+
+    def refused(self, response, status, name):
+        self.assertIsNotNone(response, "the connection was closed without an answer")
+        self.assertEqual((response[0], error_of(response)["name"]), (status, name), response[2])
+        return error_of(response)
+
+    def signed(self, client, method, path, body=b"", edit=lambda headers: None, **sign):
+        connection = self.pool.connect()
+        answer = connection.request(*client.parts(method, path, body, edit, **sign))
+        connection.close()
+        return answer

@@ -14,35 +14,9 @@ import urllib.error
 import urllib.request
 
 from cryptography import x509
-from http_pool import Connection, ServedPool, error_of, harness, wire
+from http_pool import Connection, Served, ServedPool, harness, wire
 
 HOST = b"Host: 127.0.0.1\r\n"
-
-
-class Served(unittest.TestCase):
-    """One pool for all tests of the class."""
-
-    flags, job = (), True
-    maxDiff = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.pool = ServedPool(*cls.flags, job=cls.job)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.pool.stop()
-
-    def refused(self, response, status, name):
-        self.assertIsNotNone(response, "the connection was closed without an answer")
-        self.assertEqual((response[0], error_of(response)["name"]), (status, name), response[2])
-        return error_of(response)
-
-    def signed(self, client, method, path, body=b"", edit=lambda headers: None):
-        connection = self.pool.connect()
-        answer = connection.request(*client.parts(method, path, body, edit))
-        connection.close()
-        return answer
 
 
 class Framing(Served):
@@ -243,9 +217,9 @@ class Errors(Served):
         body = {"reason": "x"}
         path = "/v1/leases/" + "0" * 32 + "/release"
 
-        def case(status, name, edit, client=rig):
+        def case(status, name, edit=lambda headers: None, client=rig, **sign):
             with self.subTest(name):
-                return self.refused(self.signed(client, "POST", path, body, edit), status, name)
+                return self.refused(self.signed(client, "POST", path, body, edit, **sign), status, name)
         for header in ("Signature", "Signature-Input", "Content-Digest"):
             case(401, "signature_missing", lambda h, header=header: h.pop(header))
         case(401, "signature_malformed", lambda h: h.update({"Signature-Input": h["Signature-Input"] + ";x=1"}))
@@ -254,10 +228,10 @@ class Errors(Served):
         case(401, "signature_invalid",
              lambda h: h.update({"Signature": "sig1=:" + base64.b64encode(bytes(64)).decode() + ":"}))
         case(400, "content_digest_mismatch", lambda h: h.update({"Content-Length": "1"}))
-        error = case(401, "clock_skew", lambda h: None, _Skewed(rig, 1000))
+        error = case(401, "clock_skew", created=int(time.time()) + 1000, expires=int(time.time()) + 1060)
         self.assertAlmostEqual(error["pool_time"], time.time(), delta=5)
-        case(401, "wrong_pool", lambda h: None, _OtherPool(rig))
-        case(401, "unknown_key", lambda h: None, self.pool.client())
+        case(401, "wrong_pool", tag="0" * 64)
+        case(401, "unknown_key", client=self.pool.client())
         parts = rig.parts("POST", path, body)
         connection = self.pool.connect()
         self.refused(connection.request(*parts), 404, "lease_unknown")
@@ -383,44 +357,6 @@ class Errors(Served):
             database.commit()
             database.close()
         harness.wait_for("the pool to recover", lambda: "works again" in self.pool.log(), 10)
-
-
-class _Changed:
-    """A client whose signatures are changed in one way."""
-
-    def __init__(self, client):
-        self.client = client
-
-    def parts(self, *arguments):
-        with_change = self.change()
-        try:
-            return self.client.parts(*arguments)
-        finally:
-            with_change()
-
-
-class _Skewed(_Changed):
-    def __init__(self, client, seconds):
-        super().__init__(client)
-        self.seconds = seconds
-
-    def change(self):
-        real = wire.time.time
-        wire.time.time = lambda: real() + self.seconds
-
-        def undo():
-            wire.time.time = real
-        return undo
-
-
-class _OtherPool(_Changed):
-    def change(self):
-        real = self.client.info["pool_id"]
-        self.client.info["pool_id"] = "0" * 64
-
-        def undo():
-            self.client.info["pool_id"] = real
-        return undo
 
 
 class Limits(Served):

@@ -120,6 +120,13 @@ def public_pem(key_hex):
     return "-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(der).decode() + "\n-----END PUBLIC KEY-----\n"
 
 
+COVERED = ("@method", "@authority", "@path", "content-digest")
+
+
+def content_digest(body):
+    return "sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()).decode() + ":"
+
+
 class Client:
     """One rig's key speaking to a pool."""
 
@@ -149,16 +156,19 @@ class Client:
         finally:
             connection.close()
 
-    def _sign(self, method, path, body, authority):
-        digest = "sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()).decode() + ":"
+    def _sign(self, method, path, body, authority, components=COVERED, **changed):
+        """The three headers; `components` and the parameters (created, expires, nonce, …) may be others than they should."""
+        digest = content_digest(body)
         now = int(time.time())
-        parameters = ('("@method" "@authority" "@path" "content-digest")'
-                      f';created={now};expires={now + 60};nonce="{secrets.token_hex(16)}";keyid="{self.public}"'
-                      f';alg="ed25519";tag="{self.info["pool_id"]}"')
-        base = "\n".join([f'"@method": {method}', f'"@authority": {authority}', f'"@path": {path}',
-                          f'"content-digest": {digest}', f'"@signature-params": {parameters}'])
+        parameters = {"created": now, "expires": now + 60, "nonce": secrets.token_hex(16), "keyid": self.public,
+                      "alg": "ed25519", "tag": self.info["pool_id"], **changed}
+        covered = {"@method": method, "@authority": authority, "@path": path, "content-digest": digest,
+                   "content-length": str(len(body)), "@scheme": "https"}
+        signed = "(" + " ".join(f'"{name}"' for name in components) + ")" + "".join(
+            f";{name}={value}" if isinstance(value, int) else f';{name}="{value}"' for name, value in parameters.items())
+        base = "\n".join([*(f'"{name}": {covered[name]}' for name in components), f'"@signature-params": {signed}'])
         signature = base64.b64encode(self.key.sign(base.encode())).decode()
-        return {"Content-Digest": digest, "Signature-Input": "sig1=" + parameters, "Signature": f"sig1=:{signature}:"}
+        return {"Content-Digest": digest, "Signature-Input": "sig1=" + signed, "Signature": f"sig1=:{signature}:"}
 
     def enrol(self, account, token, rig):
         return self.call("POST", "/v1/rigs", {"account": account, "token": token, "rig_id": rig, "agent": "gradminer/0.1.0"})

@@ -1,4 +1,4 @@
-// A clock that only moves when someone sleeps.
+// A clock that only moves when someone sleeps, or by `tick` whenever someone looks.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@ namespace fakes {
 
 class ManualClock : public agent::Clock {
  public:
-  double monotonic() const override { return now; }
+  double monotonic() const override { return now += tick; }
   int64_t unix_time() const override { return epoch + static_cast<int64_t>(now - 1000); }
   void sleep(double seconds) override {
     sleeps.push_back(seconds);
@@ -18,7 +18,8 @@ class ManualClock : public agent::Clock {
     if (on_sleep) on_sleep();
   }
 
-  double now = 1000;
+  mutable double now = 1000;
+  double tick = 0;
   int64_t epoch = 1'760'000'000;
   std::vector<double> sleeps;
   std::function<void()> on_sleep;

@@ -1,0 +1,51 @@
+// What a pool cannot make the loop do; over real TLS: tests/end_to_end/hostile_test.py.
+#include "run_loop_fixture.h"
+#include "system_info.h"
+
+namespace agent {
+namespace {
+
+TEST_F(RunLoopTest, AResultThatTheDiskHasNoRoomForIsNotComputed) {
+  job.lease(job.unit());
+  const uint64_t megabyte = 1'000'000;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {  // the disk fills while it leases
+    if (request.path == "/v1/leases") config.disk_reserve_mb = disk_free(folder.path) / megabyte + 1000;
+    return {};
+  };
+  EXPECT_FALSE(run(1));
+  ASSERT_EQ(pool.releases.size(), 1u);
+  EXPECT_NE(pool.releases[0].find("no room for its result"), std::string::npos) << pool.releases[0];
+  EXPECT_EQ(pool.count("GET /v1/blobs/"), 0u);
+}
+
+TEST_F(RunLoopTest, AUnitThatTakesTwiceTheLimitIsGivenBack) {
+  job.lease(job.unit());
+  config.limits.seconds = 1000;
+  pool.before = [this](const HttpRequest& request) -> std::optional<Error> {
+    clock.tick = request.path.starts_with("/v1/blobs/") ? 900 : 0;  // from the last download to the release
+    return {};
+  };
+  EXPECT_FALSE(run(1));
+  ASSERT_EQ(pool.releases.size(), 1u);
+  EXPECT_NE(pool.releases[0].find("takes more than 2000 s"), std::string::npos) << pool.releases[0];
+  EXPECT_TRUE(pool.submissions.empty());
+}
+
+TEST_F(RunLoopTest, NoSettlementsWithoutRoom) {
+  pool.settlements.push_back(settlement(key.current.public_key()));
+  config.disk_reserve_mb = disk_free(folder.path) / 1'000'000 + 1000;
+  EXPECT_FALSE(run(1));
+  EXPECT_EQ(receipts().last_settlement(), 0u);
+  EXPECT_EQ(logged("is full"), 1u) << log();
+}
+
+TEST_F(RunLoopTest, ASettlementOfAnotherRigEndsTheWork) {
+  pool.settlements.push_back(settlement(protocol::PrivateKey::generate().public_key()));
+  const std::optional<Failure> failure = run(1);
+  ASSERT_TRUE(failure);
+  EXPECT_EQ(failure->code, Exit::refused);
+  EXPECT_EQ(receipts().last_settlement(), 0u);
+}
+
+}  // namespace
+}  // namespace agent
