@@ -31,7 +31,10 @@ class Refusals(Served):
             self.assertEqual(answer_of(response), expected, response)
 
     def memory(self):
-        """The largest memory of the pool so far, in bytes."""
+        """The largest memory of the pool so far, in bytes; 0 under a sanitizer, which keeps what is freed."""
+        program = pathlib.Path(harness.binary("gradpool")).read_bytes()
+        if b"__asan_init" in program or b"__tsan_init" in program:
+            return 0
         status = pathlib.Path(f"/proc/{self.pool.process.popen.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 

@@ -10,7 +10,10 @@ namespace fakes {
 
 class ManualClock : public agent::Clock {
  public:
-  double monotonic() const override { return now += tick; }
+  double monotonic() const override {
+    if (tick != 0) now += tick;  // else only read: a heartbeat's thread may look too
+    return now;
+  }
   int64_t unix_time() const override { return epoch + static_cast<int64_t>(now - 1000); }
   void sleep(double seconds) override {
     sleeps.push_back(seconds);
