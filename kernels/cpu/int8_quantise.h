@@ -55,41 +55,41 @@ void quantise_rows(const Quantise& op, Range rows) {
   }
 }
 
-// The columns [begin, end), few enough that their amax and what they are multiplied by fit in the first-level cache,
-// and their elements in the second.
+// f(j, part, first row, rows) for vectors of columns, a few rows at a time: the matrix is read as it lies in memory, and
+// what belongs to a column is fetched once for those rows.
+template <class V, class F>
+void for_each_vector_of_rows(size_t rows, Range columns, F f) {
+  constexpr size_t group = 8;
+  for (size_t row = 0; row < rows; row += group) {
+    const size_t count = rows - row < group ? rows - row : group;
+    for_each_vector<V>(columns.begin, columns.end, [&](size_t j, auto part) { f(j, part, row, count); });
+  }
+}
+
+// The scales hold amax until the digits are made.
 template <class V>
-void quantise_few_columns(const Quantise& op, size_t begin, size_t end, float* inverse) {
+void quantise_columns(const Quantise& op, Range columns) {
   const auto x = [&op](size_t row, size_t j, auto part) {
     const V v = V::load(op.x + row * op.columns + j, part);
     return op.row_factors ? V::broadcast(op.row_factors[row]) * v : v;
   };
-  float* amax = op.scales;
-  for_each_vector<V>(begin, end, [&](size_t j, auto part) { V::zero().store(amax + j, part); });
-  for (size_t row = 0; row < op.rows; ++row) {
-    for_each_vector<V>(begin, end, [&](size_t j, auto part) {
-      max_bits(V::load(amax + j, part), magnitude(x(row, j, part))).store(amax + j, part);
-    });
-  }
-  for_each_vector<V>(begin, end, [&](size_t j, auto part) {
-    const Int8Scale<V> by(V::load(amax + j, part));
-    by.inverse.store(inverse + j - begin, part);
-    by.scale.store(op.scales + j, part);
+  for_each_vector<V>(columns.begin, columns.end,
+                     [&](size_t j, auto part) { V::zero().store(op.scales + j, part); });
+  for_each_vector_of_rows<V>(op.rows, columns, [&](size_t j, auto part, size_t row, size_t count) {
+    V amax = V::load(op.scales + j, part);
+    for (size_t i = 0; i < count; ++i) amax = max_bits(amax, magnitude(x(row + i, j, part)));
+    amax.store(op.scales + j, part);
   });
-  for (size_t row = 0; row < op.rows; ++row) {
-    for_each_vector<V>(begin, end, [&](size_t j, auto part) {
-      const size_t i = row * op.columns + j;
-      put_digits(x(row, j, part) * V::load(inverse + j - begin, part), op.q + i, op.low ? op.low + i : nullptr, part);
-    });
-  }
-}
-
-template <class V>
-void quantise_columns(const Quantise& op, Range columns) {
-  constexpr size_t few = 256;
-  float inverse[few];
-  for (size_t j = columns.begin; j < columns.end; j += few) {
-    quantise_few_columns<V>(op, j, columns.end - j < few ? columns.end : j + few, inverse);
-  }
+  for_each_vector_of_rows<V>(op.rows, columns, [&](size_t j, auto part, size_t row, size_t count) {
+    const V inverse = Int8Scale<V>(V::load(op.scales + j, part)).inverse;
+    for (size_t i = row; i < row + count; ++i) {
+      const size_t at = i * op.columns + j;
+      put_digits(x(i, j, part) * inverse, op.q + at, op.low ? op.low + at : nullptr, part);
+    }
+  });
+  for_each_vector<V>(columns.begin, columns.end, [&](size_t j, auto part) {
+    Int8Scale<V>(V::load(op.scales + j, part)).scale.store(op.scales + j, part);
+  });
 }
 
 }  // namespace kernels
