@@ -28,13 +28,20 @@ void upload(PoolClient& client, uint64_t piece_bytes, const OutboxItem& item) {
   }
 }
 
-protocol::SignedDocument submit(PoolClient& client, uint64_t piece_bytes, const OutboxItem& item) {
-  for (bool again = false;; again = true) {
-    if (!item.submission.diverged) upload(client, piece_bytes, item);
+// What waited in the outbox may have arrived before, and only its receipt was lost: then the pool takes no piece any
+// more, but gives the receipt again. So it is asked before anything is uploaded.
+protocol::SignedDocument submit(PoolClient& client, uint64_t piece_bytes, const OutboxItem& item, bool waited) {
+  bool upload_first = !waited && !item.submission.diverged;
+  for (int uploads = 0;;) {
+    if (upload_first) {
+      upload(client, piece_bytes, item);
+      ++uploads;
+    }
     try {
       return client.submit(item.submission);
     } catch (const PoolError& error) {
-      if (again || !(error.is(ErrorCode::blob_missing) || error.is(ErrorCode::blob_digest_mismatch))) throw;
+      if (uploads == 2 || !(error.is(ErrorCode::blob_missing) || error.is(ErrorCode::blob_digest_mismatch))) throw;
+      upload_first = true;
     }
   }
 }
@@ -59,8 +66,8 @@ protocol::Receipt verified(const protocol::SignedDocument& document, const PoolI
 }  // namespace
 
 Delivery deliver(PoolClient& client, const PoolIdentity& pool, const protocol::PublicKey& rig, uint64_t piece_bytes,
-                 const OutboxItem& item) {
-  const protocol::SignedDocument document = submit(client, piece_bytes, item);
+                 const OutboxItem& item, bool waited) {
+  const protocol::SignedDocument document = submit(client, piece_bytes, item, waited);
   return {verified(document, pool, rig, item.submission), document};
 }
 

@@ -92,7 +92,7 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
   std::string refused;
   try {
     const OutboxItem item = compute(pool, lease, cancel);
-    send(pool, item);
+    send(pool, item, false);
   } catch (const kernels::Cancelled&) {
     refused = "the agent is stopping";
   } catch (const TransportError& error) {
@@ -181,13 +181,13 @@ OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, con
 }
 
 // Upload, sign and submit, keep the receipt.
-void RunLoop::send(PoolSession& pool, const OutboxItem& item) {
+void RunLoop::send(PoolSession& pool, const OutboxItem& item, bool waited) {
   PoolFiles& files = pool.files();
   const std::string name = Outbox::name_of(item.submission);
   const double begin = world_.clock.monotonic();
   try {
     const Delivery delivery =
-        deliver(pool.client(), pool.identity(), keys_.current.public_key(), pool.piece_bytes(), item);
+        deliver(pool.client(), pool.identity(), keys_.current.public_key(), pool.piece_bytes(), item, waited);
     files.receipts.add(delivery.receipt, delivery.document);
     files.outbox.remove(name);
     report_accepted(item.submission, delivery.receipt, world_.clock.monotonic() - begin);
@@ -216,7 +216,7 @@ void RunLoop::send_outbox(PoolSession& pool) {
       outbox.remove(name);
       continue;
     }
-    send(pool, *item);
+    send(pool, *item, true);
   }
 }
 

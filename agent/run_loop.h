@@ -33,7 +33,7 @@ class RunLoop {
   protocol::LeaseAnswer fetch(PoolSession& pool);
   void work(PoolSession& pool, const protocol::Lease& lease);
   OutboxItem compute(PoolSession& pool, const protocol::Lease& lease, const kernels::Cancel& cancel);
-  void send(PoolSession& pool, const OutboxItem& item);
+  void send(PoolSession& pool, const OutboxItem& item, bool waited);
   void send_outbox(PoolSession& pool);
   void give_back(PoolSession& pool, const protocol::Lease& lease, const std::string& reason);
   void no_work(const protocol::NoLease& answer);

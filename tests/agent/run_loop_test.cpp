@@ -115,6 +115,23 @@ TEST_F(RunLoopTest, AnUploadGoesOnWhereItWasCut) {
   EXPECT_EQ(pool.count("PUT "), whole + 2) << "the cut piece and one to learn what is held";
 }
 
+// The pool counted the result, and the answer was lost. It has no lease any more that allows an upload.
+TEST_F(RunLoopTest, ALostReceiptIsAskedForBeforeAnythingIsUploadedAgain) {
+  job.lease(job.unit());
+  bool lost = false;
+  pool.edit_receipt = [&](protocol::Receipt&) {
+    if (!std::exchange(lost, true)) throw unreachable();
+  };
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (lost && request.method == "PUT") return Error(ErrorCode::blob_too_large, "this rig has no lease");
+    return {};
+  };
+  EXPECT_FALSE(run(2));
+  EXPECT_TRUE(outbox().names().empty());
+  EXPECT_EQ(receipts().receipts().size(), 1u) << log();
+  EXPECT_EQ(logged("rejected tiny.0.t0"), 0u) << log();
+}
+
 TEST_F(RunLoopTest, AFinalRefusalOfAResultIsCountedAndDropped) {
   job.lease(job.unit());
   pool.before = [&](const HttpRequest& request) -> std::optional<Error> {

@@ -150,7 +150,9 @@ nlohmann::json FakePool::put_piece(const HttpRequest& request) {
 nlohmann::json FakePool::submit(const protocol::Submission& submission, const protocol::PublicKey& rig) {
   if (!submission.diverged) {
     const auto upload = uploads.find(submission.result.digest);
-    if (upload == uploads.end()) throw Error(ErrorCode::blob_missing, "upload it first");
+    if (upload == uploads.end() || upload->second.size() < submission.result.bytes) {
+      throw Error(ErrorCode::blob_missing, "upload it first");
+    }
     if (protocol::sha256(upload->second) != submission.result.digest) {
       uploads.erase(upload);
       throw Error(ErrorCode::blob_digest_mismatch, "upload it anew");
