@@ -23,6 +23,7 @@ DataFolder::DataFolder(const std::filesystem::path& folder)
     throw Failure(Exit::input, "another gradminer uses the data folder " + folder.string() +
                                    "; stop it, or give this one its own folder with --data");
   }
+  sync_folders(folder);
 }
 
 RigKeys load_or_make_keys(const std::filesystem::path& folder) {

@@ -9,8 +9,9 @@
 
 namespace agent {
 
-// Creates the folder and holds it until destruction. Throws Failure(disk) when it is not writable, Failure(input)
-// when another gradminer runs there.
+// Creates the folder and holds it until destruction. Names that a killed agent had not synced are synced, since the
+// pool may soon be told of what they name. Throws Failure(disk) when it is not writable, Failure(input) when another
+// gradminer runs there.
 class DataFolder {
  public:
   explicit DataFolder(const std::filesystem::path& folder);

@@ -63,11 +63,22 @@ void File::sync() {
 
 void make_folders(const std::filesystem::path& folder) {
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
+  if (folder.empty() || std::filesystem::is_directory(folder, error)) return;
+  const std::filesystem::path parent = folder.parent_path();
+  if (parent != folder) make_folders(parent);
+  std::filesystem::create_directory(folder, error);
   if (error) throw disk_failure("create folder", folder, error.value());
+  sync_folder(parent.empty() ? "." : parent);
 }
 
 void sync_folder(const std::filesystem::path& folder) { File(folder, O_RDONLY | O_DIRECTORY).sync(); }
+
+void sync_folders(const std::filesystem::path& folder) {
+  sync_folder(folder);
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.is_directory() && !entry.is_symlink()) sync_folders(entry.path());
+  }
+}
 
 void write_durably(const std::filesystem::path& file, std::string_view text) {
   std::filesystem::path temporary = file;

@@ -37,8 +37,11 @@ class File {
   int descriptor_;
 };
 
+// With its parents; the new folders' names are synced.
 void make_folders(const std::filesystem::path& folder);
 void sync_folder(const std::filesystem::path& folder);
+// Also all folders below.
+void sync_folders(const std::filesystem::path& folder);
 // Writes FILE.tmp, syncs it, renames it to FILE and syncs the folder.
 void write_durably(const std::filesystem::path& file, std::string_view text);
 std::string read_text(const std::filesystem::path& file);

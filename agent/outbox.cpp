@@ -30,13 +30,15 @@ OutboxItem Outbox::put(const protocol::Submission& submission, std::span<const u
   const fs::path folder = folder_ / name_of(submission), making = folder_ / (".making-" + name_of(submission));
   try {
     fs::remove_all(making);
-    make_folders(making);
+    make_folders(folder_);
+    std::error_code error;
+    fs::create_directory(making, error);
+    if (error) throw disk_failure("create folder", making, error.value());
     if (!submission.diverged) write_synced(making / "result.blob", blob);
     const std::string text = protocol::to_json(submission).dump();
     write_synced(making / manifest, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
     sync_folder(making);
     fs::remove_all(folder);  // the same attempt, computed again: the same bytes
-    std::error_code error;
     fs::rename(making, folder, error);
     if (error) throw disk_failure("rename", making, error.value());
     sync_folder(folder_);

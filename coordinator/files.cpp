@@ -39,6 +39,19 @@ void sync_path(const std::filesystem::path& path, int flags) {
 void sync_file(const std::filesystem::path& file) { sync_path(file, O_RDONLY); }
 void sync_directory(const std::filesystem::path& directory) { sync_path(directory, O_RDONLY | O_DIRECTORY); }
 
+void make_directory(const std::filesystem::path& directory) {
+  if (mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) fail("cannot make the folder", directory);
+}
+
+void make_directories(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (directory.empty() || std::filesystem::is_directory(directory, error)) return;
+  const std::filesystem::path parent = directory.parent_path();
+  if (parent != directory) make_directories(parent);
+  make_directory(directory);
+  sync_directory(parent.empty() ? "." : parent);
+}
+
 void durable_rename(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (rename(from.c_str(), to.c_str()) != 0) fail("cannot rename to", to);
   sync_directory(to.parent_path());

@@ -13,6 +13,10 @@ namespace pool {
 
 void sync_file(const std::filesystem::path& file);
 void sync_directory(const std::filesystem::path& directory);
+// One directory, unless it is there; its name is not synced.
+void make_directory(const std::filesystem::path& directory);
+// With its parents; the new directories' names are synced.
+void make_directories(const std::filesystem::path& directory);
 // Renames and syncs the directory of `to`.
 void durable_rename(const std::filesystem::path& from, const std::filesystem::path& to);
 

@@ -1,7 +1,7 @@
 #include "jobs.h"
 
 #include <algorithm>
-#include <fstream>
+#include <span>
 
 #include "errors.h"
 #include "kernels/files.h"
@@ -26,20 +26,14 @@ void set_state(Db& db, const std::string& job, const char* state) {
   execute(db, "UPDATE jobs SET state = ?, detail = '', pause_after = NULL WHERE name = ?", state, job);
 }
 
-void write_file(const MappedFile& content, const std::filesystem::path& to) {
+void write_file(std::span<const uint8_t> content, const std::filesystem::path& to) {
   const std::filesystem::path partial = to.string() + ".partial";
   std::filesystem::remove(partial);
   StagedWriter writer(partial);
-  writer.write(content.bytes());
+  writer.write(content);
   StagedFile file = writer.finish();
   durable_rename(file.path(), to);
   file.release();
-}
-
-void write_text(const std::string& text, const std::filesystem::path& to) {
-  std::ofstream file(to);
-  file << text;
-  if (!file.flush()) throw Failure(ExitCode::store, "cannot write " + to.string());
 }
 
 }  // namespace
@@ -83,9 +77,7 @@ void cancel_job(Core& core, const std::string& job) {
 }
 
 Exported export_job(Core& core, const std::string& name, const std::filesystem::path& out) {
-  std::error_code error;
-  std::filesystem::create_directories(out, error);
-  if (error) throw Failure(ExitCode::store, "cannot make the folder " + out.string() + ": " + error.message());
+  make_directories(out);
   Exported exported;
   kernels::ModelConfig model;
   std::vector<std::pair<std::string, MappedFile>> files;
@@ -101,8 +93,9 @@ Exported export_job(Core& core, const std::string& name, const std::filesystem::
     SQLite::Statement rows = query(db, "SELECT name, digest FROM job_files WHERE job = ?", name);
     while (rows.executeStep()) files.emplace_back(text_at(rows, 0), core.store.blob_path(bytes_at(rows, 1)));
   });
-  write_text(kernels::to_json(model).dump(2) + "\n", out / "config.json");
-  for (const auto& [file, content] : files) write_file(content, out / file);
+  const std::string config = kernels::to_json(model).dump(2) + "\n";
+  write_file({reinterpret_cast<const uint8_t*>(config.data()), config.size()}, out / "config.json");
+  for (const auto& [file, content] : files) write_file(content.bytes(), out / file);
   return exported;
 }
 

@@ -14,6 +14,7 @@
 #include "background.h"
 #include "command_line.h"
 #include "errors.h"
+#include "files.h"
 #include "http_server.h"
 #include "logging.h"
 #include "metrics.h"
@@ -78,13 +79,9 @@ void check(const ServeOptions& options) {
 class ServeLock {
  public:
   explicit ServeLock(const fs::path& data) {
-    std::error_code error;
-    fs::create_directories(data, error);
-    const fs::path file = data / "serve.lock";
-    if (!error) descriptor_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (descriptor_ < 0) {
-      throw Failure(ExitCode::store, "--data " + data.string() + ": " + (error ? error.message() : reason()));
-    }
+    make_directories(data);
+    descriptor_ = open((data / "serve.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (descriptor_ < 0) throw Failure(ExitCode::store, "--data " + data.string() + ": " + reason());
     if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
       close(descriptor_);
       throw Failure(ExitCode::store, "--data " + data.string() + " is served already by another gradpool (see " +

@@ -20,12 +20,6 @@ namespace {
 constexpr int schema_version = 1;
 constexpr int busy_timeout_ms = 10000;
 
-void make_directory(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) throw Failure(ExitCode::store, "cannot make the folder " + directory.string() + ": " + error.message());
-}
-
 // Held while a folder is made or opened, so that two first starts do not meet.
 class OpeningLock {
  public:
@@ -47,15 +41,14 @@ class OpeningLock {
 
 Store::Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare)
     : folder_(std::filesystem::absolute(folder)) {
-  make_directory(folder_);
+  make_directories(folder_);
   const OpeningLock lock(folder_ / "lock");
+  for (const char* part : {"blobs", "uploads", "temporary"}) make_directory(folder_ / part);
   if (!std::filesystem::exists(folder_ / "blobs" / "ff")) {
     constexpr char digits[] = "0123456789abcdef";
     for (int i = 0; i < 256; ++i) make_directory(folder_ / "blobs" / std::string{digits[i / 16], digits[i % 16]});
-    sync_directory(folder_ / "blobs");
   }
-  make_directory(folder_ / "uploads");
-  make_directory(folder_ / "temporary");
+  sync_directory(folder_ / "blobs");  // even where they are there: who made them may have died before
   sync_directory(folder_);
   guarded([&] {
     std::unique_ptr<Db> db = connect();
