@@ -111,7 +111,7 @@ class Sandbox:
     """A folder, the processes started in it, and a certificate authority."""
 
     def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gradpool-e2e-"))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gradpool-e2e-")).resolve()
         self.processes = []
         self.mounts = []
         self._certificates = 0
@@ -235,15 +235,19 @@ class Pool:
 
     # --- the server ---
 
-    def start(self, port=0, env=None):
-        """Starts serving and waits until it is ready. A restarted pool keeps its port."""
+    def launch(self, port=0, env=None):
+        """Starts serving and does not wait. A restarted pool keeps its port."""
         if self.url:
             port = urllib.parse.urlsplit(self.url).port
-        ready = self.data / "serve.json"
-        ready.unlink(missing_ok=True)
+        (self.data / "serve.json").unlink(missing_ok=True)
         self.server = Process(self.sandbox, self.name, [
             binary("gradpool"), "--data", self.data, "serve", "--listen", f"127.0.0.1:{port}",
             "--certificate", self.certificate, "--private-key", self.key, "--status-listen", "127.0.0.1:0"], env)
+
+    def start(self, port=0, env=None):
+        """Starts serving and waits until it is ready."""
+        self.launch(port, env)
+        ready = self.data / "serve.json"
 
         def served():
             if not self.server.running():
