@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/codec.h"
 #include "kernels/files.h"
 #include "protocol/blob.h"
 #include "protocol/plan.h"
@@ -12,10 +11,6 @@ namespace pool {
 namespace {
 
 constexpr size_t chunk_elements = 1 << 16;  // a multiple of int4's block of 64
-
-kernels::Codec codec_of(const Job& job) {
-  return static_cast<kernels::Codec>(protocol::codec_from_name(job.description.codec));
-}
 
 // Fills an encoded blob chunk by chunk: int4 keeps all scales before all nibbles.
 class UpdateEncoder {
@@ -132,6 +127,10 @@ protocol::Digest digest_of_files(std::initializer_list<const StagedFile*> files)
 }
 
 }  // namespace
+
+kernels::Codec codec_of(const Job& job) {
+  return static_cast<kernels::Codec>(protocol::codec_from_name(job.description.codec));
+}
 
 RoundOutputs aggregate(const Job& job, uint64_t round, const RoundInputs& inputs, kernels::Ops& ops,
                        const std::function<std::filesystem::path()>& temporary_path) {

@@ -12,6 +12,7 @@
 
 #include "core.h"
 #include "files.h"
+#include "kernels/codec.h"
 #include "kernels/ops.h"
 
 namespace pool {
@@ -40,6 +41,9 @@ class NotFinite : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+// Of results and updates.
+kernels::Codec codec_of(const Job& job);
 
 // temporary_path names each file to write. Throws NotFinite; Failure when a file cannot be written.
 RoundOutputs aggregate(const Job& job, uint64_t round, const RoundInputs& inputs, kernels::Ops& ops,

@@ -20,7 +20,8 @@ void add_account_commands(CLI::App& app, const GlobalOptions& options);
 void add_rig_commands(CLI::App& app, const GlobalOptions& options);
 void add_dataset_commands(CLI::App& app, const GlobalOptions& options);
 void add_job_commands(CLI::App& app, const GlobalOptions& options);
-void add_ledger_commands(CLI::App& app, const GlobalOptions& options);  // ledger, backup
+void add_ledger_commands(CLI::App& app, const GlobalOptions& options);
+void add_backup_commands(CLI::App& app, const GlobalOptions& options);  // backup, restore
 void add_serve_command(CLI::App& app, const GlobalOptions& options);    // serve_command.cpp
 
 }  // namespace pool

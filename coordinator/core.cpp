@@ -62,14 +62,26 @@ Core::Core(const std::filesystem::path& folder, const Clock& the_clock)
       clock(the_clock),
       key(load_or_make_key(folder, false)),
       pool_id(protocol::sha256(key.public_key())) {
-  const protocol::Digest stored = store.read([](Db& db) {
-    SQLite::Statement row(db, "SELECT pool_id FROM pool");
-    if (!row.executeStep()) throw SQLite::Exception("the table pool is empty");
+  bool is_backup = false;
+  const protocol::Digest stored = store.read([&](Db& db) {
+    SQLite::Statement row(db, "SELECT pool_id, restored IS NULL FROM pool");
+    if (!row.executeStep()) {
+      throw Failure(ExitCode::store,
+                    folder.string() + " is what an interrupted backup or restoration left; remove it and repeat that");
+    }
+    is_backup = row.getColumn(1).getInt() != 0;
     return bytes_at(row, 0);
   });
   if (stored != pool_id) {
     throw Failure(ExitCode::store,
                   (folder / "pool.key").string() + " is not the key of this store; restore the right one");
+  }
+  if (is_backup) {
+    // A lease that was out may have been submitted in the lost time; its attempt must not be given again.
+    store.write([&](Db& db) {
+      execute(db, "UPDATE leases SET state = 'released', ended = ? WHERE state = 'held'", clock.now());
+      execute(db, "UPDATE pool SET restored = ?", clock.now());
+    });
   }
 }
 

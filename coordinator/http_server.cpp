@@ -89,6 +89,7 @@ struct HttpServer::Impl {
   std::unordered_set<Connection*> open;
   std::atomic<size_t> open_count = 0;
   std::atomic<int64_t> expiry = 0;
+  std::atomic<bool> reload_failed = false;
   size_t queued = 0, body_bytes_in_flight = 0;
   uint64_t next_id = 1;
   bool stopping = false;
@@ -400,6 +401,7 @@ asio::awaitable<void> HttpServer::Impl::wait_for_signals() {
 }
 
 void HttpServer::Impl::reload() {
+  bool failed = false;
   for (Listener& listener : listeners) {
     if (!listener.files) continue;
     try {
@@ -407,8 +409,10 @@ void HttpServer::Impl::reload() {
       log_event(spdlog::level::info, "certificate read again", {{"file", listener.files->certificate.string()}});
     } catch (const std::exception& error) {
       log_event(spdlog::level::err, "the old certificate stays in use", {{"reason", error.what()}});
+      failed = true;
     }
   }
+  reload_failed = failed;
   note_expiry();
 }
 
@@ -494,5 +498,6 @@ void HttpServer::stop() {
 
 size_t HttpServer::connections() const { return impl_->open_count; }
 int64_t HttpServer::certificate_expiry() const { return impl_->expiry; }
+bool HttpServer::certificate_reload_failed() const { return impl_->reload_failed; }
 
 }  // namespace pool

@@ -72,8 +72,9 @@ class HttpServer {
   void run();
   void stop();  // from any thread
 
-  size_t connections() const;          // open now
-  int64_t certificate_expiry() const;  // Unix seconds of the first one to expire; 0 without TLS
+  size_t connections() const;              // open now
+  int64_t certificate_expiry() const;      // Unix seconds of the first one to expire; 0 without TLS
+  bool certificate_reload_failed() const;  // the newest SIGHUP found a wrong one, and the old one stays in use
 
  private:
   struct Impl;

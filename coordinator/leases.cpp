@@ -72,9 +72,10 @@ LeaseRow give(Core& core, Db& db, const RigIdentity& rig, const std::string& req
   LeaseRow lease;
   lease.id = protocol::random_hex16();
   lease.unit = choice.unit.id;
-  lease.attempt = 1 + static_cast<uint64_t>(
-                          std::max(integer(db, 0, "SELECT max(attempt) FROM leases WHERE unit = ?", choice.unit.id),
-                                   integer(db, 0, "SELECT max(attempt) FROM results WHERE unit = ?", choice.unit.id)));
+  lease.attempt = 1 + static_cast<uint64_t>(std::max(
+                          {integer(db, 0, "SELECT max(attempt) FROM leases WHERE unit = ?", choice.unit.id),
+                           integer(db, 0, "SELECT max(attempt) FROM results WHERE unit = ?", choice.unit.id),
+                           integer(db, 0, "SELECT restored FROM pool")}));  // above what the lost time gave out
   lease.deadline = now + 300 + std::llround(20 * choice.estimate);
   lease.replay = choice.replay;
   execute(db,

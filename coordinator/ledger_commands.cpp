@@ -1,9 +1,8 @@
-// gradpool ledger, gradpool backup.
+// gradpool ledger.
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "backup.h"
 #include "command_line.h"
 #include "core.h"
 #include "ledger.h"
@@ -16,7 +15,7 @@ using nlohmann::json;
 namespace {
 
 struct Arguments {
-  std::string account, out;
+  std::string account;
   bool json = false;
 };
 
@@ -61,14 +60,6 @@ void ledger_command(const GlobalOptions& options, const Arguments& arguments) {
   print_table({"ACCOUNT", "BALANCE"}, balance_rows);
 }
 
-void backup_command(const GlobalOptions& options, const Arguments& arguments) {
-  Core core = open_core(options, false);
-  const BackupResult result = back_up(core, arguments.out);
-  std::cout << "backed up to " << arguments.out << ": the store, the pool's key and " << show_count(result.blobs)
-            << " files (" << show_bytes(result.bytes) << "). Open it with gradpool --data " << arguments.out
-            << "; keep it as private as the pool's own folder.\n";
-}
-
 }  // namespace
 
 void add_ledger_commands(CLI::App& app, const GlobalOptions& options) {
@@ -77,9 +68,6 @@ void add_ledger_commands(CLI::App& app, const GlobalOptions& options) {
   ledger->add_option("--account", arguments->account, "Of one account (or job:NAME, escrow:NAME, treasury)");
   ledger->add_flag("--json", arguments->json);
   ledger->callback([&options, arguments] { ledger_command(options, *arguments); });
-  CLI::App* backup = app.add_subcommand("backup", "Copy the pool's folder while it serves");
-  backup->add_option("--out", arguments->out, "A new folder")->required();
-  backup->callback([&options, arguments] { backup_command(options, *arguments); });
 }
 
 }  // namespace pool

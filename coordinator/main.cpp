@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
   pool::add_dataset_commands(app, options);
   pool::add_job_commands(app, options);
   pool::add_ledger_commands(app, options);
+  pool::add_backup_commands(app, options);
   name_unknown_commands(app);
   check_whole_numbers(app);
 

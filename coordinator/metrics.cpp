@@ -77,7 +77,7 @@ void add_jobs(std::vector<MetricFamily>& families, const std::vector<JobStatus>&
   add_loss("gradpool_training_loss", "Mean training loss of a job's newest round.", &JobStatus::training_loss);
 }
 
-std::vector<MetricFamily> families_of(const Snapshot& snapshot, size_t connections, int64_t certificate_expiry) {
+std::vector<MetricFamily> families_of(const Snapshot& snapshot, const HttpServer& server) {
   const PoolStatus& status = snapshot.status;
   std::vector<MetricFamily> families;
   add_jobs(families, status.jobs);
@@ -96,11 +96,14 @@ std::vector<MetricFamily> families_of(const Snapshot& snapshot, size_t connectio
   add_one("gradpool_bytes_down_total", "Bytes of blobs sent since the store was made.", MetricType::Counter,
           static_cast<double>(status.bytes_down));
   add_one("gradpool_connections", "Connections open now, on all listeners.", MetricType::Gauge,
-          static_cast<double>(connections));
+          static_cast<double>(server.connections()));
   add_one("gradpool_healthy", "0 while the pool's own work fails (see the log and /healthz).", MetricType::Gauge,
           snapshot.failure.empty() ? 1 : 0);
   add_one("gradpool_certificate_expiry_timestamp_seconds", "When the certificate of the API expires.",
-          MetricType::Gauge, static_cast<double>(certificate_expiry));
+          MetricType::Gauge, static_cast<double>(server.certificate_expiry()));
+  add_one("gradpool_certificate_reload_failed",
+          "1 after a SIGHUP that found a wrong certificate or key: the old one stays in use.", MetricType::Gauge,
+          server.certificate_reload_failed() ? 1 : 0);
   MetricFamily& refusals = add_family(families, "gradpool_refusals_total",
                                       "Refused requests by error name since the store was made.", MetricType::Counter);
   for (const auto& [error, count] : status.refusals)
@@ -134,9 +137,9 @@ void Metrics::count(const HttpExchange& exchange) {
   impl_->seconds.Add({{"route", route}}, request_buckets).Observe(exchange.seconds);
 }
 
-std::string Metrics::text(const Snapshot& snapshot, size_t connections, int64_t certificate_expiry) const {
+std::string Metrics::text(const Snapshot& snapshot, const HttpServer& server) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
-  std::vector<MetricFamily> read = families_of(snapshot, connections, certificate_expiry);
+  std::vector<MetricFamily> read = families_of(snapshot, server);
   families.insert(families.end(), read.begin(), read.end());
   return prometheus::TextSerializer().Serialize(families);
 }

@@ -17,7 +17,7 @@ class Metrics {
   ~Metrics();
   void count(const HttpExchange& exchange);
   // Exposition format 0.0.4.
-  std::string text(const Snapshot& snapshot, size_t connections, int64_t certificate_expiry) const;
+  std::string text(const Snapshot& snapshot, const HttpServer& server) const;
 
  private:
   struct Impl;

@@ -11,6 +11,7 @@
 #include "rounds.h"
 #include "settlements.h"
 #include "status.h"
+#include "store_check.h"
 #include "submissions.h"
 #include "uploads.h"
 
@@ -60,6 +61,8 @@ bool Pool::Impl::advance_job(const std::string& name) {
 
 Pool::Pool(const std::filesystem::path& folder, Clock& clock) : impl_(std::make_unique<Impl>(folder, clock)) {}
 Pool::~Pool() = default;
+
+StoreCheck Pool::check_store() { return pool::check_store(impl_->core); }
 
 protocol::Digest Pool::pool_id() const { return impl_->core.pool_id; }
 

@@ -69,11 +69,20 @@ struct PoolStatus {
   std::map<std::string, uint64_t> refusals;  // error name -> count, since the store was made
 };
 
+struct StoreCheck {
+  uint64_t files = 0, files_read = 0, bytes_read = 0;
+  std::vector<std::string> repairs;   // what was lost, and what was done
+  std::vector<std::string> warnings;  // what is lost for good, but no unfinished job needs
+};
+
 class Pool {
  public:
   // Opens or creates the folder. Throws std::runtime_error (unreadable, newer schema, disk full, …).
   Pool(const std::filesystem::path& folder, Clock& clock);
   ~Pool();
+
+  // Checks and repairs the store (store_check.h). Once, before anything is served.
+  StoreCheck check_store();
 
   // --- what rigs ask (docs/protocol.md) ---
   protocol::Digest pool_id() const;

@@ -1,10 +1,11 @@
--- The pool's store, version 1. Digests and keys are 32-byte blobs, times Unix seconds, amounts micro-credits.
+-- The pool's store, version 2 (older ones: migrations.cpp). Digests and keys are 32-byte blobs, times Unix seconds, amounts micro-credits.
 
 CREATE TABLE pool (
   pool_id BLOB NOT NULL,
   created INTEGER NOT NULL,
   bytes_up INTEGER NOT NULL DEFAULT 0,
-  bytes_down INTEGER NOT NULL DEFAULT 0
+  bytes_down INTEGER NOT NULL DEFAULT 0,
+  restored INTEGER DEFAULT 0  -- when it last went on from a backup, 0: never; null: a backup that nobody opened yet
 );
 CREATE TABLE refusals (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 

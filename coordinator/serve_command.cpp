@@ -6,6 +6,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -18,6 +20,7 @@
 #include "http_server.h"
 #include "logging.h"
 #include "metrics.h"
+#include "migrations.h"
 #include "pool.h"
 #include "status_page.h"
 
@@ -123,6 +126,27 @@ class ReadyFile {
   const fs::path file_;
 };
 
+// Before anything is served: an older store is brought up to date, and what the open rounds need must be there.
+void bring_up_to_date(const fs::path& data) {
+  if (const auto copy = migrate_folder(data)) {
+    log_event(spdlog::level::warn, "the store was brought up to date", {{"copy_of_the_old_database", copy->string()}});
+  }
+}
+void check(Pool& pool) {
+  const auto begin = std::chrono::steady_clock::now();
+  const StoreCheck found = pool.check_store();
+  for (const std::string& what : found.repairs) log_event(spdlog::level::warn, "repaired", {{"what", what}});
+  for (const std::string& what : found.warnings) {
+    log_event(spdlog::level::err, "lost; put it back from a backup's blobs/", {{"what", what}});
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  log_event(spdlog::level::info, "store checked",
+            {{"files", found.files},
+             {"files_read", found.files_read},
+             {"bytes_read", found.bytes_read},
+             {"seconds", std::round(seconds.count() * 1000) / 1000}});
+}
+
 // The protocol of sd_notify(3): one datagram to the socket that systemd names.
 void notify_systemd(const std::string& state) {
   const char* name = std::getenv("NOTIFY_SOCKET");
@@ -159,7 +183,9 @@ void serve(const ServeOptions& options, const fs::path& data) {
   set_up_logging(options.json);
   raise_file_limit();
   const ServeLock lock(data);
+  bring_up_to_date(data);
   Pool pool(data, system_clock());
+  check(pool);
   Background background(pool, system_clock());
   Metrics metrics;
   Api api(pool, system_clock(), background, metrics, options.api);

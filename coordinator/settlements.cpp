@@ -1,5 +1,7 @@
 #include "settlements.h"
 
+#include <algorithm>
+
 #include "ledger.h"
 
 namespace pool {
@@ -28,8 +30,10 @@ std::vector<PaidResult> read_all(SQLite::Statement rows) {
 void record(Core& core, Db& db, const PaidResult& result, bool settled, const std::string& reason) {
   protocol::Settlement settlement;
   settlement.pool_id = core.pool_id;
+  // Above what the pool gave out after the backup that it went on from: fewer than a thousand settlements a second.
   settlement.sequence =
-      static_cast<uint64_t>(integer(db, 0, "SELECT seq FROM sqlite_sequence WHERE name = 'settlements'") + 1);
+      1 + static_cast<uint64_t>(std::max(integer(db, 0, "SELECT seq FROM sqlite_sequence WHERE name = 'settlements'"),
+                                         integer(db, 0, "SELECT 1000 * restored FROM pool")));
   settlement.attempt = result.attempt;
   settlement.amount = result.price;
   settlement.receipt = protocol::sha256(result.receipt);

@@ -126,8 +126,7 @@ HttpResponse StatusPage::handle(const HttpRequest& request) noexcept {
   const std::shared_ptr<const Snapshot> snapshot = background_.snapshot();
   if (request.path == "/status.json") return text_response(200, "application/json", status_json(*snapshot));
   if (request.path == "/metrics") {
-    return text_response(200, "text/plain; version=0.0.4; charset=utf-8",
-                         metrics_.text(*snapshot, server_.connections(), server_.certificate_expiry()));
+    return text_response(200, "text/plain; version=0.0.4; charset=utf-8", metrics_.text(*snapshot, server_));
   }
   if (request.path == "/healthz") {
     const bool healthy = snapshot->failure.empty();

@@ -7,17 +7,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 #include "errors.h"
+#include "migrations.h"
 #include "protocol/keys.h"
 #include "schema_sql.h"
 
 namespace pool {
 namespace {
 
-constexpr int schema_version = 1;
 constexpr int busy_timeout_ms = 10000;
 
 // Held while a folder is made or opened, so that two first starts do not meet.
@@ -39,6 +38,21 @@ class OpeningLock {
 
 }  // namespace
 
+std::filesystem::path blob_path(const std::filesystem::path& folder, const protocol::Digest& digest) {
+  const std::string name = protocol::to_hex(digest);
+  return folder / "blobs" / name.substr(0, 2) / name;
+}
+MappedFile read_blob(const std::filesystem::path& folder, const protocol::Digest& digest) {
+  const std::filesystem::path path = blob_path(folder, digest);
+  MappedFile file(path);
+  if (protocol::sha256(file.bytes()) != digest) {
+    throw Failure(ExitCode::store, path.string() +
+                                       " is damaged: its digest is not its name; gradpool serve repairs "
+                                       "what it can when it is started again");
+  }
+  return file;
+}
+
 Store::Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare)
     : folder_(std::filesystem::absolute(folder)) {
   make_directories(folder_);
@@ -55,6 +69,7 @@ Store::Store(std::filesystem::path folder, const std::function<void(Db&)>& prepa
     open_schema(*db, prepare);
     idle_.push_back(std::move(db));
   });
+  temporary_ = std::make_unique<TemporaryFolder>(folder_ / "temporary");
 }
 
 std::unique_ptr<Db> Store::connect() const {
@@ -68,16 +83,17 @@ std::unique_ptr<Db> Store::connect() const {
 
 void Store::open_schema(Db& db, const std::function<void(Db&)>& prepare) const {
   SQLite::Transaction transaction(db, SQLite::TransactionBehavior::IMMEDIATE);
-  const int version = db.execAndGet("PRAGMA user_version").getInt();
-  if (version > schema_version) {
-    throw Failure(ExitCode::store, folder_.string() + " was written by a newer gradpool (schema " +
-                                       std::to_string(version) + ", this one knows " + std::to_string(schema_version) +
-                                       "); use that version");
-  }
+  const int version = schema_version(db, folder_);
   if (version == 0) {
     db.exec(schema_sql);
     prepare(db);
-    db.exec("PRAGMA user_version = " + std::to_string(schema_version));
+    db.exec("PRAGMA user_version = " + std::to_string(newest_schema_version()));
+  } else if (version < newest_schema_version()) {
+    throw Failure(ExitCode::store, folder_.string() + " was written by an older gradpool (schema " +
+                                       std::to_string(version) + ", this one has " +
+                                       std::to_string(newest_schema_version()) +
+                                       "); stop that one and start gradpool serve of this version: it keeps a copy of "
+                                       "the database and then brings it up to date");
   }
   transaction.commit();
 }
@@ -121,22 +137,10 @@ void Store::rethrow(const SQLite::Exception& error) const {
   }
 }
 
-std::filesystem::path Store::blob_path(const protocol::Digest& digest) const {
-  const std::string name = protocol::to_hex(digest);
-  return folder_ / "blobs" / name.substr(0, 2) / name;
-}
-MappedFile Store::read_blob(const protocol::Digest& digest) const {
-  MappedFile file(blob_path(digest));
-  if (protocol::sha256(file.bytes()) != digest) {
-    throw Failure(ExitCode::store,
-                  blob_path(digest).string() + " is damaged: its digest is not its name; restore it from a backup");
-  }
-  return file;
-}
 std::filesystem::path Store::upload_path(const protocol::PublicKey& key, const protocol::Digest& digest) const {
   return uploads() / (protocol::to_hex(key) + "-" + protocol::to_hex(digest));
 }
-std::filesystem::path Store::temporary_path() const { return folder_ / "temporary" / protocol::random_hex16(); }
+std::filesystem::path Store::temporary_path() const { return temporary_->path() / protocol::random_hex16(); }
 
 void Store::publish(Db& db, StagedFile& file) {
   durable_rename(file.path(), blob_path(file.digest()));
@@ -156,11 +160,6 @@ void Store::collect_garbage() {
       execute(db, "DELETE FROM blobs WHERE digest = ?", digest);
     }
   });
-  const auto day_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24);
-  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "temporary")) {
-    std::error_code ignored;  // another process may have removed it
-    if (entry.last_write_time(ignored) < day_ago) std::filesystem::remove(entry.path(), ignored);
-  }
 }
 
 }  // namespace pool

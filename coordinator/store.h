@@ -14,12 +14,19 @@
 #include "kernels/ops.h"
 #include "protocol/digest.h"
 #include "sql.h"
+#include "temporary.h"
 
 namespace pool {
+
+// Where a blob of that data folder lies.
+std::filesystem::path blob_path(const std::filesystem::path& folder, const protocol::Digest& digest);
+// Its content. Throws Failure where it does not have its digest any more.
+MappedFile read_blob(const std::filesystem::path& folder, const protocol::Digest& digest);
 
 class Store {
  public:
   // Opens the folder, and makes it where it is missing. `prepare` runs inside the transaction that made the schema.
+  // Refuses another version of the schema (migrations.h). Removes the unfinished files of processes that are gone.
   Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare);
 
   // One transaction: all of `body` happens or, when it throws, nothing. Keep it short: writers wait for one another.
@@ -43,18 +50,17 @@ class Store {
   }
 
   const std::filesystem::path& folder() const { return folder_; }
-  std::filesystem::path blob_path(const protocol::Digest& digest) const;
-  // The blob's content. Throws Failure where it does not have its digest any more.
-  MappedFile read_blob(const protocol::Digest& digest) const;
+  std::filesystem::path blob_path(const protocol::Digest& digest) const { return pool::blob_path(folder_, digest); }
+  MappedFile read_blob(const protocol::Digest& digest) const { return pool::read_blob(folder_, digest); }
   std::filesystem::path upload_path(const protocol::PublicKey& key, const protocol::Digest& digest) const;
   std::filesystem::path uploads() const { return folder_ / "uploads"; }
-  // A fresh name for a file being written.
+  // A fresh name for a file being written, in a folder of this object's own.
   std::filesystem::path temporary_path() const;
 
   // Gives a staged file its lasting name; inside the transaction that refers to it, so that collection cannot
   // come between.
   void publish(Db& db, StagedFile& file);
-  // Removes blobs that nothing refers to, and files of interrupted writes older than a day.
+  // Removes blobs that nothing refers to.
   void collect_garbage();
 
  private:
@@ -97,6 +103,7 @@ class Store {
   [[noreturn]] void rethrow(const SQLite::Exception& error) const;
 
   std::filesystem::path folder_;
+  std::unique_ptr<TemporaryFolder> temporary_;
   std::mutex writer_;  // spares threads of one process SQLite's polling for the write lock
   mutable std::mutex idle_mutex_;
   mutable std::vector<std::unique_ptr<Db>> idle_;

@@ -435,6 +435,10 @@ class Signals(Served):
         sock.close()
         return certificate.serial_number
 
+    def reload_failed(self):
+        with urllib.request.urlopen(self.pool.status_url + "/metrics") as answer:
+            return "\ngradpool_certificate_reload_failed 1\n" in answer.read().decode()
+
     def test_reload(self):
         before = self.serial()
         kept = self.pool.connect()
@@ -449,6 +453,16 @@ class Signals(Served):
         self.pool.pool.certificate.write_text("nonsense")
         self.pool.process.popen.send_signal(harness.signal.SIGHUP)
         harness.wait_for("the complaint", lambda: "old certificate stays in use" in self.pool.log(), 5)
+        self.assertEqual(self.serial(), now)
+        harness.wait_for("the metric", self.reload_failed, 5)
+        other, _ = self.pool.sandbox.certificate()
+        shutil.copy(other, self.pool.pool.certificate)  # not of this key
+        self.pool.process.popen.send_signal(harness.signal.SIGHUP)
+        harness.wait_for("the complaint", lambda: "does not match --certificate" in self.pool.log(), 5)
+        self.assertEqual(self.serial(), now)
+        shutil.copy(certificate, self.pool.pool.certificate)
+        self.pool.process.popen.send_signal(harness.signal.SIGHUP)
+        harness.wait_for("the metric to fall", lambda: not self.reload_failed(), 5)
         self.assertEqual(self.serial(), now)
 
     def test_z_stop(self):

@@ -51,7 +51,7 @@ TEST_F(Folder, KeepsItsIdentityAndRefusesWhatItCannotRead) {
   EXPECT_EQ(protocol::sha256(pool->info().public_keys[0].key), id);
   core->store.write([](Db& db) { db.exec("PRAGMA user_version = 99"); });
   EXPECT_EQ(exit_of([&] { Core(folder.path / "data", clock); }), ExitCode::store);
-  core->store.write([](Db& db) { db.exec("PRAGMA user_version = 1"); });
+  core->store.write([](Db& db) { db.exec("PRAGMA user_version = 2"); });
   std::filesystem::remove(folder.path / "data" / "pool.key");
   EXPECT_EQ(exit_of([&] { Core(folder.path / "data", clock); }), ExitCode::store);
   protocol::PrivateKey::generate().save_new(folder.path / "data" / "pool.key");
@@ -165,13 +165,58 @@ TEST_F(Folder, ABackupMadeWhileServingGoesOnToTheSameWeights) {
   run({&alice});
   const std::string expected = status().weights_digest;
 
-  core = std::make_unique<Core>(folder.path / "copy", clock);
-  pool = std::make_unique<Pool>(folder.path / "copy", clock);
+  restore(folder.path / "copy", folder.path / "restored");
+  EXPECT_EQ(exit_of([&] { restore(folder.path / "copy", folder.path / "restored"); }), ExitCode::refused);
+  EXPECT_EQ(exit_of([&] { restore(folder.path / "nothing", folder.path / "new"); }), ExitCode::not_found);
+  clock.time += 100;
+  core = std::make_unique<Core>(folder.path / "restored", clock);
+  pool = std::make_unique<Pool>(folder.path / "restored", clock);
+  EXPECT_TRUE(pool->check_store().repairs.empty());
   EXPECT_EQ(status().rounds_done, 1u);
   run({&alice});
   EXPECT_EQ(status().state, "completed");
   EXPECT_EQ(status().weights_digest, expected);
   expect_books_balance();
+}
+
+TEST_F(Folder, ARestoredPoolNumbersOnAboveWhatTheLostTimeGaveOut) {
+  create(tiny_job());
+  Rig alice = rig("alice");
+  advance();
+  const protocol::Lease out = alice.take();
+  back_up(*core, folder.path / "copy");
+  const protocol::Receipt lost = alice.work(out);
+  for (int time = 1; time <= 2; ++time) {  // from the same backup, twice
+    clock.time += 10;
+    const std::filesystem::path data = folder.path / ("restored-" + std::to_string(time));
+    restore(folder.path / "copy", data);
+    core = std::make_unique<Core>(data, clock);
+    pool = std::make_unique<Pool>(data, clock);
+    advance();
+    const protocol::Lease lease = alice.take();
+    EXPECT_EQ(lease.unit.name, lost.unit);
+    EXPECT_EQ(lease.attempt, static_cast<uint64_t>(clock.time) + 1);
+    alice.work(lease);
+    run({&alice});
+    EXPECT_EQ(number("SELECT min(sequence) FROM settlements"), 1000 * clock.time + 1);
+  }
+}
+
+TEST_F(Folder, ABackupThatIsNotWholeIsRefused) {
+  create(tiny_job());
+  back_up(*core, folder.path / "copy");
+  const protocol::Digest weights = core->store.read([](Db& db) {
+    SQLite::Statement row(db, "SELECT digest FROM weights");
+    row.executeStep();
+    return bytes_at(row, 0);
+  });
+  std::vector<uint8_t> bytes = read_file(blob_path(folder.path / "copy", weights));
+  bytes[100] ^= 1;
+  write_file(blob_path(folder.path / "copy", weights), bytes);
+  EXPECT_EQ(exit_of([&] { restore(folder.path / "copy", folder.path / "a"); }), ExitCode::store);
+  std::filesystem::remove(blob_path(folder.path / "copy", weights));
+  EXPECT_EQ(exit_of([&] { restore(folder.path / "copy", folder.path / "b"); }), ExitCode::store);
+  EXPECT_EQ(exit_of([&] { Core(folder.path / "b", clock); }), ExitCode::store);  // what an interrupted one leaves
 }
 
 TEST_F(Folder, ExportWritesTheNewestWeights) {
