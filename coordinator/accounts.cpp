@@ -40,7 +40,7 @@ void require_active(const std::string& state, const std::string& reason) {
 }
 
 void require_token(Db& db, const protocol::Enrolment& enrolment) {
-  SQLite::Statement row = query(db, "SELECT token_hash FROM accounts WHERE name = ?", enrolment.account);
+  Statement row = query(db, "SELECT token_hash FROM accounts WHERE name = ?", enrolment.account);
   if (!row.executeStep()) {
     throw Error(ErrorCode::account_unknown, "this pool has no account named " + enrolment.account);
   }
@@ -53,7 +53,7 @@ void require_token(Db& db, const protocol::Enrolment& enrolment) {
 // The old key signs the new one in, and retires.
 void replace_key(Core& core, Db& db, const protocol::PublicKey& key, const protocol::Enrolment& enrolment) {
   const protocol::PreviousKey& previous = *enrolment.previous;
-  SQLite::Statement row = query(db, "SELECT account, state, reason FROM rigs WHERE key = ?", previous.key);
+  Statement row = query(db, "SELECT account, state, reason FROM rigs WHERE key = ?", previous.key);
   if (!row.executeStep() || text_at(row, 0) != enrolment.account) {
     throw Error(ErrorCode::unknown_key, "the previous key is not enrolled for account " + enrolment.account);
   }
@@ -93,9 +93,9 @@ std::string create_account(Core& core, const std::string& name) {
 
 std::vector<Account> list_accounts(Core& core) {
   return core.store.read([](Db& db) {
-    SQLite::Statement rows(db,
-                           "SELECT name, created, (SELECT count(*) FROM rigs WHERE account = name) FROM accounts "
-                           "ORDER BY name");
+    Statement rows(db,
+                   "SELECT name, created, (SELECT count(*) FROM rigs WHERE account = name) FROM accounts "
+                   "ORDER BY name");
     std::vector<Account> accounts;
     while (rows.executeStep()) {
       Account account{text_at(rows, 0), rows.getColumn(1).getInt64(), number_at(rows, 2)};
@@ -108,7 +108,7 @@ std::vector<Account> list_accounts(Core& core) {
 }
 
 std::vector<RigStatus> list_rigs(Db& db) {
-  SQLite::Statement rows(
+  Statement rows(
       db,
       "SELECT key, rig_id, account, agent, state, reason, enrolled, last_seen, tokens_per_second, rejected, "
       "(SELECT count(*) FROM results r WHERE r.key = rigs.key AND outcome = 'accepted' AND pay <> 'voided'), "
@@ -169,7 +169,7 @@ void enrol(Core& core, const protocol::VerifiedRequest& request, const protocol:
   core.store.write([&](Db& db) {
     take_nonce(db, request);
     require_token(db, enrolment);
-    SQLite::Statement row = query(db, "SELECT account, state, reason FROM rigs WHERE key = ?", request.key);
+    Statement row = query(db, "SELECT account, state, reason FROM rigs WHERE key = ?", request.key);
     const int64_t now = core.clock.now();
     if (row.executeStep()) {
       if (text_at(row, 0) != enrolment.account) {
@@ -187,9 +187,10 @@ void enrol(Core& core, const protocol::VerifiedRequest& request, const protocol:
   });
 }
 
+// Not synced by itself: what the request changes is committed after its nonce, so neither is kept without the nonce.
 RigIdentity admit(Core& core, const protocol::VerifiedRequest& request) {
-  return core.store.write([&](Db& db) {
-    SQLite::Statement row = query(db, "SELECT rig_id, account, state, reason FROM rigs WHERE key = ?", request.key);
+  return core.store.write_unsynced([&](Db& db) {
+    Statement row = query(db, "SELECT rig_id, account, state, reason FROM rigs WHERE key = ?", request.key);
     if (!row.executeStep()) {
       throw Error(ErrorCode::unknown_key,
                   "this rig's key is not enrolled here; enrol it with an account and its token");

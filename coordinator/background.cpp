@@ -144,9 +144,9 @@ void Background::work() {
     const std::lock_guard lock(mutex_);
     return stopping_;
   };
-  while (!stopping() && pool_.advance()) look();
+  while (!stopping() && pool_.advance()) next_look_ = {};
   flush_counters();
-  look();
+  if (std::chrono::steady_clock::now() >= next_look_) look();
 }
 
 void Background::flush_counters() {
@@ -160,11 +160,15 @@ void Background::flush_counters() {
   for (const auto& [name, count] : refusals) pool_.count_refusal(name, count);
 }
 
+// The larger the pool, the longer a look takes, and the more rarely it is taken: a twentieth of the time.
 void Background::look() {
+  const auto begin = std::chrono::steady_clock::now();
   const std::shared_ptr<const Snapshot> before = snapshot();
   auto now = std::make_shared<const Snapshot>(Snapshot{pool_.status(), clock_.now(), ""});
   if (!before->failure.empty()) log_event(info, "the pool works again");
   log_changes(before->status, now->status);
+  const auto end = std::chrono::steady_clock::now();
+  next_look_ = end + 20 * (end - begin);
   const std::lock_guard lock(mutex_);
   snapshot_ = std::move(now);
 }

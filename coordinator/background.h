@@ -54,6 +54,7 @@ class Background {
   std::condition_variable wake_up_;
   bool awake_ = false, stopping_ = false;
   std::shared_ptr<const Snapshot> snapshot_;
+  std::chrono::steady_clock::time_point next_look_{};  // of the thread
   uint64_t bytes_up_ = 0, bytes_down_ = 0;
   std::map<std::string, uint64_t> refusals_;
   std::promise<void> ended_;

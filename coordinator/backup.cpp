@@ -24,7 +24,7 @@ std::vector<Blob> copy_database(Db& source, const std::filesystem::path& file) {
   migrate(copy, file);
   copy.exec("UPDATE pool SET restored = NULL");
   std::vector<Blob> blobs;
-  SQLite::Statement rows(copy, "SELECT digest, bytes FROM blobs WHERE digest IN (SELECT digest FROM referenced_blobs)");
+  Statement rows(copy, "SELECT digest, bytes FROM blobs WHERE digest IN (SELECT digest FROM referenced_blobs)");
   while (rows.executeStep()) blobs.push_back({bytes_at(rows, 0), number_at(rows, 1)});
   return blobs;
 }

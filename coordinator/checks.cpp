@@ -24,7 +24,7 @@ struct Claim {
 };
 
 std::vector<Claim> read_claims(Db& db, int64_t unit) {
-  SQLite::Statement rows =
+  Statement rows =
       query(db, "SELECT id, account, claim, key FROM results WHERE unit = ? AND pay <> 'voided' ORDER BY id", unit);
   std::vector<Claim> claims;
   while (rows.executeStep()) {
@@ -42,7 +42,7 @@ std::map<protocol::Digest, std::set<std::string>> accounts_by_claim(const std::v
 // Everything of the key that is not settled loses its pay; what it gave to rounds that are still open is done again.
 void bar(Core& core, Db& db, const protocol::PublicKey& key, const std::string& reason) {
   stop_rig(db, key, "barred", reason, core.clock.now());
-  SQLite::Statement rows = query(db, "SELECT id FROM results WHERE key = ? AND pay IN ('escrowed', 'none')", key);
+  Statement rows = query(db, "SELECT id FROM results WHERE key = ? AND pay IN ('escrowed', 'none')", key);
   std::vector<int64_t> results;
   while (rows.executeStep()) results.push_back(rows.getColumn(0).getInt64());
   for (const int64_t result : results) void_result(core, db, result, reason);
@@ -112,7 +112,7 @@ void compare_claims(Core& core, Db& db, const UnitRow& unit) {
 
 bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished) {
   const int64_t now = core.clock.now();
-  SQLite::Statement rows = query(
+  Statement rows = query(
       db,
       "SELECT u.id, u.round + ?1 <= j.rounds_done, j.last_round_closed FROM checks c JOIN units u ON u.id = c.unit "
       "JOIN jobs j ON j.name = u.job WHERE c.state = 'open' AND u.job = ?2 AND u.accepted IS NOT NULL AND NOT EXISTS "

@@ -35,7 +35,7 @@ class Chooser {
 
   std::optional<Choice> choose() {
     const bool train = fits(protocol::UnitKind::train), evaluate = fits(protocol::UnitKind::evaluate);
-    if (auto id = check(true)) return chosen(*id, true);
+    if (auto id = urgent_check()) return chosen(*id, true);
     if (evaluate) {
       if (auto id = evaluation(true)) return chosen(*id, false);
     }
@@ -45,7 +45,7 @@ class Chooser {
     if (evaluate) {
       if (auto id = evaluation(false)) return chosen(*id, false);
     }
-    if (auto id = check(false)) return chosen(*id, true);
+    if (other_check_) return chosen(*other_check_, true);
     if (train) {
       if (auto id = slow_unit("train")) return chosen(*id, false);
     }
@@ -69,7 +69,7 @@ class Chooser {
     if (open == 0) return {"nothing_to_do", round + " is being closed", 1};
     int64_t out = 0;
     double remaining = 0;  // seconds until the last of them should be done
-    SQLite::Statement rows =
+    Statement rows =
         query(db_,
               "SELECT min(l.given + l.estimate) - ? FROM units u JOIN leases l ON l.unit = u.id WHERE u.job = ? "
               "AND u.round = ? AND u.kind = 'train' AND u.accepted IS NULL AND l.state = 'held' AND l.expires > ? "
@@ -135,33 +135,36 @@ class Chooser {
   "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.key = :key AND r.digest IS NULL) "
 
   // A unit that nobody computes. Not for a key that answered it with a numeric failure.
-  std::optional<int64_t> free_unit(const std::string& kind, const char* and_where = "") {
-    const std::string text =
-        std::string("SELECT u.id FROM units u WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND " NOT_OUT
-                    "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY) +
-        and_where + " ORDER BY u.round, u.number LIMIT 1";
-    SQLite::Statement rows(db_, text);
+  std::optional<int64_t> free_unit(const std::string& kind, int64_t first_round, int64_t last_round) {
+    Statement rows(db_,
+                   "SELECT u.id FROM units u WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND "
+                   "u.round BETWEEN :first AND :last AND " NOT_OUT "AND " NOT_REFUSED_FROM_KEY
+                   "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.round, u.number LIMIT 1");
     rows.bind(":kind", kind);
+    rows.bind(":first", first_round);
+    rows.bind(":last", last_round);
     bind_common(rows);
     return first(rows);
   }
+  std::optional<int64_t> free_unit(const std::string& kind) { return free_unit(kind, 0, INT64_MAX); }
 
   // urgent: the rig holds the weights and training has gone on, or the next evaluation is due already.
   std::optional<int64_t> evaluation(bool urgent) {
     if (!urgent) return free_unit("evaluate");
     if (open_round_ < 0) return std::nullopt;
-    const auto due = static_cast<int64_t>(open_round_) - static_cast<int64_t>(job_.description.evaluate_every);
-    if (auto id = free_unit("evaluate", ("AND u.round <= " + std::to_string(due)).c_str())) return id;
+    const auto due = open_round_ - static_cast<int64_t>(job_.description.evaluate_every);
+    if (auto id = free_unit("evaluate", 0, due)) return id;
     for (const protocol::HeldWeights& held : request_.held) {
-      if (held.job != job_.name() || static_cast<int64_t>(held.round) >= open_round_) continue;
-      if (auto id = free_unit("evaluate", ("AND u.round = " + std::to_string(held.round)).c_str())) return id;
+      const auto round = static_cast<int64_t>(held.round);
+      if (held.job != job_.name() || round >= open_round_) continue;
+      if (auto id = free_unit("evaluate", round, round)) return id;
     }
     return std::nullopt;
   }
 
-  // A check that this account has no part in yet. first_choice: of weights that the rig holds, or overdue.
-  std::optional<int64_t> check(bool first_choice) {
-    SQLite::Statement rows(
+  // A check that this account has no part in yet, of weights that the rig holds, or overdue. Notes the first other one.
+  std::optional<int64_t> urgent_check() {
+    Statement rows(
         db_,
         "SELECT u.id, u.round, u.kind FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
         "u.job = :job AND u.accepted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND "
@@ -174,21 +177,21 @@ class Chooser {
       const uint64_t round = number_at(rows, 1);
       const auto kind = text_at(rows, 2) == "train" ? protocol::UnitKind::train : protocol::UnitKind::evaluate;
       const bool overdue = open_round_ < 0 || static_cast<int64_t>(round) + overdue_check_rounds <= open_round_;
-      if (first_choice && !overdue && !holds(request_.held, job_.name(), round)) continue;
-      if (fits(kind)) return rows.getColumn(0).getInt64();
+      if (!fits(kind)) continue;
+      if (overdue || holds(request_.held, job_.name(), round)) return rows.getColumn(0).getInt64();
+      if (!other_check_) other_check_ = rows.getColumn(0).getInt64();
     }
     return std::nullopt;
   }
 
   // A unit that is out for longer than it should take; the first valid result wins.
   std::optional<int64_t> slow_unit(const std::string& kind) {
-    SQLite::Statement rows(
+    Statement rows(
         db_,
-        "SELECT u.id FROM units u JOIN leases o ON o.unit = u.id AND o.state = 'held' AND o.expires > :now "
-        "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND " NOT_REFUSED_FROM_KEY
-        "AND " NOT_DIVERGED_FOR_KEY
-        "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now "
-        "ORDER BY min(o.given), u.number LIMIT 1");
+        "SELECT u.id FROM (SELECT u.id, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
+        "AND o.state = 'held' AND o.expires > :now WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
+        "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now) u "
+        "WHERE " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number LIMIT 1");
     rows.bind(":kind", kind);
     rows.bind(":max_out", max_out);
     rows.bind(":after", copy_after_s);
@@ -196,13 +199,13 @@ class Chooser {
     return first(rows);
   }
 
-  void bind_common(SQLite::Statement& rows) {
+  void bind_common(Statement& rows) {
     rows.bind(":job", job_.name());
     rows.bind(":now", now_);
     rows.bind(":pause", refusal_pause_s);
     rows.bind(":key", static_cast<const void*>(rig_.key.data()), static_cast<int>(rig_.key.size()));
   }
-  static std::optional<int64_t> first(SQLite::Statement& rows) {
+  static std::optional<int64_t> first(Statement& rows) {
     if (!rows.executeStep()) return std::nullopt;
     return rows.getColumn(0).getInt64();
   }
@@ -214,6 +217,7 @@ class Chooser {
   const int64_t now_;
   int64_t open_round_ = -1;
   std::string misfit_;
+  std::optional<int64_t> other_check_;
 };
 
 struct Candidate {
@@ -223,7 +227,7 @@ struct Candidate {
 
 // Those with the fewest leases out first.
 std::vector<Candidate> candidates(Db& db, int64_t now) {
-  SQLite::Statement rows =
+  Statement rows =
       query(db,
             "SELECT name, state = 'running' FROM jobs j WHERE state IN ('running', 'unfunded') ORDER BY "
             "(SELECT count(*) FROM leases l JOIN units u ON u.id = l.unit WHERE l.state = 'held' AND l.expires > ? AND "
@@ -235,9 +239,9 @@ std::vector<Candidate> candidates(Db& db, int64_t now) {
 }
 
 protocol::NoLease reason_without_running_job(Db& db) {
-  SQLite::Statement rows(db,
-                         "SELECT name, state, detail FROM jobs WHERE state IN ('unfunded', 'paused', 'diverged') "
-                         "ORDER BY state = 'unfunded' DESC, name LIMIT 1");
+  Statement rows(db,
+                 "SELECT name, state, detail FROM jobs WHERE state IN ('unfunded', 'paused', 'diverged') "
+                 "ORDER BY state = 'unfunded' DESC, name LIMIT 1");
   if (!rows.executeStep()) return {"no_job", "the pool has no job to do", 5};
   const std::string name = text_at(rows, 0), state = text_at(rows, 1);
   if (state == "unfunded") return {"unfunded", "job " + name + " waits for money: " + text_at(rows, 2), 5};

@@ -37,7 +37,7 @@ uint64_t memory_of(const Job& job, kernels::Ops& ops, bool train) {
 }
 
 std::shared_ptr<const Job> read_job(Db& db, const std::string& name) {
-  SQLite::Statement row = query(db, "SELECT document, digest FROM jobs WHERE name = ?", name);
+  Statement row = query(db, "SELECT document, digest FROM jobs WHERE name = ?", name);
   if (!row.executeStep()) throw protocol::Error(protocol::ErrorCode::not_found, "there is no job " + name);
   auto job = std::make_shared<Job>();
   job->description = protocol::job_from_canonical(text_at(row, 0));
@@ -64,7 +64,7 @@ Core::Core(const std::filesystem::path& folder, const Clock& the_clock)
       pool_id(protocol::sha256(key.public_key())) {
   bool is_backup = false;
   const protocol::Digest stored = store.read([&](Db& db) {
-    SQLite::Statement row(db, "SELECT pool_id, restored IS NULL FROM pool");
+    Statement row(db, "SELECT pool_id, restored IS NULL FROM pool");
     if (!row.executeStep()) {
       throw Failure(ExitCode::store,
                     folder.string() + " is what an interrupted backup or restoration left; remove it and repeat that");

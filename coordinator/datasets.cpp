@@ -145,8 +145,8 @@ void require_new(Db& db, const std::string& name) {
 }
 
 std::vector<protocol::ShardReference> read_shards(Db& db, const std::string& dataset, const char* split) {
-  SQLite::Statement rows = query(
-      db, "SELECT digest, bytes, tokens FROM shards WHERE dataset = ? AND split = ? ORDER BY number", dataset, split);
+  Statement rows = query(db, "SELECT digest, bytes, tokens FROM shards WHERE dataset = ? AND split = ? ORDER BY number",
+                         dataset, split);
   std::vector<protocol::ShardReference> shards;
   while (rows.executeStep()) shards.push_back({{bytes_at(rows, 0), number_at(rows, 1)}, number_at(rows, 2)});
   return shards;
@@ -186,7 +186,7 @@ Dataset import_dataset(Core& core, const DatasetRequest& request, const Progress
 }
 
 Dataset read_dataset(Db& db, const std::string& name) {
-  SQLite::Statement row = query(db, "SELECT format, vocabulary, created FROM datasets WHERE name = ?", name);
+  Statement row = query(db, "SELECT format, vocabulary, created FROM datasets WHERE name = ?", name);
   if (!row.executeStep())
     throw Failure(ExitCode::not_found, "there is no dataset " + name + "; import one with gradpool dataset import");
   Dataset dataset{name, text_at(row, 0), number_at(row, 1), row.getColumn(2).getInt64(), {}, {}};
@@ -197,7 +197,7 @@ Dataset read_dataset(Db& db, const std::string& name) {
 
 std::vector<Dataset> list_datasets(Core& core) {
   return core.store.read([](Db& db) {
-    SQLite::Statement rows(db, "SELECT name FROM datasets ORDER BY name");
+    Statement rows(db, "SELECT name FROM datasets ORDER BY name");
     std::vector<Dataset> datasets;
     while (rows.executeStep()) datasets.push_back(read_dataset(db, text_at(rows, 0)));
     return datasets;

@@ -13,7 +13,7 @@ namespace {
 
 std::string require_state(Db& db, const std::string& job, std::initializer_list<const char*> allowed,
                           const char* action) {
-  SQLite::Statement row = query(db, "SELECT state FROM jobs WHERE name = ?", job);
+  Statement row = query(db, "SELECT state FROM jobs WHERE name = ?", job);
   if (!row.executeStep()) throw Failure(ExitCode::not_found, "there is no job " + job + "; see gradpool job list");
   const std::string state = text_at(row, 0);
   if (std::find(allowed.begin(), allowed.end(), state) == allowed.end()) {
@@ -85,12 +85,11 @@ Exported export_job(Core& core, const std::string& name, const std::filesystem::
   core.store.write([&](Db& db) {
     require_state(db, name, {"running", "paused", "unfunded", "diverged", "completed", "cancelled"}, "exported");
     model = core.job(db, name)->model;
-    SQLite::Statement row =
-        query(db, "SELECT round, digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
+    Statement row = query(db, "SELECT round, digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
     row.executeStep();
     exported = {number_at(row, 0), bytes_at(row, 1)};
     files.emplace_back("model.safetensors", core.store.blob_path(exported.weights));
-    SQLite::Statement rows = query(db, "SELECT name, digest FROM job_files WHERE job = ?", name);
+    Statement rows = query(db, "SELECT name, digest FROM job_files WHERE job = ?", name);
     while (rows.executeStep()) files.emplace_back(text_at(rows, 0), core.store.blob_path(bytes_at(rows, 1)));
   });
   const std::string config = kernels::to_json(model).dump(2) + "\n";

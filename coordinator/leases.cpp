@@ -24,13 +24,13 @@ struct LeaseRow {
 
 #define LEASE_COLUMNS "id, unit, deadline, attempt, replay, state = 'held'"
 
-LeaseRow lease_at(SQLite::Statement& row) {
+LeaseRow lease_at(Statement& row) {
   return {text_at(row, 0),   row.getColumn(1).getInt64(),    row.getColumn(2).getInt64(),
           number_at(row, 3), row.getColumn(4).getInt() != 0, row.getColumn(5).getInt() != 0};
 }
 
 LeaseRow read_lease(Db& db, const RigIdentity& rig, const std::string& id) {
-  SQLite::Statement row = query(db, "SELECT " LEASE_COLUMNS " FROM leases WHERE id = ? AND key = ?", id, rig.key);
+  Statement row = query(db, "SELECT " LEASE_COLUMNS " FROM leases WHERE id = ? AND key = ?", id, rig.key);
   if (!row.executeStep())
     throw Error(ErrorCode::lease_unknown, "this rig was not given a lease " + id + ", or it is long over");
   return lease_at(row);
@@ -39,8 +39,7 @@ LeaseRow read_lease(Db& db, const RigIdentity& rig, const std::string& id) {
 // The newest start of an agent with this key is served; older ones are told that they are copies.
 void take_instance(Db& db, const protocol::PublicKey& key, const std::string& instance) {
   execute(db, "INSERT OR IGNORE INTO instances (key, instance) VALUES (?, ?)", key, instance);
-  SQLite::Statement newest =
-      query(db, "SELECT instance FROM instances WHERE key = ? ORDER BY sequence DESC LIMIT 1", key);
+  Statement newest = query(db, "SELECT instance FROM instances WHERE key = ? ORDER BY sequence DESC LIMIT 1", key);
   if (newest.executeStep() && text_at(newest, 0) != instance) {
     throw Error(ErrorCode::duplicate_instance,
                 "a newer agent runs with the same key (a copied disk or a second start); give each rig its own key");
@@ -54,12 +53,11 @@ void extend(Db& db, const std::string& id, int64_t deadline, int64_t now) {
 
 // A lease that the key holds, or held under this request and could still use.
 std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const std::string& request_id, int64_t now) {
-  SQLite::Statement rows =
-      query(db,
-            "SELECT " LEASE_COLUMNS
-            " FROM leases WHERE key = ? AND state = 'held' AND "
-            "(expires > ? OR request_id = ? AND deadline > ?) ORDER BY request_id = ? DESC, given, id",
-            rig.key, now, request_id, now, request_id);
+  Statement rows = query(db,
+                         "SELECT " LEASE_COLUMNS
+                         " FROM leases WHERE key = ? AND state = 'held' AND "
+                         "(expires > ? OR request_id = ? AND deadline > ?) ORDER BY request_id = ? DESC, given, id",
+                         rig.key, now, request_id, now, request_id);
   while (rows.executeStep()) {
     const LeaseRow lease = lease_at(rows);
     if (is_wanted(db, read_unit(db, lease.unit), lease.replay)) return lease;
@@ -104,7 +102,7 @@ protocol::LeaseAnswer lease(Core& core, const RigIdentity& rig, const protocol::
   require_recent_agent(request.agent);
   return core.store.write([&](Db& db) {
     take_instance(db, rig.key, request.instance);
-    execute(db, "UPDATE rigs SET agent = ? WHERE key = ?", request.agent, rig.key);
+    execute(db, "UPDATE rigs SET agent = ?1 WHERE key = ?2 AND agent <> ?1", request.agent, rig.key);
     protocol::LeaseAnswer answer;
     const int64_t now = core.clock.now();
     if (const auto held = held_lease(db, rig, request.request_id, now)) {

@@ -22,11 +22,11 @@ int64_t balance(Db& db, const std::string& account) {
 }
 
 std::vector<Entry> entries(Db& db, const std::string& account) {
-  SQLite::Statement rows = query(db,
-                                 "SELECT t.id, t.time, p.amount, t.idempotency_key, p.account FROM ledger_postings p "
-                                 "JOIN ledger_transactions t ON t.id = p.transaction_id "
-                                 "WHERE ?1 = '' OR p.account = ?1 ORDER BY p.id",
-                                 account);
+  Statement rows = query(db,
+                         "SELECT t.id, t.time, p.amount, t.idempotency_key, p.account FROM ledger_postings p "
+                         "JOIN ledger_transactions t ON t.id = p.transaction_id "
+                         "WHERE ?1 = '' OR p.account = ?1 ORDER BY p.id",
+                         account);
   std::vector<Entry> entries;
   while (rows.executeStep()) {
     entries.push_back({rows.getColumn(0).getInt64(), rows.getColumn(1).getInt64(), rows.getColumn(2).getInt64(),
@@ -36,7 +36,7 @@ std::vector<Entry> entries(Db& db, const std::string& account) {
 }
 
 std::vector<Balance> balances(Db& db) {
-  SQLite::Statement rows(db, "SELECT account, amount FROM ledger_balances ORDER BY account");
+  Statement rows(db, "SELECT account, amount FROM ledger_balances ORDER BY account");
   std::vector<Balance> balances;
   while (rows.executeStep()) balances.push_back({text_at(rows, 0), rows.getColumn(1).getInt64()});
   return balances;

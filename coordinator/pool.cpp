@@ -109,7 +109,7 @@ std::vector<protocol::SignedDocument> Pool::settlements(const protocol::PublicKe
 
 protocol::SignedDocument Pool::job(const std::string& job) const {
   return impl_->core.store.read([&](Db& db) {
-    SQLite::Statement row = query(db, "SELECT document, signature FROM jobs WHERE name = ?", job);
+    Statement row = query(db, "SELECT document, signature FROM jobs WHERE name = ?", job);
     if (!row.executeStep()) throw not_found("job " + job);
     return protocol::SignedDocument{text_at(row, 0), bytes_at<64>(row, 1)};
   });
@@ -117,7 +117,7 @@ protocol::SignedDocument Pool::job(const std::string& job) const {
 
 protocol::SignedDocument Pool::record(const std::string& job, uint64_t round) const {
   return impl_->core.store.read([&](Db& db) {
-    SQLite::Statement row = query(
+    Statement row = query(
         db, "SELECT document, signature FROM rounds WHERE job = ? AND round = ? AND closed IS NOT NULL", job, round);
     if (!row.executeStep()) throw not_found("closed round " + std::to_string(round) + " of job " + job);
     return protocol::SignedDocument{text_at(row, 0), bytes_at<64>(row, 1)};
@@ -138,7 +138,7 @@ bool Pool::advance() {
     tidy(core);
   }
   const std::vector<std::string> jobs = core.store.read([](Db& db) {
-    SQLite::Statement rows(
+    Statement rows(
         db, "SELECT name FROM jobs WHERE state IN ('running', 'paused', 'unfunded') ORDER BY last_round_closed, name");
     std::vector<std::string> names;
     while (rows.executeStep()) names.push_back(text_at(rows, 0));

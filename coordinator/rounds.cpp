@@ -41,11 +41,11 @@ int64_t promised(Db& db, const std::string& job) {
 
 // The results of the open round, where all are there.
 std::optional<OpenRound> read_finished_round(Db& db, const Job& job) {
-  SQLite::Statement row = query(db, "SELECT round FROM rounds WHERE job = ? AND closed IS NULL", job.name());
+  Statement row = query(db, "SELECT round FROM rounds WHERE job = ? AND closed IS NULL", job.name());
   if (!row.executeStep()) return std::nullopt;
   OpenRound open;
   open.round = number_at(row, 0);
-  SQLite::Statement rows =
+  Statement rows =
       query(db,
             "SELECT r.id, r.digest, r.norm, r.loss, r.tokens FROM units u JOIN results r ON r.id = u.accepted "
             "WHERE u.job = ? AND u.round = ? AND u.kind = 'train' ORDER BY u.number",
@@ -56,12 +56,10 @@ std::optional<OpenRound> read_finished_round(Db& db, const Job& job) {
                             static_cast<float>(rows.getColumn(3).getDouble()), number_at(rows, 4)});
   }
   if (open.results.size() != job.description.units_per_round) return std::nullopt;
-  SQLite::Statement weights =
-      query(db, "SELECT digest FROM weights WHERE job = ? AND round = ?", job.name(), open.round);
+  Statement weights = query(db, "SELECT digest FROM weights WHERE job = ? AND round = ?", job.name(), open.round);
   weights.executeStep();
   open.weights = bytes_at(weights, 0);
-  SQLite::Statement outer =
-      query(db, "SELECT momentum, variance, residual FROM outer_states WHERE job = ?", job.name());
+  Statement outer = query(db, "SELECT momentum, variance, residual FROM outer_states WHERE job = ?", job.name());
   if (outer.executeStep()) {
     open.outer.momentum = bytes_at(outer, 0);
     if (!outer.isColumnNull(1)) open.outer.variance = bytes_at(outer, 1);
@@ -99,8 +97,7 @@ protocol::RoundRecord make_record(Core& core, Db& db, const Job& job, const Open
   record.round = open.round;
   record.job_digest = job.digest;
   if (open.round > 0) {
-    SQLite::Statement row =
-        query(db, "SELECT digest FROM rounds WHERE job = ? AND round = ?", job.name(), open.round - 1);
+    Statement row = query(db, "SELECT digest FROM rounds WHERE job = ? AND round = ?", job.name(), open.round - 1);
     row.executeStep();
     record.previous = bytes_at(row, 0);
   }
@@ -161,7 +158,7 @@ uint64_t rounds_wanted(Db& db, const Job& job) {
 
 bool open_next_round(Core& core, Db& db, const Job& job) {
   const protocol::JobDescription& d = job.description;
-  SQLite::Statement row = query(db, "SELECT state, rounds_done FROM jobs WHERE name = ?", d.job);
+  Statement row = query(db, "SELECT state, rounds_done FROM jobs WHERE name = ?", d.job);
   row.executeStep();
   const uint64_t round = number_at(row, 1);
   if (text_at(row, 0) != "running" ||

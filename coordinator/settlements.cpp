@@ -18,7 +18,7 @@ struct PaidResult {
   "SELECT r.id, u.job, u.name, r.account, r.receipt, r.attempt, r.price, r.key FROM results r CROSS JOIN units u " \
   "ON u.id = r.unit WHERE r.pay = 'escrowed' AND "
 
-std::vector<PaidResult> read_all(SQLite::Statement rows) {
+std::vector<PaidResult> read_all(Statement rows) {
   std::vector<PaidResult> results;
   while (rows.executeStep()) {
     results.push_back({rows.getColumn(0).getInt64(), text_at(rows, 1), text_at(rows, 2), text_at(rows, 3),
@@ -82,7 +82,7 @@ void void_result(Core& core, Db& db, int64_t id, const std::string& reason) {
 
 std::vector<protocol::SignedDocument> settlements_after(Core& core, const protocol::PublicKey& rig, uint64_t after) {
   return core.store.read([&](Db& db) {
-    SQLite::Statement rows = query(
+    Statement rows = query(
         db, "SELECT document, signature FROM settlements WHERE key = ? AND sequence > ? ORDER BY sequence LIMIT 500",
         rig, after);
     std::vector<protocol::SignedDocument> documents;

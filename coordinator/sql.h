@@ -9,13 +9,51 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "protocol/digest.h"
 #include "protocol/keys.h"
 
 namespace pool {
 
-using Db = SQLite::Database;
+// A connection that keeps its statements prepared: to parse one takes longer than to run it. Texts must come from a
+// small set, values be bound. Not thread-safe.
+class Db : public SQLite::Database {
+ public:
+  using SQLite::Database::Database;
+
+ private:
+  friend class Statement;
+  SQLite::Statement take(const std::string& text) {
+    std::vector<SQLite::Statement>& idle = idle_[text];
+    if (idle.empty()) return {*this, text};
+    SQLite::Statement statement = std::move(idle.back());
+    idle.pop_back();
+    return statement;
+  }
+  void give_back(SQLite::Statement&& statement) noexcept {
+    statement.tryReset();
+    statement.clearBindings();  // cannot fail
+    idle_.find(statement.getQuery())->second.push_back(std::move(statement));
+  }
+
+  std::unordered_map<std::string, std::vector<SQLite::Statement>> idle_;
+};
+
+// A statement that its connection lends. Hold it as what it is: an SQLite::Statement made of one would keep it.
+class Statement : public SQLite::Statement {
+ public:
+  Statement(Db& db, const std::string& text) : SQLite::Statement(db.take(text)), db_(&db) {}
+  Statement(Statement&& other) noexcept : SQLite::Statement(std::move(other)), db_(std::exchange(other.db_, nullptr)) {}
+  ~Statement() {
+    if (db_ != nullptr) db_->give_back(std::move(*this));
+  }
+
+ private:
+  Db* db_;
+};
 
 namespace sql {
 
@@ -45,8 +83,8 @@ void bind(SQLite::Statement& statement, int index, const std::optional<T>& value
 
 // A statement with its parameters bound, to be stepped with executeStep().
 template <class... Values>
-SQLite::Statement query(Db& db, const char* text, const Values&... values) {
-  SQLite::Statement statement(db, text);
+Statement query(Db& db, const char* text, const Values&... values) {
+  Statement statement(db, text);
   [[maybe_unused]] int index = 0;
   (sql::bind(statement, ++index, values), ...);
   return statement;
@@ -61,7 +99,7 @@ int execute(Db& db, const char* text, const Values&... values) {
 // The first column of the first row, or `missing`.
 template <class... Values>
 int64_t integer(Db& db, int64_t missing, const char* text, const Values&... values) {
-  SQLite::Statement statement = query(db, text, values...);
+  Statement statement = query(db, text, values...);
   return statement.executeStep() && !statement.isColumnNull(0) ? statement.getColumn(0).getInt64() : missing;
 }
 

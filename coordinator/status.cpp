@@ -10,7 +10,7 @@ namespace {
 
 constexpr int rate_rounds = 8;  // over which tokens per second are taken
 
-std::vector<std::pair<uint64_t, float>> read_curve(SQLite::Statement rows) {
+std::vector<std::pair<uint64_t, float>> read_curve(Statement rows) {
   std::vector<std::pair<uint64_t, float>> curve;
   while (rows.executeStep()) curve.emplace_back(number_at(rows, 0), static_cast<float>(rows.getColumn(1).getDouble()));
   return curve;
@@ -36,7 +36,7 @@ void read_units(Core& core, Db& db, JobStatus& job) {
 }
 
 void read_pay(Db& db, JobStatus& job) {
-  SQLite::Statement rows =
+  Statement rows =
       query(db,
             "SELECT r.account, sum(r.price) FROM results r JOIN units u ON u.id = r.unit WHERE u.job = ? AND "
             "r.pay IN ('escrowed', 'settled') GROUP BY r.account",
@@ -48,7 +48,7 @@ void read_pay(Db& db, JobStatus& job) {
 }
 
 void read_rate(Db& db, JobStatus& job) {
-  SQLite::Statement row =
+  Statement row =
       query(db,
             "SELECT sum(tokens), max(closed) - min(opened) FROM (SELECT tokens, closed, opened FROM rounds WHERE "
             "job = ? AND closed IS NOT NULL ORDER BY round DESC LIMIT ?)",
@@ -61,7 +61,7 @@ void read_rate(Db& db, JobStatus& job) {
 
 JobStatus read_job(Core& core, Db& db, const std::string& name) {
   JobStatus job;
-  SQLite::Statement row =
+  Statement row =
       query(db, "SELECT state, detail, rounds_done, created, last_round_closed, budget FROM jobs WHERE name = ?", name);
   if (!row.executeStep()) throw Failure(ExitCode::not_found, "there is no job " + name + "; see gradpool job list");
   job.description = core.job(db, name)->description;
@@ -78,7 +78,7 @@ JobStatus read_job(Core& core, Db& db, const std::string& name) {
                        name));
   job.training_loss =
       read_curve(query(db, "SELECT round, loss FROM rounds WHERE job = ? AND closed IS NOT NULL ORDER BY round", name));
-  SQLite::Statement weights = query(db, "SELECT digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
+  Statement weights = query(db, "SELECT digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
   if (weights.executeStep()) job.weights_digest = protocol::to_hex(bytes_at(weights, 0));
   read_units(core, db, job);
   read_pay(db, job);
@@ -87,7 +87,7 @@ JobStatus read_job(Core& core, Db& db, const std::string& name) {
 }
 
 std::vector<JobStatus> read_jobs(Core& core, Db& db) {
-  SQLite::Statement rows(db, "SELECT name FROM jobs ORDER BY created, name");
+  Statement rows(db, "SELECT name FROM jobs ORDER BY created, name");
   std::vector<JobStatus> jobs;
   while (rows.executeStep()) jobs.push_back(read_job(core, db, text_at(rows, 0)));
   return jobs;
@@ -100,11 +100,11 @@ PoolStatus pool_status(Core& core) {
     PoolStatus status;
     status.jobs = read_jobs(core, db);
     status.rigs = list_rigs(db);
-    SQLite::Statement traffic(db, "SELECT bytes_up, bytes_down FROM pool");
+    Statement traffic(db, "SELECT bytes_up, bytes_down FROM pool");
     traffic.executeStep();
     status.bytes_up = number_at(traffic, 0);
     status.bytes_down = number_at(traffic, 1);
-    SQLite::Statement refusals(db, "SELECT name, count FROM refusals");
+    Statement refusals(db, "SELECT name, count FROM refusals");
     while (refusals.executeStep()) status.refusals[text_at(refusals, 0)] = number_at(refusals, 1);
     return status;
   });

@@ -151,8 +151,7 @@ void Store::publish(Db& db, StagedFile& file) {
 void Store::collect_garbage() {
   write([&](Db& db) {
     std::vector<protocol::Digest> unreferenced;
-    SQLite::Statement rows =
-        query(db, "SELECT digest FROM blobs WHERE digest NOT IN (SELECT digest FROM referenced_blobs)");
+    Statement rows = query(db, "SELECT digest FROM blobs WHERE digest NOT IN (SELECT digest FROM referenced_blobs)");
     while (rows.executeStep()) unreferenced.push_back(bytes_at(rows, 0));
     for (const protocol::Digest& digest : unreferenced) {
       // The row goes only with the file: after a crash in between the next collection finds it again.

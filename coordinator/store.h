@@ -39,6 +39,20 @@ class Store {
       return commit_after(body, connection.db(), transaction);
     });
   }
+  // As write(), but a power failure may undo it until a later write() has returned: that one's sync to disk covers
+  // both.
+  template <class Body>
+  auto write_unsynced(Body&& body) {
+    return guarded([&] {
+      const std::lock_guard<std::mutex> one_writer(writer_);
+      if (!unsynced_) {
+        unsynced_ = connect();
+        unsynced_->exec("PRAGMA synchronous = NORMAL");
+      }
+      SQLite::Transaction transaction(*unsynced_, SQLite::TransactionBehavior::IMMEDIATE);
+      return commit_after(body, *unsynced_, transaction);
+    });
+  }
   // One consistent view.
   template <class Body>
   auto read(Body&& body) const {
@@ -104,7 +118,8 @@ class Store {
 
   std::filesystem::path folder_;
   std::unique_ptr<TemporaryFolder> temporary_;
-  std::mutex writer_;  // spares threads of one process SQLite's polling for the write lock
+  std::mutex writer_;             // spares threads of one process SQLite's polling for the write lock
+  std::unique_ptr<Db> unsynced_;  // under writer_
   mutable std::mutex idle_mutex_;
   mutable std::vector<std::unique_ptr<Db>> idle_;
 };

@@ -74,10 +74,10 @@ class Checker {
   // The job's description and its newest record are what the pool signed.
   void check_documents(const std::string& job) {
     core_.store.read([&](Db& db) {
-      SQLite::Statement row = query(db, "SELECT document, signature, digest FROM jobs WHERE name = ?", job);
+      Statement row = query(db, "SELECT document, signature, digest FROM jobs WHERE name = ?", job);
       row.executeStep();
       if (!is_signed(row)) problem("the description of job " + job + " is not what this pool signed");
-      SQLite::Statement record =
+      Statement record =
           query(db,
                 "SELECT r.document, r.signature, r.digest, w.digest FROM jobs j LEFT JOIN rounds r "
                 "ON r.job = j.name AND r.round = j.rounds_done - 1 LEFT JOIN weights w ON w.job = "
@@ -206,7 +206,7 @@ class Checker {
   std::vector<Row> rows(const char* text, const Values&... values) {
     return core_.store.read([&](Db& db) {
       std::vector<Row> list;
-      SQLite::Statement statement = query(db, text, values...);
+      Statement statement = query(db, text, values...);
       while (statement.executeStep())
         list.push_back({bytes_at(statement, 0), statement.getColumn(1).getInt64(), text_at(statement, 2)});
       return list;

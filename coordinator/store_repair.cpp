@@ -22,11 +22,11 @@ struct Base {  // weights from which others can be made
 // Those of the kept checkpoints that all updates since are kept of, newest first.
 std::vector<Base> bases_before(Db& db, const std::string& job, uint64_t round) {
   std::vector<Base> bases;
-  SQLite::Statement rows = query(
+  Statement rows = query(
       db, "SELECT round, digest FROM weights WHERE job = ? AND kept AND round < ? ORDER BY round DESC", job, round);
   while (rows.executeStep()) {
     Base base{number_at(rows, 0), bytes_at(rows, 1), {}};
-    SQLite::Statement updates =
+    Statement updates =
         query(db, "SELECT digest FROM updates WHERE job = ? AND kept AND round >= ? AND round < ? ORDER BY round", job,
               base.round, round);
     while (updates.executeStep()) base.updates.push_back(bytes_at(updates, 0));
@@ -78,7 +78,7 @@ bool rebuild_weights(Core& core, const Job& job, uint64_t round, const protocol:
 
 void reopen_unit(Core& core, int64_t unit) {
   core.store.write([&](Db& db) {
-    SQLite::Statement row = query(
+    Statement row = query(
         db, "SELECT r.id, r.digest, r.price, u.job FROM units u JOIN results r ON r.id = u.accepted WHERE u.id = ?",
         unit);
     if (!row.executeStep()) return;

@@ -30,9 +30,8 @@ struct Claimed {  // the unit that a submission is for, and how it stands
 
 std::optional<protocol::SignedDocument> stored_receipt(Db& db, const RigIdentity& rig, int64_t unit,
                                                        const protocol::Submission& submission) {
-  SQLite::Statement row =
-      query(db, "SELECT claim, receipt, signature FROM results WHERE unit = ? AND attempt = ? AND key = ?", unit,
-            submission.attempt, rig.key);
+  Statement row = query(db, "SELECT claim, receipt, signature FROM results WHERE unit = ? AND attempt = ? AND key = ?",
+                        unit, submission.attempt, rig.key);
   if (!row.executeStep()) return std::nullopt;
   if (bytes_at(row, 0) != claim_of(submission)) {
     throw Error(ErrorCode::result_conflict, "attempt " + std::to_string(submission.attempt) + " at " + submission.unit +
@@ -42,8 +41,8 @@ std::optional<protocol::SignedDocument> stored_receipt(Db& db, const RigIdentity
 }
 
 Claimed find_claimed(Db& db, const RigIdentity& rig, const UnitRow& unit, const protocol::Submission& submission) {
-  SQLite::Statement row = query(db, "SELECT replay FROM leases WHERE id = ? AND key = ? AND unit = ? AND attempt = ?",
-                                submission.lease, rig.key, unit.id, submission.attempt);
+  Statement row = query(db, "SELECT replay FROM leases WHERE id = ? AND key = ? AND unit = ? AND attempt = ?",
+                        submission.lease, rig.key, unit.id, submission.attempt);
   if (!row.executeStep()) {
     throw Error(ErrorCode::lease_unknown, "this rig has no lease " + submission.lease + " for attempt " +
                                               std::to_string(submission.attempt) + " at " + submission.unit);

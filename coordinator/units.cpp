@@ -7,7 +7,7 @@ namespace {
 
 #define UNIT_COLUMNS "id, name, job, round, number, kind, tokens, price, max_result_bytes, accepted"
 
-UnitRow unit_at(SQLite::Statement& row) {
+UnitRow unit_at(Statement& row) {
   UnitRow unit{row.getColumn(0).getInt64(),
                text_at(row, 1),
                text_at(row, 2),
@@ -25,13 +25,13 @@ UnitRow unit_at(SQLite::Statement& row) {
 }  // namespace
 
 std::optional<UnitRow> find_unit(Db& db, const std::string& name) {
-  SQLite::Statement row = query(db, "SELECT " UNIT_COLUMNS " FROM units WHERE name = ?", name);
+  Statement row = query(db, "SELECT " UNIT_COLUMNS " FROM units WHERE name = ?", name);
   if (!row.executeStep()) return std::nullopt;
   return unit_at(row);
 }
 
 UnitRow read_unit(Db& db, int64_t id) {
-  SQLite::Statement row = query(db, "SELECT " UNIT_COLUMNS " FROM units WHERE id = ?", id);
+  Statement row = query(db, "SELECT " UNIT_COLUMNS " FROM units WHERE id = ?", id);
   if (!row.executeStep()) throw std::logic_error("there is no unit " + std::to_string(id));
   return unit_at(row);
 }

@@ -29,7 +29,7 @@ struct Allowance {
 // Units that others have finished meanwhile count for the size: a late rig uploads, submits and learns that it was
 // late.
 Allowance allowance_of(Db& db, const protocol::PublicKey& key) {
-  SQLite::Statement row =
+  Statement row =
       query(db,
             "SELECT coalesce(max(u.max_result_bytes), 0), coalesce(sum(j.state NOT IN ('completed', 'cancelled') AND "
             "(u.accepted IS NULL OR l.replay AND EXISTS (SELECT 1 FROM checks c WHERE c.unit = u.id AND "

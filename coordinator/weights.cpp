@@ -14,11 +14,11 @@ struct Updates {
 std::optional<Updates> updates_between(Db& db, const std::string& job, uint64_t from, uint64_t to) {
   if (to - from > max_updates) return std::nullopt;
   Updates updates;
-  SQLite::Statement rows = query(db,
-                                 "SELECT u.round, u.digest, u.bytes, w.digest FROM updates u JOIN weights w "
-                                 "ON w.job = u.job AND w.round = u.round + 1 "
-                                 "WHERE u.job = ? AND u.round >= ? AND u.round < ? AND u.kept ORDER BY u.round",
-                                 job, from, to);
+  Statement rows = query(db,
+                         "SELECT u.round, u.digest, u.bytes, w.digest FROM updates u JOIN weights w "
+                         "ON w.job = u.job AND w.round = u.round + 1 "
+                         "WHERE u.job = ? AND u.round >= ? AND u.round < ? AND u.kept ORDER BY u.round",
+                         job, from, to);
   while (rows.executeStep()) {
     updates.list.push_back({number_at(rows, 0), {bytes_at(rows, 1), number_at(rows, 2)}, bytes_at(rows, 3)});
     updates.bytes += updates.list.back().blob.bytes;
@@ -37,7 +37,7 @@ protocol::WeightsSource weights_source(Db& db, const std::string& job, uint64_t 
                                        std::span<const protocol::HeldWeights> held) {
   protocol::WeightsSource source;
   source.round = round;
-  SQLite::Statement row = query(db, "SELECT digest FROM weights WHERE job = ? AND round = ?", job, round);
+  Statement row = query(db, "SELECT digest FROM weights WHERE job = ? AND round = ?", job, round);
   if (!row.executeStep())
     throw std::runtime_error("the weights of round " + std::to_string(round) + " of " + job + " are missing");
   source.digest = bytes_at(row, 0);
@@ -49,7 +49,7 @@ protocol::WeightsSource weights_source(Db& db, const std::string& job, uint64_t 
   }
   if (newest_held) from_held = updates_between(db, job, *newest_held, round);
 
-  SQLite::Statement checkpoint = query(
+  Statement checkpoint = query(
       db, "SELECT round, digest, bytes FROM weights WHERE job = ? AND round <= ? AND kept ORDER BY round DESC LIMIT 1",
       job, round);
   std::optional<Updates> from_checkpoint;

@@ -146,7 +146,7 @@ JobStatus PoolFixture::status(const std::string& job) { return job_status(*core,
 
 std::vector<std::string> PoolFixture::weights_digests(const std::string& job) {
   return core->store.read([&](Db& db) {
-    SQLite::Statement rows = query(db, "SELECT digest FROM weights WHERE job = ? ORDER BY round", job);
+    Statement rows = query(db, "SELECT digest FROM weights WHERE job = ? ORDER BY round", job);
     std::vector<std::string> digests;
     while (rows.executeStep()) digests.push_back(protocol::to_hex(bytes_at(rows, 0)));
     return digests;

@@ -214,7 +214,7 @@ TEST_F(Jobs, KeepsWhatItMustAndNoMore) {
   ASSERT_EQ(status().rounds_done, 54u);
   const auto rounds_kept = [&](const char* table) {
     return core->store.read([&](Db& db) {
-      SQLite::Statement rows(db, std::string("SELECT round, digest FROM ") + table + " WHERE kept ORDER BY round");
+      Statement rows(db, std::string("SELECT round, digest FROM ") + table + " WHERE kept ORDER BY round");
       std::vector<uint64_t> rounds;
       while (rows.executeStep()) {
         rounds.push_back(number_at(rows, 0));
@@ -237,7 +237,7 @@ TEST_F(Jobs, KeepsWhatItMustAndNoMore) {
     EXPECT_TRUE(entry.is_directory()) << entry;
   // What is not published is not served: results, and the optimiser's state.
   core->store.read([&](Db& db) {
-    SQLite::Statement rows(db, "SELECT digest FROM results WHERE kept UNION SELECT momentum FROM outer_states");
+    Statement rows(db, "SELECT digest FROM results WHERE kept UNION SELECT momentum FROM outer_states");
     while (rows.executeStep()) EXPECT_FALSE(pool->published_blob(bytes_at(rows, 0)));
   });
 }

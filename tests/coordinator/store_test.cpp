@@ -141,6 +141,14 @@ TEST_F(Folder, ANewKeyIsSignedInByTheOldOne) {
   EXPECT_EQ(code_of([&] { pool->admit(request_of(old_key)); }), ErrorCode::key_revoked);
 }
 
+TEST_F(Folder, OnlyAdmissionIsNotSyncedByItself) {
+  const auto synchronous = [](Db& db) { return integer(db, -1, "PRAGMA synchronous"); };
+  constexpr int normal = 1, full = 2;
+  EXPECT_EQ(core->store.write_unsynced(synchronous), normal);
+  EXPECT_EQ(core->store.write(synchronous), full);
+  EXPECT_EQ(core->store.write_unsynced(synchronous), normal);
+}
+
 TEST_F(Folder, CountersAddUp) {
   pool->count_traffic(5, 7);
   pool->count_traffic(1, 2);
