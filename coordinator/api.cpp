@@ -264,6 +264,7 @@ HttpAdmission Api::admit(const HttpRequest& request) noexcept {
     if (!addresses_.take(request.peer)) throw Error(ErrorCode::rate_limited, "too many requests from this address");
     const Route& route = find_route(request.path).route;
     admission.route = route.pattern;
+    admission.asks_for_work = route.answer == lease;
     if (request.method != route.method) {
       admission.refusal = error_response(
           Error(ErrorCode::method_not_allowed, "this path takes " + std::string(route.method) + " only"));

@@ -102,7 +102,7 @@ struct HttpServer::Impl {
   asio::awaitable<bool> one_request(Listener& listener, Stream& stream, const std::string& peer, std::string& buffer);
   template <class Stream>
   asio::awaitable<bool> read_body(Listener& listener, Stream& stream, std::string& buffer, Head& head);
-  asio::awaitable<HttpResponse> work(Listener& listener, const HttpRequest& request);
+  asio::awaitable<HttpResponse> work(Listener& listener, const HttpRequest& request, size_t max_queue);
   template <class Stream>
   asio::awaitable<bool> respond(Listener& listener, Stream& stream, const HttpRequest& request, HttpResponse response,
                                 HttpExchange& exchange);
@@ -217,6 +217,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
   const auto start = steady_clock::now();
   HttpExchange exchange;
   Head head;
+  size_t max_queue = listener.limits.max_queue;
   std::optional<HttpResponse> response;
 
   beast::get_lowest_layer(stream).expires_after(seconds(listener.limits.header_seconds));
@@ -241,6 +242,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
   if (!response) {
     HttpAdmission admission = listener.handler.admit(head.request);
     exchange.route = admission.route;
+    if (admission.asks_for_work) max_queue = (max_queue + 1) / 2;
     if (admission.refusal) {
       response = std::move(admission.refusal);
     } else if (head.body_bytes > admission.max_body_bytes) {
@@ -260,7 +262,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
     const bool whole = co_await read_body(listener, stream, buffer, head);
     if (whole) {
       exchange.bytes_received = head.body_bytes;
-      response = co_await work(listener, head.request);
+      response = co_await work(listener, head.request, max_queue);
     }
     body_bytes_in_flight -= head.body_bytes;
     if (!whole) co_return false;
@@ -298,8 +300,8 @@ asio::awaitable<HttpResponse> on_worker(HttpHandler& handler, const HttpRequest&
 }
 
 // The handler's answer, from a worker thread.
-asio::awaitable<HttpResponse> HttpServer::Impl::work(Listener& listener, const HttpRequest& request) {
-  if (queued >= listener.limits.max_queue) {
+asio::awaitable<HttpResponse> HttpServer::Impl::work(Listener& listener, const HttpRequest& request, size_t max_queue) {
+  if (queued >= max_queue) {
     co_return error_response(protocol::Error(ErrorCode::overloaded, "the pool is busy; try again"));
   }
   ++queued;

@@ -32,6 +32,7 @@ struct HttpExchange {
 struct HttpAdmission {
   std::string_view route = "none";  // lives as long as the handler
   uint64_t max_body_bytes = 0;
+  bool asks_for_work = false;           // refused when the queue is half full, so that finished work still gets in
   std::optional<HttpResponse> refusal;  // decided by the header alone
 };
 
@@ -49,7 +50,7 @@ class HttpHandler {
 struct HttpLimits {
   size_t max_connections = 4096;
   size_t max_connections_per_address = 512;  // a farm may sit behind one address
-  size_t max_queue = 1024;                   // requests waiting for or in a worker; beyond it 503
+  size_t max_queue = 256;                    // requests waiting for or in a worker; beyond it 503
   size_t max_body_bytes_in_flight = size_t{1} << 30;
   size_t max_header_bytes = 16 << 10;
   int handshake_seconds = 10, header_seconds = 10, idle_seconds = 75, write_seconds = 30;

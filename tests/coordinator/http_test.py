@@ -413,6 +413,42 @@ class Limits(Served):
             return False
 
 
+class BusyQueue(Served):
+    flags = ("--workers", "1", "--max-queue", "4")
+
+    def test_finished_work_goes_first(self):
+        """Requests for new work fill half of the queue, and no more than that."""
+        rig = self.pool.rig("queued")
+        lease = {"request_id": "0" * 32, "instance": rig.instance, "agent": "gradminer/0.1.0", "profiles": [], "codecs": [],
+                 "kinds": [], "memory_bytes": 1, "flops": 1, "held": []}
+        leases, submissions = [], []
+
+        def ask(answers, path, body):
+            answers.append(self.signed(rig, "POST", path, body))
+
+        def start(answers, *request):
+            threads.append(threading.Thread(target=ask, args=(answers, *request)))
+            threads[-1].start()
+        threads = []
+        database = sqlite3.connect(self.pool.pool.data / "gradpool.db", isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")  # whoever writes waits, at most 10 s
+        try:
+            for _ in range(3):
+                start(leases, "/v1/leases", lease)
+            harness.wait_for("a lease request to be refused", lambda: leases, 5)
+            for _ in range(3):
+                start(submissions, "/v1/leases/" + "0" * 32 + "/release", {"reason": "x"})
+            harness.wait_for("a release to be refused", lambda: submissions, 4)
+            self.refused(leases[0], 503, "overloaded")
+            self.refused(submissions[0], 503, "overloaded")
+        finally:
+            database.execute("ROLLBACK")
+            for thread in threads:
+                thread.join()
+        self.assertEqual([sorted(a[0] for a in answers) for answers in (leases, submissions)],
+                         [[200, 200, 503], [404, 404, 503]])
+
+
 class AddressLimit(Served):
     job = False
     flags = ("--requests-per-address", "1")
