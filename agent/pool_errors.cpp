@@ -32,6 +32,7 @@ const char* advice_for(const PoolError& error) {
 PoolTrouble explain_refusal(const PoolError& error, const PoolConfig& pool, bool ever_connected) {
   PoolTrouble trouble;
   trouble.wait_seconds = error.retry_after;
+  trouble.busy = error.is(ErrorCode::rate_limited) || error.is(ErrorCode::overloaded);
   if (const char* advice = advice_for(error)) {
     trouble.kind = Kind::final;
     trouble.exit_code = Exit::refused;

@@ -17,6 +17,7 @@ struct PoolTrouble {
     final      // this pool is of no use until a person does something
   };
   Kind kind = Kind::retry;
+  bool busy = false;  // the pool is well and has too much to do: the session stays, the pauses grow
   std::string message;
   Exit exit_code = Exit::unexpected;   // of final
   std::optional<double> wait_seconds;  // where the pool, or the cause, says how long

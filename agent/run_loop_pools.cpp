@@ -26,7 +26,7 @@ PoolSession* RunLoop::next_pool() {
 void RunLoop::pool_failed(PoolSession& pool, std::exception_ptr error) {
   const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
   if (trouble.kind == PoolTrouble::Kind::stopping) return;
-  pool.disconnect();  // its keys may be others when it is back
+  if (!trouble.busy) pool.disconnect();  // its keys may be others when it is back
   ++pool.failures;
   if (trouble.kind == PoolTrouble::Kind::final) {
     pool.dropped = true;
@@ -36,7 +36,9 @@ void RunLoop::pool_failed(PoolSession& pool, std::exception_ptr error) {
     return;
   }
   last_refusal_.emplace(Exit::unreachable, trouble.message);
-  const double wait = trouble.wait_seconds.value_or(pool.backoff.next());
+  const double pause = pool.backoff.next();
+  const double wait =
+      trouble.busy ? std::max(pause, trouble.wait_seconds.value_or(0)) : trouble.wait_seconds.value_or(pause);
   pool.not_before = world_.clock.monotonic() + wait;
   require_some_pool();
   char seconds[32];

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "earnings_command.h"
 #include "run_loop_fixture.h"
 
@@ -328,6 +330,18 @@ TEST_F(RunLoopTest, TheRetryAfterOfThePoolCounts) {
   connect = [&](const PoolConfig&) { return std::make_unique<Busy>(pool.transport()); };
   EXPECT_FALSE(run(2));
   EXPECT_DOUBLE_EQ(clock.sleeps[0] + clock.sleeps[1], 77);
+}
+
+TEST_F(RunLoopTest, ABusyPoolIsAskedLessAndLessAndTheSessionStays) {
+  int asked = 0;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path != "/v1/leases") return {};
+    return Error(++asked % 2 == 0 ? ErrorCode::rate_limited : ErrorCode::overloaded, "not now");
+  };
+  EXPECT_FALSE(run(8));
+  EXPECT_GT(asked, 4);
+  EXPECT_EQ(pool.count("POST /v1/rigs"), 1u);
+  EXPECT_GT(*std::max_element(clock.sleeps.begin(), clock.sleeps.end()), 16);
 }
 
 TEST_F(RunLoopTest, ALostAnswerRepeatsTheSameRequest) {
