@@ -403,27 +403,24 @@ asio::awaitable<void> HttpServer::Impl::wait_for_signals() {
 }
 
 void HttpServer::Impl::reload() {
-  bool failed = false;
   for (Listener& listener : listeners) {
     if (!listener.files) continue;
     try {
       listener.load_certificate();
+      reload_failed = false;
       log_event(spdlog::level::info, "certificate read again", {{"file", listener.files->certificate.string()}});
     } catch (const std::exception& error) {
       log_event(spdlog::level::err, "the old certificate stays in use", {{"reason", error.what()}});
-      failed = true;
+      reload_failed = true;
     }
   }
-  reload_failed = failed;
   note_expiry();
 }
 
 void HttpServer::Impl::note_expiry() {
   int64_t first = 0;
   for (const Listener& listener : listeners) {
-    if (listener.files && (first == 0 || listener.certificate_expires < first)) {
-      first = listener.certificate_expires;
-    }
+    if (listener.files && (first == 0 || listener.certificate_expires < first)) first = listener.certificate_expires;
   }
   expiry = first;
   const int64_t left = first - time(nullptr);
@@ -448,7 +445,6 @@ void HttpServer::Impl::begin_stop() {
 }
 
 HttpServer::HttpServer(size_t workers) : impl_(std::make_unique<Impl>(workers)) {}
-
 HttpServer::~HttpServer() = default;
 
 uint16_t HttpServer::listen(const std::string& address, const HttpLimits& limits, const std::optional<TlsFiles>& tls,
