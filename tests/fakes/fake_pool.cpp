@@ -70,6 +70,7 @@ HttpResponse FakePool::serve(const HttpRequest& request) {
     response.status = protocol::http_status_of(error.code);
     nlohmann::json details = nlohmann::json::object();
     if (error.code == ErrorCode::clock_skew) details["pool_time"] = now;
+    if (response.status == 429 || response.status == 503) response.retry_after = 1;
     response.body = protocol::error_to_json(error, details).dump();
     return response;
   }
