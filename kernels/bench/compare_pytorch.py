@@ -7,7 +7,6 @@ PyTorch computes fp32 in eager mode with scaled_dot_product_attention and the fu
 """
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 
@@ -15,12 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# layers, heads, channels, vocabulary, batch, context; steps of a turn
-SHAPES = {
-    "4x128": ((4, 4, 128, 256, 12, 64), 20),
-    "6x384": ((6, 6, 384, 256, 8, 256), 2),
-    "12x768": ((12, 12, 768, 50257, 2, 256), 1),
-}
+from step_bench import SHAPES, StepBench
 
 
 class Layer(nn.Module):
@@ -75,27 +69,11 @@ class PyTorch:
         return self.clock() - start
 
 
-class Ours:
-    def __init__(self, program, shape, threads):
-        names = ["layers", "heads", "channels", "vocabulary", "batch", "context"]
-        options = [f"--{name}={value}" for name, value in zip(names, shape)]
-        self.process = subprocess.Popen([program, f"--threads={threads}", *options], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
-
-    def seconds(self, steps):
-        print(steps, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def compare(name, program, threads, turns):
     shape, steps = SHAPES[name]
     torch.set_num_threads(threads)
     # One thread is measured in processor time, which others on the machine hardly disturb; step_bench does the same.
-    ours = Ours(program, shape, threads)
+    ours = StepBench(program, shape, threads)
     theirs = PyTorch(shape, time.process_time if threads == 1 else time.perf_counter)
     pairs = [(ours.seconds(steps), theirs.seconds(steps)) for _ in range(turns)]
     ours.stop()
