@@ -36,16 +36,18 @@ class Gemm {
   static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
   static constexpr size_t few_columns = 64;  // for which packing a would cost more than it saves
+  static constexpr size_t pad = 16;          // between copied rows of a, which else would meet in the same cache sets
 
  public:
   // Floats of scratch that one thread needs.
-  static constexpr size_t buffer_floats = rows_block * depth + columns_block * depth + 2 * sums_block * columns_block;
+  static constexpr size_t buffer_floats =
+      rows_block * (depth + pad) + columns_block * depth + 2 * sums_block * columns_block;
 
   Gemm(const Matmul& product, float* buffer, const GemmOptions& options = {})
       : p_(product),
         options_(options),
         packed_a_(buffer),
-        packed_b_(packed_a_ + rows_block * depth),
+        packed_b_(packed_a_ + rows_block * (depth + pad)),
         chain_(packed_b_ + columns_block * depth),
         total_(chain_ + sums_block * columns_block) {}
 
@@ -94,13 +96,20 @@ class Gemm {
       const size_t rows = smaller(rows_block, rows_ - m);
       const float* a = p_.a + (m0_ + m) * p_.a_row + s.begin * p_.a_col;
       const bool packs = p_.a_col != 1 && columns_ > few_columns;
+      const bool copies = p_.a_col == 1 && columns_ > few_columns && rows > tile_m;
+      size_t a_row = p_.a_row;
       if (packs) pack_a(a, rows, k);
+      if (copies) {
+        a_row = k + pad;
+        copy_rows(a, rows, k);
+        a = packed_a_;
+      }
       for (size_t n = 0; n < columns_; n += tile_n) {
         const float* b = packed_b_ + n * k;
         for (size_t i = 0; i < rows; i += tile_m) {
           const size_t tile_rows = smaller(tile_m, rows - i);
-          Operands o = packs ? Operands{packed_a_ + i * k, 1, tile_rows, b, k}
-                             : Operands{a + i * p_.a_row, p_.a_row, p_.a_col, b, k};
+          Operands o =
+              packs ? Operands{packed_a_ + i * k, 1, tile_rows, b, k} : Operands{a + i * a_row, a_row, p_.a_col, b, k};
           if (options_.skip != Skip::nothing && !skip_masked(o, s, m0_ + m + i, tile_rows, n0_ + n)) continue;
           tile(s, o, m + i, n, tile_rows);
         }
@@ -181,6 +190,13 @@ class Gemm {
           }
         }
       }
+    }
+  }
+
+  // Rows of a whose terms lie side by side, closer together.
+  void copy_rows(const float* from, size_t rows, size_t k) {
+    for (size_t m = 0; m < rows; ++m) {
+      __builtin_memcpy(packed_a_ + m * (k + pad), from + m * p_.a_row, k * sizeof(float));
     }
   }
 

@@ -35,6 +35,13 @@ struct Tile {
       for (int j = 0; j < V::tile_vectors; ++j) row[j] = V::load(b + j * V::width);
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
+        if constexpr (requires { V::fma_broadcast(acc[i][0], a, row[0]); }) {
+          if (i % 2 == 1) {
+#pragma GCC unroll 4
+            for (int j = 0; j < V::tile_vectors; ++j) V::fma_broadcast(acc[i][j], a + i * a_row, row[j]);
+            continue;
+          }
+        }
         const V x = V::broadcast(a[i * a_row]);
 #pragma GCC unroll 4
         for (int j = 0; j < V::tile_vectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
