@@ -11,7 +11,7 @@ configure_file(page/embedded.S.in ${CMAKE_CURRENT_BINARY_DIR}/embedded.S @ONLY)
 set_source_files_properties(${CMAKE_CURRENT_BINARY_DIR}/embedded.S PROPERTIES OBJECT_DEPENDS "${PAGE_FILES}")
 
 add_library(gradpool_http STATIC api.cpp background.cpp http_head.cpp http_message.cpp http_server.cpp logging.cpp metrics.cpp
-                                 serve_command.cpp status_page.cpp tls_context.cpp ${CMAKE_CURRENT_BINARY_DIR}/embedded.S)
+                                 peer_address.cpp serve_command.cpp status_page.cpp tls_context.cpp ${CMAKE_CURRENT_BINARY_DIR}/embedded.S)
 # Asio's coroutine templates take minutes at -O3, and a server that waits for networks gains nothing from it. gcc warns
 # that its thread sanitizer does not see Asio's fences; the hand-over between loop and workers is by mutexes.
 set_source_files_properties(http_head.cpp http_server.cpp PROPERTIES

@@ -19,6 +19,7 @@
 #include "http_head.h"
 #include "http_head_end.h"
 #include "logging.h"
+#include "peer_address.h"
 
 namespace pool {
 
@@ -40,16 +41,6 @@ constexpr auto drain_time = seconds(2), shutdown_time = seconds(2), grace_time =
 
 // `auto [ec, value] = co_await f(…, no_throw)`: network errors are ordinary here.
 constexpr auto no_throw = asio::as_tuple(use_awaitable);
-
-std::string address_of(const tcp::endpoint& peer) {
-  const asio::ip::address address = peer.address();
-  if (!address.is_v6()) return address.to_string();
-  if (address.to_v6().is_v4_mapped())
-    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
-  auto bytes = address.to_v6().to_bytes();
-  std::fill(bytes.begin() + 8, bytes.end(), 0);
-  return asio::ip::address_v6(bytes).to_string() + "/64";
-}
 
 // ---- connections ----
 
@@ -210,6 +201,8 @@ asio::awaitable<void> HttpServer::Impl::requests(Listener& listener, Stream& str
   }
 }
 
+HttpResponse busy() { return error_response(protocol::Error(ErrorCode::overloaded, "the pool is busy; try again")); }
+
 // Reads, handles and answers one request. Returns whether the connection can take another.
 template <class Stream>
 asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& stream, const std::string& peer,
@@ -250,7 +243,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
           protocol::Error(ErrorCode::too_large, "a body of " + std::to_string(head.body_bytes) + " bytes, at most " +
                                                     std::to_string(admission.max_body_bytes) + " are taken here"));
     } else if (body_bytes_in_flight + head.body_bytes > listener.limits.max_body_bytes_in_flight) {
-      response = error_response(protocol::Error(ErrorCode::overloaded, "the pool is busy; try again"));
+      response = busy();
     }
     if (response && head.body_bytes > 0) response->close = true;
   } else {
@@ -301,9 +294,7 @@ asio::awaitable<HttpResponse> on_worker(HttpHandler& handler, const HttpRequest&
 
 // The handler's answer, from a worker thread.
 asio::awaitable<HttpResponse> HttpServer::Impl::work(Listener& listener, const HttpRequest& request, size_t max_queue) {
-  if (queued >= max_queue) {
-    co_return error_response(protocol::Error(ErrorCode::overloaded, "the pool is busy; try again"));
-  }
+  if (queued >= max_queue) co_return busy();
   ++queued;
   HttpResponse response = co_await asio::co_spawn(worker_threads, on_worker(listener.handler, request), use_awaitable);
   --queued;
