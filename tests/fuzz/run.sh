@@ -16,10 +16,17 @@ if [ ${#names[@]} = 0 ]; then
   for program in build/fuzz/bin/fuzz_*; do names+=("${program##*/fuzz_}"); done
 fi
 mkdir -p build/fuzz/findings
-for name in "${names[@]}"; do
-  echo "== $name, $seconds s"
+# What a fuzzer said comes in one piece, because they run side by side.
+fuzz() {
+  local name=$1 said failed=0
   mkdir -p "build/fuzz/corpus/$name"
-  "build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 \
-    -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name" 2>&1 |
-    sed '/Recommended dictionary/,/End of recommended dictionary/d'
-done
+  said=$("build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 \
+    -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name" 2>&1) ||
+    failed=1
+  printf '== %s, %s s\n%s\n' "$name" "$seconds" \
+    "$(sed '/Recommended dictionary/,/End of recommended dictionary/d' <<<"$said")"
+  return $failed
+}
+export -f fuzz
+export seconds
+printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'fuzz "$1"' fuzz {}
