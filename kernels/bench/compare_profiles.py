@@ -5,11 +5,9 @@
 
 GRADMINER_SIMD chooses the path. Prints a Markdown table.
 """
-import argparse
 import statistics
-import sys
 
-from step_bench import SHAPES, StepBench
+from step_bench import SHAPES, StepBench, run_comparison
 
 PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head")
 
@@ -28,18 +26,11 @@ def compare(name, program, threads, turns):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step_bench")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--only", choices=SHAPES)
-    arguments = parser.parse_args()
-    print(f"{arguments.turns} turns, medians; tokens/s\n")
-    print("| model | threads | fp32 | int8 | int8-head | int8 / fp32 | int8-head / fp32 |\n|---|---|---|---|---|---|---|")
-    for name in [arguments.only] if arguments.only else SHAPES:
-        for threads in arguments.threads:
-            compare(name, arguments.step_bench, threads, arguments.turns)
+    run_comparison(__doc__.splitlines()[0],
+                   "{turns} turns, medians; tokens/s\n\n"
+                   "| model | threads | fp32 | int8 | int8-head | int8 / fp32 | int8-head / fp32 |\n|---|---|---|---|---|---|---|",
+                   compare)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

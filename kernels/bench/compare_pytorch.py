@@ -5,16 +5,14 @@
 
 PyTorch computes fp32 in eager mode with scaled_dot_product_attention and the fused AdamW. Prints a Markdown table.
 """
-import argparse
 import statistics
-import sys
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from step_bench import SHAPES, StepBench
+from step_bench import SHAPES, StepBench, run_comparison
 
 
 class Layer(nn.Module):
@@ -82,22 +80,14 @@ def compare(name, program, threads, turns):
     ratio = statistics.median(t / o for o, t in pairs)
     print(f"| {name}, batch {shape[4]} x {shape[5]}, vocabulary {shape[3]} | {threads} | {rates[0]:,.0f} | "
           f"{rates[1]:,.0f} | {ratio:.2f} |", flush=True)
-    return rates[0]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step_bench")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--only", choices=SHAPES)
-    arguments = parser.parse_args()
-    print(f"PyTorch {torch.__version__}, {arguments.turns} turns, medians; tokens/s\n")
-    print("| model | threads | ours | PyTorch | ours / PyTorch |\n|---|---|---|---|---|")
-    for name in [arguments.only] if arguments.only else SHAPES:
-        for threads in arguments.threads:
-            compare(name, arguments.step_bench, threads, arguments.turns)
+    run_comparison(__doc__.splitlines()[0],
+                   f"PyTorch {torch.__version__}, {{turns}} turns, medians; tokens/s\n\n"
+                   "| model | threads | ours | PyTorch | ours / PyTorch |\n|---|---|---|---|---|",
+                   compare)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,5 @@
-"""The program step_bench as the comparisons use it."""
+"""The program step_bench as the comparisons use it, and their command line."""
+import argparse
 import subprocess
 
 # layers, heads, channels, vocabulary, batch, context; steps of a turn
@@ -25,3 +26,17 @@ class StepBench:
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def run_comparison(description, heading, compare):
+    """compare(name, program, threads, turns) prints a row for each model and number of threads asked for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("step_bench")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--only", choices=SHAPES)
+    arguments = parser.parse_args()
+    print(heading.format(turns=arguments.turns))
+    for name in [arguments.only] if arguments.only else SHAPES:
+        for threads in arguments.threads:
+            compare(name, arguments.step_bench, threads, arguments.turns)
