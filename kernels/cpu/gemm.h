@@ -34,20 +34,19 @@ class Gemm {
   // by.
   static constexpr size_t chunk = 2048, depth = 768, columns_block = 384;
   static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
+  static constexpr size_t cache_line = 16;   // in floats
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
   static constexpr size_t few_columns = 64;  // for which packing a would cost more than it saves
-  static constexpr size_t pad = 16;          // between copied rows of a, which else would meet in the same cache sets
 
  public:
   // Floats of scratch that one thread needs.
-  static constexpr size_t buffer_floats =
-      rows_block * (depth + pad) + columns_block * depth + 2 * sums_block * columns_block;
+  static constexpr size_t buffer_floats = rows_block * depth + columns_block * depth + 2 * sums_block * columns_block;
 
   Gemm(const Matmul& product, float* buffer, const GemmOptions& options = {})
       : p_(product),
         options_(options),
         packed_a_(buffer),
-        packed_b_(packed_a_ + rows_block * (depth + pad)),
+        packed_b_(packed_a_ + rows_block * depth),
         chain_(packed_b_ + columns_block * depth),
         total_(chain_ + sums_block * columns_block) {}
 
@@ -95,21 +94,14 @@ class Gemm {
     for (size_t m = 0; m < rows_; m += rows_block) {
       const size_t rows = smaller(rows_block, rows_ - m);
       const float* a = p_.a + (m0_ + m) * p_.a_row + s.begin * p_.a_col;
-      const bool packs = p_.a_col != 1 && columns_ > few_columns;
-      const bool copies = p_.a_col == 1 && columns_ > few_columns && rows > tile_m;
-      size_t a_row = p_.a_row;
+      const bool packs = columns_ > few_columns;
       if (packs) pack_a(a, rows, k);
-      if (copies) {
-        a_row = k + pad;
-        copy_rows(a, rows, k);
-        a = packed_a_;
-      }
       for (size_t n = 0; n < columns_; n += tile_n) {
         const float* b = packed_b_ + n * k;
         for (size_t i = 0; i < rows; i += tile_m) {
           const size_t tile_rows = smaller(tile_m, rows - i);
-          Operands o =
-              packs ? Operands{packed_a_ + i * k, 1, tile_rows, b, k} : Operands{a + i * a_row, a_row, p_.a_col, b, k};
+          Operands o = packs ? Operands{packed_a_ + i * k, 1, tile_rows, b, k}
+                             : Operands{a + i * p_.a_row, p_.a_row, p_.a_col, b, k};
           if (options_.skip != Skip::nothing && !skip_masked(o, s, m0_ + m + i, tile_rows, n0_ + n)) continue;
           tile(s, o, m + i, n, tile_rows);
         }
@@ -171,8 +163,14 @@ class Gemm {
     }
   }
 
-  // Rows of a whose terms do not lie side by side, as panels of tile_m rows, k by k.
+  // Rows of a as panels of tile_m rows, k by k.
   void pack_a(const float* from, size_t rows, size_t k) {
+    if (p_.a_col == 1) {
+      for (size_t m = 0; m < rows; m += tile_m) {
+        pack_panel(from + m * p_.a_row, smaller(tile_m, rows - m), k, packed_a_ + m * k);
+      }
+      return;
+    }
     for (size_t first = 0; first < k; first += pack_group) {
       const size_t end = smaller(k, first + pack_group);
       for (size_t m = 0; m < rows; m += tile_m) {
@@ -181,7 +179,8 @@ class Gemm {
         const size_t count = smaller(tile_m, rows - m);
         if (count == tile_m && p_.a_row == 1) {
           for (size_t i = first; i < end; ++i) {
-            __builtin_prefetch(a + (i + pack_group) * p_.a_col);
+            __builtin_prefetch(a + (i + 2 * pack_group) * p_.a_col);
+            __builtin_prefetch(a + (i + 2 * pack_group) * p_.a_col + tile_m - 1);
             __builtin_memcpy(to + i * tile_m, a + i * p_.a_col, tile_m * sizeof(float));
           }
         } else {
@@ -193,10 +192,24 @@ class Gemm {
     }
   }
 
-  // Rows of a whose terms lie side by side, closer together.
-  void copy_rows(const float* from, size_t rows, size_t k) {
-    for (size_t m = 0; m < rows; ++m) {
-      __builtin_memcpy(packed_a_ + m * (k + pad), from + m * p_.a_row, k * sizeof(float));
+  // `rows` rows whose terms lie side by side, square by square.
+  void pack_panel(const float* from, size_t rows, size_t k, float* to) {
+    constexpr size_t w = V::width;
+    const size_t whole = k / w * w;
+    for (size_t r = 0; r < rows; r += w) {
+      const size_t count = smaller(w, rows - r);
+      for (size_t i = 0; i < whole; i += w) {
+        V square[w];
+        for (size_t l = 0; l < w; ++l) square[l] = l < count ? V::load(from + (r + l) * p_.a_row + i) : V::zero();
+        V::transpose(square);
+        for (size_t l = 0; l < w; ++l) {
+          float* terms = to + (i + l) * rows + r;
+          count == w ? square[l].store(terms) : square[l].store(terms, Part{count});
+        }
+      }
+    }
+    for (size_t i = whole; i < k; ++i) {
+      for (size_t r = 0; r < rows; ++r) to[i * rows + r] = from[r * p_.a_row + i];
     }
   }
 
@@ -242,31 +255,71 @@ class Gemm {
 
   template <int r, class Parts>
   void tile_of(const Slice& s, const Operands& o, size_t m, size_t n, Parts parts) {
-    constexpr int vectors = V::tile_vectors;
-    const size_t number = m / tile_m * (columns_block / tile_n) + n / tile_n;  // of the tile in the block
-    const size_t sums = number * tile_m * tile_n;                              // its place in chain_ and total_
-    if (s.ends_chunk) ask_for<r>(m, n);
-    V acc[r][vectors];
-#pragma GCC unroll 16
-    for (int i = 0; i < r; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) {
-        acc[i][j] = start(s, sums + (i * vectors + j) * V::width, m + i, n + j * V::width, parts(j * V::width));
-      }
-    }
+    // The tile's place in chain_ and total_, where tiles lie in the order of slice().
+    const size_t sums = m / rows_block * rows_block * columns_block + n * rows_block + m % rows_block * tile_n;
+    ask_for<r>(s, sums, m, n);
+    V acc[r][V::tile_vectors];
+    start(acc, s, sums, m, n, parts);
     Tile<V, r>::multiply(acc, o);
+    finish(acc, s, sums, m, n, parts);
+  }
+
+  // Does f(x, i, j) for each vector of a tile, unrolled, so that the tile stays in registers.
+  template <int r, class F>
+  static inline __attribute__((always_inline)) void each(V (&acc)[r][V::tile_vectors], F f) {
 #pragma GCC unroll 16
     for (int i = 0; i < r; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) {
-        finish(s, acc[i][j], sums + (i * vectors + j) * V::width, m + i, n + j * V::width, parts(j * V::width));
-      }
+      for (int j = 0; j < V::tile_vectors; ++j) f(acc[i][j], i, j);
     }
   }
 
-  // c is far away: it is fetched while the tile is multiplied.
+  // What the tile begins with.
+  template <int r, class Parts>
+  inline __attribute__((always_inline)) void start(V (&acc)[r][V::tile_vectors], const Slice& s, size_t sums, size_t m,
+                                                   size_t n, Parts parts) const {
+    if (!s.starts_chunk) {
+      each(acc, [&](V& x, int i, int j) { x = V::load(chain_ + sums + place(i, j)); });
+    } else if (options_.extends_chain) {
+      each(acc, [&](V& x, int i, int j) { x = V::load(c(m + i, n + j * V::width), parts(j * V::width)); });
+    } else {
+      each(acc, [&](V& x, int, int) { x = V::zero(); });
+    }
+  }
+
+  // Leaves the chain of a chunk for the next slice, the total for the next chunk, or the result.
+  template <int r, class Parts>
+  inline __attribute__((always_inline)) void finish(V (&acc)[r][V::tile_vectors], const Slice& s, size_t sums, size_t m,
+                                                    size_t n, Parts parts) const {
+    if (!s.ends_chunk) return each(acc, [&](V& x, int i, int j) { x.store(chain_ + sums + place(i, j)); });
+    const auto part = [&](int j) { return parts(j * V::width); };
+    const auto result = [&](int i, int j) { return c(m + i, n + j * V::width); };
+    if (!options_.extends_chain) {
+      if (s.first_chunk) {
+        each(acc, [&](V& x, int, int) { x = V::zero() + x; });
+      } else {
+        each(acc, [&](V& x, int i, int j) { x = V::load(total_ + sums + place(i, j)) + x; });
+      }
+      if (!s.last_chunk) return each(acc, [&](V& x, int i, int j) { x.store(total_ + sums + place(i, j)); });
+      if (p_.accumulate) each(acc, [&](V& x, int i, int j) { x = V::load(result(i, j), part(j)) + x; });
+      if (p_.bias) each(acc, [&](V& x, int, int j) { x = x + V::load(p_.bias + n0_ + n + j * V::width, part(j)); });
+      if (p_.residual) {
+        const float* residual = p_.residual + (m0_ + m) * p_.ldc + n0_ + n;
+        each(acc, [&](V& x, int i, int j) { x = x + V::load(residual + i * p_.ldc + j * V::width, part(j)); });
+      }
+    }
+    each(acc, [&](V& x, int i, int j) { x.store(result(i, j), part(j)); });
+  }
+
+  static constexpr size_t place(int i, int j) { return (i * V::tile_vectors + j) * V::width; }
+
+  // c and the sums of other slices are far away: they are fetched while the tile is multiplied.
   template <int r>
-  void ask_for(size_t m, size_t n) const {
+  void ask_for(const Slice& s, size_t sums, size_t m, size_t n) const {
+    if (!s.starts_chunk) ask_for_sums(chain_ + sums + tile_m * tile_n);  // this tile's are needed at once
+    if (s.starts_chunk && !s.ends_chunk) ask_for_sums(chain_ + sums);
+    if (!s.ends_chunk) return;
+    if (!s.first_chunk || !s.last_chunk) ask_for_sums(total_ + sums);
 #pragma GCC unroll 16
     for (int i = 0; i < r; ++i) {
 #pragma GCC unroll 4
@@ -274,23 +327,8 @@ class Gemm {
     }
   }
 
-  template <class P>
-  V start(const Slice& s, size_t at, size_t m, size_t n, P part) const {
-    if (!s.starts_chunk) return V::load(chain_ + at);
-    return options_.extends_chain ? V::load(c(m, n), part) : V::zero();
-  }
-
-  // Leaves the chain of a chunk for the next slice, the total for the next chunk, or the result.
-  template <class P>
-  void finish(const Slice& s, V acc, size_t at, size_t m, size_t n, P part) {
-    if (!s.ends_chunk) return acc.store(chain_ + at);
-    if (options_.extends_chain) return acc.store(c(m, n), part);
-    V x = (s.first_chunk ? V::zero() : V::load(total_ + at)) + acc;
-    if (!s.last_chunk) return x.store(total_ + at);
-    if (p_.accumulate) x = V::load(c(m, n), part) + x;
-    if (p_.bias) x = x + V::load(p_.bias + n0_ + n, part);
-    if (p_.residual) x = x + V::load(p_.residual + (m0_ + m) * p_.ldc + n0_ + n, part);
-    x.store(c(m, n), part);
+  static void ask_for_sums(const float* sums) {
+    for (size_t i = 0; i < tile_m * tile_n; i += cache_line) __builtin_prefetch(sums + i, 1);
   }
 
   float* c(size_t m, size_t n) const { return p_.c + (m0_ + m) * p_.ldc + n0_ + n; }
