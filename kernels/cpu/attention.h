@@ -1,5 +1,5 @@
-// Causal attention of single query heads: one thread's share, a tile of queries at a time. Masked keys are never touched
-// but inside the tile on the diagonal, where they are exact zeros.
+// Causal attention of single query heads: one thread's share, a tile of queries at a time. Masked keys are never
+// touched but inside the tile on the diagonal, where they are exact zeros.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,7 @@ template <class V>
 class AttentionHead {
  public:
   static constexpr size_t tile = 64, chunk = 2048;  // a chunk of queries is whole tiles
+  static constexpr size_t cache_line = 16;          // in floats; whole vectors
 
   static size_t tiles(size_t context) { return (context + tile - 1) / tile; }
 
@@ -132,7 +133,8 @@ class AttentionHead {
  private:
   static constexpr float infinity = std::numeric_limits<float>::infinity();
 
-  static size_t stride_of(size_t context) { return (context + V::width - 1) / V::width * V::width; }
+  // Whole cache lines, and an odd number of them: else rows of long contexts meet in the same cache sets.
+  static size_t stride_of(size_t context) { return ((context + cache_line - 1) / cache_line | 1) * cache_line; }
 
   void set_tile(size_t begin) {
     begin_ = begin;
@@ -180,13 +182,13 @@ class AttentionHead {
   // Fills row i up to whole vectors with scores of -infinity, whose exponential is +0. Returns the length.
   static size_t hide_masked(float* row, size_t i) {
     const size_t keys = (i / V::width + 1) * V::width;
-    for (size_t j = i + 1; j < keys; ++j) row[j] = -infinity;
+    V::broadcast(-infinity).store(row + i + 1, Part{keys - i - 1});
     return keys;
   }
 
   // Zeros from `keys` to the end of the tile's rows.
   void clear(float* row, size_t keys) const {
-    for (size_t j = keys; j < end_; ++j) row[j] = 0;
+    for_each_vector<V>(keys, end_, [&](size_t j, auto part) { V::zero().store(row + j, part); });
   }
 
   void clear_chains() {

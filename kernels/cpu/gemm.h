@@ -36,7 +36,7 @@ class Gemm {
   static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
   static constexpr size_t cache_line = 16;   // in floats
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
-  static constexpr size_t few_columns = 64;  // for which packing a would cost more than it saves
+  static constexpr size_t few_columns = 96;  // for which packing a would cost more than it saves
 
  public:
   // Floats of scratch that one thread needs.
