@@ -132,9 +132,13 @@ JobEstimate estimate(const protocol::JobDescription& d, const kernels::ModelConf
           "the job would cost more than 10^15 micro-credits; lower --price, --rounds or the units' size");
   const double share = static_cast<double>(d.check_share_ppm) * 1e-6;
   const double new_rigs = share > 0 ? std::min(work, static_cast<double>(new_rig_checks * d.price_train)) : 0;
+  // Units are drawn independently: four standard deviations more, or half of all jobs would stop for want of money.
+  const auto square = [](uint64_t price) { return static_cast<double>(price) * static_cast<double>(price); };
+  const double variance =
+      share * (1 - share) * (units * square(d.price_train) + evaluations * square(d.price_evaluate));
   require(budget.value_or(0) <= max_budget, "--budget must be at most 10^15 micro-credits");
   e.work = static_cast<uint64_t>(work);
-  e.checks = static_cast<uint64_t>(std::ceil(work * share + new_rigs));
+  e.checks = static_cast<uint64_t>(std::ceil(work * share + new_rigs + 4 * std::sqrt(variance)));
   e.budget = budget.value_or(e.work + e.checks);
 
   const double flops_per_token = kernels::training_flops_per_token(model, d.context);

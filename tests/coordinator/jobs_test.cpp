@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <thread>
 
@@ -287,6 +288,21 @@ TEST_F(Jobs, NoRoundOpensUnfunded) {
   EXPECT_EQ(status().budget, *request.budget + 1 + estimate.work);
   EXPECT_EQ(balance("account:alice"), static_cast<int64_t>(estimate.work));
   expect_books_balance();
+}
+
+// Drawing more checks than the mean is no reason to stop: it happens to half of all jobs.
+TEST_F(Jobs, TheBudgetCoversUnluckyDraws) {
+  JobRequest request = tiny_job();
+  request.description.rounds = 5000;
+  request.description.units_per_round = 3;
+  request.description.evaluate_every = 5000;
+  request.description.check_share_ppm = 500'000;
+  const CreatedJob plan = create_job(*core, request, true);
+  const double units = 15'000, mean = units / 2, deviation = std::sqrt(units / 4);
+  EXPECT_GE(static_cast<double>(plan.estimate.checks),
+            (mean + 4 * deviation) * static_cast<double>(plan.description.price_train));
+  EXPECT_LE(plan.estimate.checks, plan.estimate.work);
+  EXPECT_EQ(plan.estimate.budget, plan.estimate.work + plan.estimate.checks);
 }
 
 TEST_F(Jobs, ChecksOfAPoorJobAreThePoolsExpense) {
