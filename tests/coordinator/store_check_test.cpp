@@ -180,6 +180,9 @@ TEST_F(StoreCheckTest, BooksAndDocumentsThatAreNotWhatThePoolWroteAreNamed) {
                 "the description of job tiny");
   refused_after("UPDATE rounds SET document = document || ' ' WHERE round = 1",
                 "UPDATE rounds SET document = trim(document) WHERE round = 1", "record of job tiny");
+  const char* swap_halves =
+      "UPDATE jobs SET signature = CAST(substr(signature, 33) || substr(signature, 1, 32) AS BLOB)";
+  refused_after(swap_halves, swap_halves, "the description of job tiny");
 }
 
 TEST_F(StoreCheckTest, AFinishedJobsLostCheckpointIsOnlySaid) {
