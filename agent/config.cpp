@@ -22,6 +22,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr uint64_t max_megabytes = 1'000'000'000'000;  // in bytes, it and all that is added to it fit into 64 bits
+
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -59,6 +61,14 @@ class Section {
   Section& number(const char* key, uint64_t& out) {
     return add(key, [&out](const Json& value) {
       if (!value.is_number_unsigned()) throw std::invalid_argument("a whole number, 0 or more");
+      out = value.get<uint64_t>();
+    });
+  }
+  Section& megabytes(const char* key, uint64_t& out) {
+    return add(key, [&out](const Json& value) {
+      if (!value.is_number_unsigned() || value.get<uint64_t>() > max_megabytes) {
+        throw std::invalid_argument("a whole number, at most 10^12");
+      }
       out = value.get<uint64_t>();
     });
   }
@@ -117,13 +127,13 @@ PoolConfig read_pool(const std::string& file, size_t index, const Json& object) 
 void read_limits(const std::string& file, const Json& object, Limits& limits) {
   Section(file, "limits")
       .number("parameters", limits.parameters)
-      .number("memory-mb", limits.memory_mb)
+      .megabytes("memory-mb", limits.memory_mb)
       .number("tokens", limits.tokens)
       .number("steps", limits.steps)
       .number("batch", limits.batch)
       .number("context", limits.context)
-      .number("download-mb", limits.download_mb)
-      .number("result-mb", limits.result_mb)
+      .megabytes("download-mb", limits.download_mb)
+      .megabytes("result-mb", limits.result_mb)
       .number("seconds", limits.seconds)
       .read(object);
 }
@@ -202,9 +212,9 @@ Config read_config(const std::filesystem::path& file) {
       .number("threads", config.threads)
       .flag("json", config.json)
       .flag("colors", config.colors)
-      .number("cache-limit-mb", config.cache_limit_mb)
-      .number("outbox-limit-mb", config.outbox_limit_mb)
-      .number("disk-reserve-mb", config.disk_reserve_mb)
+      .megabytes("cache-limit-mb", config.cache_limit_mb)
+      .megabytes("outbox-limit-mb", config.outbox_limit_mb)
+      .megabytes("disk-reserve-mb", config.disk_reserve_mb)
       .read(root);
   config.data = data;
   return config;
@@ -221,7 +231,7 @@ void complete_and_check(Config& config) {
 
 std::filesystem::path default_data_folder() {
   auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
+    const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets variables
     return std::filesystem::path(value == nullptr ? "" : value);
   };
   if (!variable("STATE_DIRECTORY").empty()) return variable("STATE_DIRECTORY");

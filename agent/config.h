@@ -15,6 +15,8 @@ struct PoolConfig {
   bool enabled = true;
 };
 
+constexpr uint64_t megabyte = 1'000'000;  // of the limits in MB
+
 // What a unit may ask of this rig, docs/gradminer.md.
 struct Limits {
   uint64_t parameters = 2'000'000'000;

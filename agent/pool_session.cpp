@@ -25,7 +25,6 @@ void PoolSession::connect() {
   identity_ = identity;
   piece_bytes_ = info.max_piece_bytes;
   if (!files_) {
-    constexpr uint64_t megabyte = 1'000'000;
     files_ = std::make_unique<PoolFiles>(
         agent_config_.data, identity.folder_name(),
         StoreLimits{agent_config_.cache_limit_mb * megabyte, agent_config_.disk_reserve_mb * megabyte});

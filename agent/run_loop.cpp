@@ -17,7 +17,6 @@ constexpr double seconds_until_buffers_go = 30;
 constexpr double seconds_between_settlements = 60;
 constexpr double seconds_between_no_work_lines = 60;
 constexpr double seconds_after_a_refused_unit = 30;
-constexpr uint64_t megabyte = 1'000'000;
 
 }  // namespace
 

@@ -25,8 +25,6 @@ void at_most_bytes(const char* what, uint64_t asked, uint64_t limit) {
   }
 }
 
-constexpr uint64_t megabyte = 1'000'000;
-
 }  // namespace
 
 kernels::ModelConfig check_understood(const protocol::Unit& unit) {

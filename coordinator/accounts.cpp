@@ -1,6 +1,6 @@
 #include "accounts.h"
 
-#include <cstdio>
+#include <charconv>
 
 #include "errors.h"
 #include "ledger.h"
@@ -17,12 +17,15 @@ namespace {
 
 constexpr int64_t nonce_memory_s = 300;  // beyond a signature's end, for skewed clocks
 
-// Fields of "X.Y.Z" compared as numbers.
-std::array<int, 3> parse_version(const std::string& text) {
-  std::array<int, 3> version{};
-  int end = 0;
-  if (std::sscanf(text.c_str(), "%d.%d.%d%n", &version[0], &version[1], &version[2], &end) != 3) {
-    throw Error(ErrorCode::bad_member, "agent must be NAME/X.Y.Z");
+// Fields of "X.Y.Z" compared as numbers; what follows them counts for nothing.
+std::array<uint32_t, 3> parse_version(const std::string& text) {
+  std::array<uint32_t, 3> version{};
+  const char *at = text.data(), *end = at + text.size();
+  for (size_t i = 0; i < version.size(); ++i) {
+    const bool separated = i == 0 || (at != end && *at++ == '.');
+    const auto [stop, failure] = std::from_chars(at, end, version[i]);
+    if (!separated || failure != std::errc()) throw Error(ErrorCode::bad_member, "agent must be NAME/X.Y.Z");
+    at = stop;
   }
   return version;
 }

@@ -64,6 +64,8 @@ TEST_F(ConfigTest, MistakesAreNamed) {
       {R"({"pools": {}})", "\"pools\" must be a list"},
       {R"({"pools": [3]})", "pools[0] must be an object"},
       {R"({"retry-pause": 0})", "\"retry-pause\" must be seconds"},
+      {R"({"cache-limit-mb": 18446744073710})", "\"cache-limit-mb\" must be a whole number, at most 10^12"},
+      {R"({"limits": {"memory-mb": 1000000000001}})", "\"limits.memory-mb\" must be a whole number, at most 10^12"},
       {R"({"data": 3})", "\"data\" must be a string"},
       {R"({"threads": 2)", "JSON"},
       {R"({"threads": 2, "threads": 3})", "threads"},

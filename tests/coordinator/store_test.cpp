@@ -103,6 +103,7 @@ TEST_F(Folder, EnrolmentNeedsAccountTokenAndAFreeKey) {
   EXPECT_EQ(code_of([&] { enrol("bob", token); }), ErrorCode::token_wrong);
   EXPECT_EQ(code_of([&] { enrol("alice", token, "gradminer/0.0.9"); }), ErrorCode::agent_too_old);
   EXPECT_EQ(code_of([&] { enrol("alice", token, "gradminer"); }), ErrorCode::bad_member);
+  EXPECT_EQ(code_of([&] { enrol("alice", token, "gradminer/4294967297.0.0"); }), ErrorCode::bad_member);
   EXPECT_EQ(code_of([&] { pool->admit(request_of(key)); }), ErrorCode::unknown_key);
   enrol("alice", token);
   enrol("alice", token);  // a no-op
