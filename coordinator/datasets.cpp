@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "errors.h"
 #include "protocol/json.h"
+#include "token_file.h"
 
 namespace pool {
 namespace {
@@ -15,73 +15,6 @@ constexpr uint64_t min_train_tokens = 1024, min_validation_tokens = 64;
 constexpr size_t chunk_tokens = 1 << 16;
 
 [[noreturn]] void refuse(const std::string& message) { throw Failure(ExitCode::bad_input, message); }
-
-// A file of tokens, read as bytes or as little-endian uint16.
-class TokenFile {
- public:
-  TokenFile(const std::filesystem::path& path, bool is_text)
-      : name_(path.string()), is_text_(is_text), file_(open(path)) {
-    bytes_ = file_.bytes();
-    if (bytes_.empty()) refuse(name_ + " is empty");
-    if (is_text_) {
-      format = "text";
-      return;
-    }
-    if (!skip_header()) format = "uint16";
-    if (bytes_.size() % 2 != 0) {
-      refuse(name_ + " has an odd number of bytes, so it is no file of uint16 tokens; for text use --text");
-    }
-  }
-
-  uint64_t size() const { return is_text_ ? bytes_.size() : bytes_.size() / 2; }
-  void read(uint64_t first, std::span<uint16_t> out) const {
-    if (is_text_) {
-      std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(first), out.size(), out.begin());
-    } else {
-      std::memcpy(out.data(), bytes_.data() + 2 * first, out.size_bytes());
-    }
-  }
-  const std::string& name() const { return name_; }
-
-  std::string format;
-
- private:
-  static MappedFile open(const std::filesystem::path& path) {
-    std::error_code error;
-    if (!std::filesystem::exists(path, error)) refuse("there is no file " + path.string());
-    if (!std::filesystem::is_regular_file(path, error)) refuse(path.string() + " is not a regular file");
-    try {
-      return MappedFile(path);
-    } catch (const Failure& failure) {
-      refuse(failure.what());
-    }
-  }
-
-  // llm.c: 256 int32, of which magic, version, token count.
-  bool skip_header() {
-    constexpr size_t header_bytes = 1024;
-    int32_t header[3];
-    if (bytes_.size() < header_bytes) return false;
-    std::memcpy(header, bytes_.data(), sizeof header);
-    if (header[0] == 20240801)
-      refuse(name_ + " holds the uint32 tokens of llm.c's Llama 3 data; only uint16 tokens are supported");
-    if (header[0] != 20240520) return false;
-    if (header[1] != 1)
-      refuse(name_ + ": version " + std::to_string(header[1]) + " of llm.c's token files is not supported (1 is)");
-    bytes_ = bytes_.subspan(header_bytes);
-    if (header[2] < 0 || bytes_.size() != 2 * static_cast<size_t>(header[2])) {
-      refuse(name_ + " is damaged: its header promises " + std::to_string(header[2]) + " tokens, and " +
-             std::to_string(bytes_.size() / 2) + " follow");
-    }
-    format = "uint16, llm.c";
-    return true;
-  }
-
-  std::string name_;
-  bool is_text_;
-  MappedFile file_;
-  std::span<const uint8_t> bytes_;
-};
 
 // Cuts tokens into shards and tells how far it is.
 class Sharder {
@@ -178,7 +111,7 @@ Dataset import_dataset(Core& core, const DatasetRequest& request, const Progress
   return core.store.write([&](Db& db) {
     require_new(db, request.name);
     execute(db, "INSERT INTO datasets VALUES (?, ?, ?, ?)", request.name, request.is_text ? 256 : sharder.largest() + 1,
-            file.format, core.clock.now());
+            file.format(), core.clock.now());
     publish_shards(core.store, db, request.name, "train", train_files);
     publish_shards(core.store, db, request.name, "validation", validation_files);
     return read_dataset(db, request.name);

@@ -1,10 +1,14 @@
 #!/bin/bash
-# Builds the fuzz targets with clang's sanitizers and runs each for SECONDS: tests/fuzz/run.sh SECONDS [NAME...]
+# Builds the fuzz targets with clang's sanitizers and runs them, one on each core:
+#   tests/fuzz/run.sh SECONDS [NAME...]   each for so long
+#   tests/fuzz/run.sh --long [NAME...]    each for ten million runs or two hours, whichever ends first
 # Findings lie in build/fuzz/findings. Needs the Debian packages clang and libclang-rt-14-dev.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:?usage: tests/fuzz/run.sh SECONDS [NAME...]}
+seconds=${1:?usage: tests/fuzz/run.sh SECONDS|--long [NAME...]}
 shift
+runs=-1  # without end
+if [ "$seconds" = --long ]; then seconds=7200 runs=10000000; fi
 
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADMINER_FUZZ=ON \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
@@ -20,13 +24,13 @@ mkdir -p build/fuzz/findings
 fuzz() {
   local name=$1 said failed=0
   mkdir -p "build/fuzz/corpus/$name"
-  said=$("build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 \
-    -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name" 2>&1) ||
-    failed=1
-  printf '== %s, %s s\n%s\n' "$name" "$seconds" \
+  said=$("build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+    -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" \
+    "tests/fuzz/corpus/$name" 2>&1) || failed=1
+  printf '== %s, at most %s s\n%s\n' "$name" "$seconds" \
     "$(sed '/Recommended dictionary/,/End of recommended dictionary/d' <<<"$said")"
   return $failed
 }
 export -f fuzz
-export seconds
+export seconds runs
 printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'fuzz "$1"' fuzz {}

@@ -2,18 +2,14 @@
 // says.
 #include "files/safetensors.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <stdexcept>
 
+#include "memory_file.h"
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const int file = memfd_create("input", 0);
-  static const std::string name = "/proc/self/fd/" + std::to_string(file);
-  if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != static_cast<ssize_t>(size)) std::abort();
   try {
-    kernels::SafetensorsFile tensors(name);
+    kernels::SafetensorsFile tensors(memory_file(data, size));
     for (const auto& [tensor, stored] : tensors.tensors()) {
       size_t values = 0;
       try {
