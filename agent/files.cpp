@@ -8,11 +8,12 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <system_error>
 
 namespace agent {
 
 Failure disk_failure(const std::string& action, const std::filesystem::path& file, int error) {
-  std::string message = "cannot " + action + " " + file.string() + ": " + std::strerror(error);
+  std::string message = "cannot " + action + " " + file.string() + ": " + std::generic_category().message(error);
   if (error == ENOSPC || error == EDQUOT) {
     message = "the disk is full (" + message + "); free some space, or move the data folder with --data";
   } else if (error == EACCES || error == EPERM || error == EROFS) {

@@ -49,7 +49,7 @@ PoolTrouble explain_refusal(const PoolError& error, const PoolConfig& pool, bool
 
 }  // namespace
 
-PoolTrouble explain(std::exception_ptr error, const PoolConfig& pool, bool ever_connected) {
+PoolTrouble explain(const std::exception_ptr& error, const PoolConfig& pool, bool ever_connected) {
   PoolTrouble trouble;
   try {
     std::rethrow_exception(error);

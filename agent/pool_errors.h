@@ -25,6 +25,6 @@ struct PoolTrouble {
 
 // ever_connected: before the first success a wrong certificate or address is the user's mistake, and final. Rethrows
 // what has nothing to do with a pool.
-PoolTrouble explain(std::exception_ptr error, const PoolConfig& pool, bool ever_connected);
+PoolTrouble explain(const std::exception_ptr& error, const PoolConfig& pool, bool ever_connected);
 
 }  // namespace agent

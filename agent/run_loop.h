@@ -25,7 +25,7 @@ class RunLoop {
  private:
   // The pools, run_loop_pools.cpp.
   PoolSession* next_pool();
-  void pool_failed(PoolSession& pool, std::exception_ptr error);
+  void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
 
   // One turn with a pool.

@@ -23,7 +23,7 @@ PoolSession* RunLoop::next_pool() {
   return nullptr;
 }
 
-void RunLoop::pool_failed(PoolSession& pool, std::exception_ptr error) {
+void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
   const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
   if (trouble.kind == PoolTrouble::Kind::stopping) return;
   if (!trouble.busy) pool.disconnect();  // its keys may be others when it is back
@@ -55,7 +55,7 @@ void RunLoop::require_some_pool() const {
     if (pool->dropped) continue;
     if (reached || pool->failures < failures_at_start) return;
   }
-  throw *last_refusal_;
+  throw Failure(*last_refusal_);
 }
 
 void RunLoop::report_clock(PoolSession& pool) {

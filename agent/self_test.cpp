@@ -18,7 +18,7 @@ void read_golden_tokens(size_t shard, uint64_t first, std::span<uint16_t> out) {
 }
 
 kernels::ModelConfig golden_model() {
-  return {.layers = 2, .heads = 3, .channels = 60, .positions = 83, .vocabulary = 211, .inner = 4 * 60};
+  return {.layers = 2, .heads = 3, .channels = 60, .positions = 83, .vocabulary = 211, .inner = 240};
 }
 
 GoldenUnit golden_unit(kernels::Profile profile, uint64_t lanes, uint64_t steps, uint64_t batch, uint64_t context) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <system_error>
 #include <thread>
 
 #include "exit.h"
@@ -79,7 +80,8 @@ uint64_t memory_available() { return std::min(meminfo("MemAvailable"), cgroup_ro
 uint64_t disk_free(const std::filesystem::path& folder) {
   struct statvfs status {};
   if (statvfs(folder.c_str(), &status) != 0) {
-    throw Failure(Exit::disk, "cannot read the free space of " + folder.string() + ": " + std::strerror(errno));
+    throw Failure(Exit::disk,
+                  "cannot read the free space of " + folder.string() + ": " + std::generic_category().message(errno));
   }
   return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
 }

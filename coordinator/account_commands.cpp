@@ -21,7 +21,7 @@ void create(const GlobalOptions& options, const std::string& name, bool as_json)
             << "\n\nOn each rig: gradminer run -o https://HOST:PORT -u " << name << " -p " << token << '\n';
 }
 
-void list(const GlobalOptions& options, bool as_json) {
+void print_accounts(const GlobalOptions& options, bool as_json) {
   Core core = open_core(options, false);
   json documents = json::array();
   std::vector<std::vector<std::string>> rows;
@@ -75,7 +75,7 @@ void revoke(const GlobalOptions& options, const std::string& rig) {
             << " is revoked; results that it has delivered stay and are paid\n";
 }
 
-struct Arguments {
+struct AccountArguments {
   std::string name;
   bool json = false;
 };
@@ -84,19 +84,19 @@ struct Arguments {
 
 void add_account_commands(CLI::App& app, const GlobalOptions& options) {
   CLI::App* account = app.add_subcommand("account", "Accounts, which earn for their rigs")->require_subcommand(1);
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<AccountArguments>();
   CLI::App* create_command = account->add_subcommand("create", "Make an account and print its enrolment token");
   create_command->add_option("NAME", arguments->name)->required();
   create_command->add_flag("--json", arguments->json);
   create_command->callback([&options, arguments] { create(options, arguments->name, arguments->json); });
   CLI::App* list_command = account->add_subcommand("list", "List accounts and what they earned (micro-credits)");
   list_command->add_flag("--json", arguments->json);
-  list_command->callback([&options, arguments] { list(options, arguments->json); });
+  list_command->callback([&options, arguments] { print_accounts(options, arguments->json); });
 }
 
 void add_rig_commands(CLI::App& app, const GlobalOptions& options) {
   CLI::App* rig = app.add_subcommand("rig", "Rigs that have enrolled")->require_subcommand(1);
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<AccountArguments>();
   CLI::App* list_command = rig->add_subcommand("list", "List rigs");
   list_command->add_flag("--json", arguments->json);
   list_command->callback([&options, arguments] { list_rigs_command(options, arguments->json); });

@@ -16,7 +16,7 @@ using nlohmann::json;
 
 namespace {
 
-struct Arguments {
+struct DatasetArguments {
   DatasetRequest request;
   std::string text, tokens, validation;
   bool json = false;
@@ -49,7 +49,7 @@ void show_progress(uint64_t done, uint64_t total) {
                percent, done == total ? "\n" : "");
 }
 
-void import_command(const GlobalOptions& options, Arguments& arguments) {
+void import_command(const GlobalOptions& options, DatasetArguments& arguments) {
   arguments.request.is_text = !arguments.text.empty();
   arguments.request.file = arguments.request.is_text ? arguments.text : arguments.tokens;
   if (!arguments.validation.empty()) arguments.request.validation = arguments.validation;
@@ -84,7 +84,7 @@ void list_command(const GlobalOptions& options, bool as_json) {
 
 void add_dataset_commands(CLI::App& app, const GlobalOptions& options) {
   CLI::App* dataset = app.add_subcommand("dataset", "Data that jobs train on")->require_subcommand(1);
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<DatasetArguments>();
   CLI::App* import_file =
       dataset->add_subcommand("import", "Cut a file into shards for rigs (which can read all of it)");
   import_file->add_option("NAME", arguments->request.name)->required();

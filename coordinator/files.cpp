@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "errors.h"
@@ -15,7 +16,8 @@ namespace pool {
 namespace {
 
 [[noreturn]] void fail(const char* what, const std::filesystem::path& file) {
-  throw Failure(ExitCode::store, std::string(what) + " " + file.string() + ": " + std::strerror(errno));
+  throw Failure(ExitCode::store,
+                std::string(what) + " " + file.string() + ": " + std::generic_category().message(errno));
 }
 
 class Descriptor {

@@ -357,7 +357,7 @@ asio::awaitable<bool> HttpServer::Impl::send_file(Listener& listener, Stream& st
     header.set(http::field::content_range, "bytes */" + std::to_string(size));
     length = 0;
   }
-  exchange.status = header.result_int();
+  exchange.status = static_cast<int>(header.result_int());
   exchange.sent_file = true;
   header.content_length(length);
   beast::tcp_stream& lowest = beast::get_lowest_layer(stream);
@@ -414,10 +414,10 @@ void HttpServer::Impl::note_expiry() {
     if (listener.files && (first == 0 || listener.certificate_expires < first)) first = listener.certificate_expires;
   }
   expiry = first;
-  const int64_t left = first - time(nullptr);
-  if (first != 0 && left < 14 * 86400) {
+  const int64_t left = first - time(nullptr), day = 86400;
+  if (first != 0 && left < 14 * day) {
     log_event(spdlog::level::warn, left < 0 ? "the certificate has expired" : "the certificate expires soon",
-              {{"days_left", left / 86400}});
+              {{"days_left", left / day}});
   }
 }
 

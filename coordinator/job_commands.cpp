@@ -15,7 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-struct Arguments {
+struct JobArguments {
   std::string name, out;
   uint64_t add_budget = 0;
   std::optional<uint64_t> after;
@@ -69,7 +69,7 @@ void print(const JobStatus& job) {
     std::cout << "earned       " << account << "  " << show_count(amount) << '\n';
 }
 
-void list(const GlobalOptions& options, bool as_json) {
+void print_jobs(const GlobalOptions& options, bool as_json) {
   Core core = open_core(options, false);
   const PoolStatus status = pool_status(core);
   json documents = json::array();
@@ -85,7 +85,7 @@ void list(const GlobalOptions& options, bool as_json) {
   print_table({"JOB", "STATE", "ROUNDS", "VALIDATION LOSS", "UNITS", "SPENT", "BUDGET", "CREATED"}, rows);
 }
 
-void show(const GlobalOptions& options, const Arguments& arguments) {
+void show(const GlobalOptions& options, const JobArguments& arguments) {
   Core core = open_core(options, false);
   const JobStatus job = job_status(core, arguments.name);
   if (!arguments.json) return print(job);
@@ -95,7 +95,7 @@ void show(const GlobalOptions& options, const Arguments& arguments) {
 
 // pause, resume, cancel: change the state, then say what it is.
 template <class Change>
-void change(const GlobalOptions& options, const Arguments& arguments, Change&& what) {
+void change(const GlobalOptions& options, const JobArguments& arguments, Change&& what) {
   Core core = open_core(options, false);
   what(core);
   const JobStatus job = job_status(core, arguments.name);
@@ -103,7 +103,7 @@ void change(const GlobalOptions& options, const Arguments& arguments, Change&& w
   std::cout << "job " << arguments.name << " is " << job.state << (job.detail.empty() ? "" : ": " + job.detail) << '\n';
 }
 
-void export_command(const GlobalOptions& options, const Arguments& arguments) {
+void export_command(const GlobalOptions& options, const JobArguments& arguments) {
   Core core = open_core(options, false);
   const Exported exported = export_job(core, arguments.name, arguments.out);
   const std::string digest = protocol::to_hex(exported.weights);
@@ -122,7 +122,7 @@ void export_command(const GlobalOptions& options, const Arguments& arguments) {
 void add_job_commands(CLI::App& app, const GlobalOptions& options) {
   CLI::App* job = app.add_subcommand("job", "Models in training")->require_subcommand(1);
   add_job_create_command(*job, options);
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<JobArguments>();
   const auto add = [&](const char* name, const char* help, bool named, std::function<void()> run) {
     CLI::App* command = job->add_subcommand(name, help);
     if (named) command->add_option("NAME", arguments->name)->required();
@@ -130,7 +130,7 @@ void add_job_commands(CLI::App& app, const GlobalOptions& options) {
     command->callback(std::move(run));
     return command;
   };
-  add("list", "List jobs", false, [&options, arguments] { list(options, arguments->json); });
+  add("list", "List jobs", false, [&options, arguments] { print_jobs(options, arguments->json); });
   add("show", "Show how a job stands", true, [&options, arguments] { show(options, *arguments); });
   add("pause", "Hand out no more units", true, [&options, arguments] {
     change(options, *arguments, [&](Core& core) { pause_job(core, arguments->name, arguments->after); });

@@ -22,10 +22,10 @@ namespace {
 // What the first results of new rigs may cost in checks, docs/security.md: eight rigs, three results each.
 constexpr uint64_t new_rig_checks = 24;
 
-[[noreturn]] void refuse(const std::string& message) { throw Failure(ExitCode::bad_input, message); }
+[[noreturn]] void refuse_job(const std::string& message) { throw Failure(ExitCode::bad_input, message); }
 
 void require(bool condition, const std::string& message) {
-  if (!condition) refuse(message);
+  if (!condition) refuse_job(message);
 }
 
 void require_settings(const protocol::JobDescription& d) {
@@ -79,11 +79,11 @@ kernels::ModelConfig read_config(const JobRequest& request) {
     require(file.good(), "cannot read " + request.config->string());
     return kernels::parse_model_config(nlohmann::json::parse(file));
   } catch (const nlohmann::json::exception& error) {
-    refuse(request.config->string() + " is not JSON: " + error.what());
+    refuse_job(request.config->string() + " is not JSON: " + error.what());
   } catch (const std::invalid_argument& error) {
-    refuse((request.config ? *request.config : *request.model).string() + ": " + error.what());
+    refuse_job((request.config ? *request.config : *request.model).string() + ": " + error.what());
   } catch (const std::runtime_error& error) {
-    refuse(error.what());
+    refuse_job(error.what());
   }
 }
 
@@ -110,7 +110,7 @@ void require_computable(const protocol::JobDescription& d, const kernels::ModelC
         model, d.batch, d.context, *kernels::make_reference_ops(),
         {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(d.profile).value()});
   } catch (const std::invalid_argument& error) {
-    refuse(error.what());
+    refuse_job(error.what());
   }
 }
 
@@ -159,7 +159,7 @@ StagedFile write_initial_weights(const Core& core, const JobRequest& request, co
     try {
       weights = kernels::read_weights(*request.model, model);
     } catch (const std::runtime_error& error) {
-      refuse(error.what());
+      refuse_job(error.what());
     }
   } else {
     kernels::initialise_weights(model, request.description.seed, weights.data());
@@ -189,7 +189,7 @@ std::vector<std::pair<std::string, StagedFile>> copy_companions(const Core& core
   return files;
 }
 
-void require_new(Db& db, const std::string& name) {
+void require_new_job(Db& db, const std::string& name) {
   if (integer(db, 0, "SELECT count(*) FROM jobs WHERE name = ?", name)) {
     throw Failure(ExitCode::refused, "the job " + name + " exists already (names of ended jobs are not used again)");
   }
@@ -201,7 +201,7 @@ CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
   protocol::JobDescription d = request.description;
   require_settings(d);
   const Dataset dataset = core.store.read([&](Db& db) {
-    require_new(db, d.job);
+    require_new_job(db, d.job);
     return read_dataset(db, request.dataset);
   });
   const kernels::ModelConfig model = read_config(request);
@@ -223,7 +223,7 @@ CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
   try {
     protocol::job_from_canonical(document);  // the bounds that rigs hold it to
   } catch (const protocol::Error& error) {
-    refuse(std::string("rigs would refuse this job: ") + error.what());
+    refuse_job(std::string("rigs would refuse this job: ") + error.what());
   }
   require_leases_fit(d);
   if (dry_run) return {d, cost};
@@ -231,7 +231,7 @@ CreatedJob create_job(Core& core, const JobRequest& request, bool dry_run) {
   auto companions = copy_companions(core, request);
   const protocol::SignedDocument signed_document = core.sign(document);
   core.store.write([&](Db& db) {
-    require_new(db, d.job);
+    require_new_job(db, d.job);
     const int64_t now = core.clock.now();
     execute(db,
             "INSERT INTO jobs (name, document, signature, digest, state, budget, created) VALUES (?, ?, ?, ?, "

@@ -16,7 +16,7 @@ using nlohmann::json;
 
 namespace {
 
-struct Arguments {
+struct CreateArguments {
   JobRequest request;
   protocol::InnerSettings inner;
   std::string config, model;
@@ -65,7 +65,7 @@ void print(const CreatedJob& created, bool dry_run) {
     std::cout << "  warning   the budget does not cover all rounds; the job will stop as unfunded\n";
 }
 
-void create(const GlobalOptions& options, Arguments& arguments) {
+void create(const GlobalOptions& options, CreateArguments& arguments) {
   protocol::JobDescription& d = arguments.request.description;
   if (!(arguments.check_share >= 0 && arguments.check_share <= 1)) {
     throw Failure(ExitCode::bad_input, "--check-share must lie between 0 and 1");
@@ -109,7 +109,7 @@ void add_plan_options(CLI::App& command, protocol::JobDescription& d) {
   command.add_option("--price", d.price, "Micro-credits per 10^9 floating-point operations")->capture_default_str();
 }
 
-void add_optimiser_options(CLI::App& command, Arguments& arguments) {
+void add_optimiser_options(CLI::App& command, CreateArguments& arguments) {
   arguments.inner.lr = 1e-3;
   command.add_option("--inner-lr", arguments.inner.lr, "Local AdamW's learning rate")->capture_default_str();
   command.add_option("--beta1", arguments.inner.beta1)->capture_default_str();
@@ -134,7 +134,7 @@ void add_optimiser_options(CLI::App& command, Arguments& arguments) {
 }  // namespace
 
 void add_job_create_command(CLI::App& job, const GlobalOptions& options) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<CreateArguments>();
   CLI::App* command = job.add_subcommand("create", "Make a job and fund it");
   command->add_option("NAME", arguments->request.description.job)->required();
   command->add_option("--dataset", arguments->request.dataset)->required();

@@ -14,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-struct Arguments {
+struct LedgerArguments {
   std::string account;
   bool json = false;
 };
@@ -35,7 +35,7 @@ std::string full_name(const std::string& account) {
   return ledger::account_of(account);
 }
 
-void ledger_command(const GlobalOptions& options, const Arguments& arguments) {
+void ledger_command(const GlobalOptions& options, const LedgerArguments& arguments) {
   const std::string account = full_name(arguments.account);
   const Books books = read_books(options, account);
   json entries = json::array(), balances = json::object();
@@ -63,7 +63,7 @@ void ledger_command(const GlobalOptions& options, const Arguments& arguments) {
 }  // namespace
 
 void add_ledger_commands(CLI::App& app, const GlobalOptions& options) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<LedgerArguments>();
   CLI::App* ledger = app.add_subcommand("ledger", "Postings and balances in micro-credits");
   ledger->add_option("--account", arguments->account, "Of one account (or job:NAME, escrow:NAME, treasury)");
   ledger->add_flag("--json", arguments->json);

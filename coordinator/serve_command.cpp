@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "api.h"
 #include "background.h"
@@ -39,7 +40,7 @@ struct ServeOptions {
   ApiLimits api;
 };
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() { return std::generic_category().message(errno); }
 
 // Fills in what the command line left open. Its keys are the flags' names without dashes.
 void read_config(const fs::path& file, CLI::App& command) {
@@ -149,7 +150,7 @@ void check(Pool& pool) {
 
 // The protocol of sd_notify(3): one datagram to the socket that systemd names.
 void notify_systemd(const std::string& state) {
-  const char* name = std::getenv("NOTIFY_SOCKET");
+  const char* name = std::getenv("NOTIFY_SOCKET");  // NOLINT(concurrency-mt-unsafe): nobody sets variables
   if (name == nullptr) return;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

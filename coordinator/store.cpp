@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "errors.h"
 #include "migrations.h"
@@ -25,7 +26,8 @@ class OpeningLock {
   explicit OpeningLock(const std::filesystem::path& file)
       : descriptor_(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
     if (descriptor_ < 0 || flock(descriptor_, LOCK_EX) != 0) {
-      throw Failure(ExitCode::store, "cannot use the data folder: " + file.string() + ": " + std::strerror(errno));
+      throw Failure(ExitCode::store,
+                    "cannot use the data folder: " + file.string() + ": " + std::generic_category().message(errno));
     }
   }
   ~OpeningLock() { close(descriptor_); }
@@ -53,7 +55,7 @@ MappedFile read_blob(const std::filesystem::path& folder, const protocol::Digest
   return file;
 }
 
-Store::Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare)
+Store::Store(const std::filesystem::path& folder, const std::function<void(Db&)>& prepare)
     : folder_(std::filesystem::absolute(folder)) {
   make_directories(folder_);
   const OpeningLock lock(folder_ / "lock");

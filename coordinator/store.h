@@ -27,7 +27,7 @@ class Store {
  public:
   // Opens the folder, and makes it where it is missing. `prepare` runs inside the transaction that made the schema.
   // Refuses another version of the schema (migrations.h). Removes the unfinished files of processes that are gone.
-  Store(std::filesystem::path folder, const std::function<void(Db&)>& prepare);
+  Store(const std::filesystem::path& folder, const std::function<void(Db&)>& prepare);
 
   // One transaction: all of `body` happens or, when it throws, nothing. Keep it short: writers wait for one another.
   template <class Body>

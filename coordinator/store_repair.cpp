@@ -11,7 +11,7 @@
 namespace pool {
 namespace {
 
-constexpr size_t chunk_elements = 1 << 16;
+constexpr size_t piece_elements = 1 << 16;
 
 struct Base {  // weights from which others can be made
   uint64_t round = 0;
@@ -47,8 +47,8 @@ StagedFile apply_updates(const Core& core, const Job& job, const Base& base) {
   StagedWriter writer(core.store.temporary_path());
   writer.write(weights.bytes().first(header.size()));
   std::vector<float> w, change;
-  for (size_t first = 0; first < parameters; first += chunk_elements) {
-    const auto part = old.subspan(first, std::min(chunk_elements, parameters - first));
+  for (size_t first = 0; first < parameters; first += piece_elements) {
+    const auto part = old.subspan(first, std::min(piece_elements, parameters - first));
     w.assign(part.begin(), part.end());
     change.resize(w.size());
     for (const MappedFile& update : updates) {

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string>
+#include <system_error>
 
 #include "errors.h"
 #include "protocol/keys.h"
@@ -46,8 +46,8 @@ TemporaryFolder::TemporaryFolder(const std::filesystem::path& parent) : path_(pa
   std::filesystem::create_directory(path_, error);
   descriptor_ = error ? -1 : lock(path_);
   if (descriptor_ < 0) {
-    throw Failure(ExitCode::store,
-                  "cannot use the folder " + path_.string() + ": " + (error ? error.message() : std::strerror(errno)));
+    throw Failure(ExitCode::store, "cannot use the folder " + path_.string() + ": " +
+                                       (error ? error.message() : std::generic_category().message(errno)));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <fstream>
 #include <string>
+#include <system_error>
 
 #include "errors.h"
 
@@ -29,7 +30,8 @@ std::string openssl_reason() {
 
 void check_readable(const std::filesystem::path& file, const char* flag) {
   if (!std::ifstream(file)) {
-    throw Failure(ExitCode::bad_input, std::string(flag) + " " + file.string() + ": " + std::strerror(errno));
+    throw Failure(ExitCode::bad_input,
+                  std::string(flag) + " " + file.string() + ": " + std::generic_category().message(errno));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "errors.h"
@@ -41,7 +42,7 @@ Allowance allowance_of(Db& db, const protocol::PublicKey& key) {
 }
 
 [[noreturn]] void fail(const std::filesystem::path& file) {
-  throw Failure(ExitCode::store, "cannot write " + file.string() + ": " + std::strerror(errno));
+  throw Failure(ExitCode::store, "cannot write " + file.string() + ": " + std::generic_category().message(errno));
 }
 
 // The upload's file, locked: pieces of one blob come one at a time, whichever process takes them.

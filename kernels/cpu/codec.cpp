@@ -20,7 +20,9 @@ constexpr float smallest_amax = 0x1p-100f;
 
 size_t blocks_of(size_t count) { return (count + block - 1) / block; }
 
-[[noreturn]] void refuse(const std::string& reason) { throw std::invalid_argument("payload refused: " + reason); }
+[[noreturn]] void refuse_payload(const std::string& reason) {
+  throw std::invalid_argument("payload refused: " + reason);
+}
 
 // Encodes one block; nibbles are or-ed into `bytes`, whose first nibble belongs to x[0].
 float encode_int4_block(const float* x, size_t n, uint8_t* bytes) {
@@ -48,11 +50,11 @@ void encode_int4(std::span<const float> values, uint8_t* out) {
 
 void decode_int4_block(float scale, const uint8_t* bytes, size_t first, std::span<float> out) {
   if (std::signbit(scale) || !std::isfinite(scale * 7)) {
-    refuse("the scale of elements from " + std::to_string(first) + " on is negative or not finite");
+    refuse_payload("the scale of elements from " + std::to_string(first) + " on is negative or not finite");
   }
   for (size_t i = 0; i < out.size(); ++i) {
     const int nibble = bytes[i / 2] >> (i % 2 * 4) & 15;
-    if (nibble == 8) refuse("element " + std::to_string(first + i) + " is -8");
+    if (nibble == 8) refuse_payload("element " + std::to_string(first + i) + " is -8");
     out[i] = static_cast<float>(nibble < 8 ? nibble : nibble - 16) * scale;
   }
 }
@@ -66,14 +68,14 @@ void decode_int4(const uint8_t* payload, size_t count, size_t first, std::span<f
                       out.subspan(done, std::min(block, out.size() - done)));
   }
   if (count % 2 == 1 && first + out.size() == count && nibbles[count / 2] >> 4 != 0) {
-    refuse("the nibble after the last element is not 0");
+    refuse_payload("the nibble after the last element is not 0");
   }
 }
 
 void decode_fp32(const uint8_t* payload, size_t first, std::span<float> out) {
   std::memcpy(out.data(), payload + first * sizeof(float), out.size_bytes());
   for (size_t i = 0; i < out.size(); ++i) {
-    if (!std::isfinite(out[i])) refuse("element " + std::to_string(first + i) + " is not finite");
+    if (!std::isfinite(out[i])) refuse_payload("element " + std::to_string(first + i) + " is not finite");
   }
 }
 
@@ -102,8 +104,8 @@ void encode(Codec codec, std::span<const float> values, std::span<uint8_t> out) 
 void decode(Codec codec, std::span<const uint8_t> payload, size_t count, size_t first, std::span<float> out) {
   const size_t expected = encoded_bytes(codec, count);
   if (payload.size() != expected) {
-    refuse(std::to_string(payload.size()) + " bytes where " + std::to_string(expected) + " belong to " +
-           std::to_string(count) + " elements");
+    refuse_payload(std::to_string(payload.size()) + " bytes where " + std::to_string(expected) + " belong to " +
+                   std::to_string(count) + " elements");
   }
   if (first % block != 0 || first > count || out.size() > count - first) {
     throw std::invalid_argument("decode: the range lies outside the payload or does not start at a block");

@@ -332,7 +332,7 @@ std::string name_of(Simd simd) {
 }
 
 Simd simd_from_environment() {
-  const char* value = std::getenv("GRADMINER_SIMD");
+  const char* value = std::getenv("GRADMINER_SIMD");  // NOLINT(concurrency-mt-unsafe): nobody sets variables
   const std::string name = value ? value : "";
   if (name.empty()) return Simd::automatic;
   std::string known;

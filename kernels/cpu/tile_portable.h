@@ -40,7 +40,7 @@ struct Tile<Portable, rows> {
 #pragma GCC unroll 8
       for (int j = 0; j < halves; ++j) {
         Portable::Pair pair;
-        __builtin_memcpy(&pair, b + 2 * j, sizeof pair);
+        __builtin_memcpy(&pair, b + ptrdiff_t{2} * j, sizeof pair);
         row[j] = __builtin_convertvector(pair, Doubles);
       }
 #pragma GCC unroll 8

@@ -2,6 +2,7 @@
 // operations, so that no FMA hardware is needed and none of libm is called.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -109,7 +110,7 @@ struct Portable {
   // 8 bytes as 16 bits each.
   static Portable widen(const int8_t* p) {
     int16_t wide[8];
-    for (size_t i = 0; i < 8; ++i) wide[i] = p[i];
+    std::copy_n(p, 8, wide);
     Portable a;
     std::memcpy(&a.v, wide, sizeof a.v);
     return a;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
+#include <system_error>
 #include <vector>
 
 namespace kernels {
@@ -33,7 +34,7 @@ json parse_json(std::string_view text) {
 json read_json_file(const std::filesystem::path& file) {
   constexpr std::streamoff largest = 64 << 20;
   std::ifstream in(file, std::ios::binary | std::ios::ate);
-  if (!in) throw std::runtime_error(file.string() + ": cannot be opened: " + std::strerror(errno));
+  if (!in) throw std::runtime_error(file.string() + ": cannot be opened: " + std::generic_category().message(errno));
   const std::streamoff size = in.tellg();
   if (size < 0 || size > largest)
     throw std::runtime_error(file.string() + ": not a file of at most " + std::to_string(largest) + " bytes");

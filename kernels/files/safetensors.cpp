@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include "files/json_file.h"
 
@@ -77,7 +78,7 @@ StoredTensor parse_tensor(const json& entry) {
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& file)
     : name_(file.string()), in_(file, std::ios::binary) {
-  if (!in_) fail(std::string("cannot be opened: ") + std::strerror(errno));
+  if (!in_) fail(std::string("cannot be opened: ") + std::generic_category().message(errno));
   read_header();
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <system_error>
 
 #include "kernels/files.h"
 
@@ -15,7 +16,7 @@ namespace fs = std::filesystem;
 namespace {
 
 [[noreturn]] void fail(const fs::path& file, const char* what) {
-  throw std::runtime_error(file.string() + ": " + what + ": " + std::strerror(errno));
+  throw std::runtime_error(file.string() + ": " + what + ": " + std::generic_category().message(errno));
 }
 
 // A file that vanishes unless it was renamed into place.

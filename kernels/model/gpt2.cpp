@@ -7,15 +7,15 @@
 namespace kernels {
 namespace {
 
-constexpr auto layout = Linear::Layout::inputs_outputs;
+constexpr auto gpt2_layout = Linear::Layout::inputs_outputs;
 
 }  // namespace
 
 Gpt2::Linears::Linears(const ModelConfig& config, const LinearPlan& plan, const Linears* same)
-    : qkv(config.channels, 3 * config.channels, layout, plan, same ? &same->qkv : nullptr),
-      projection(config.channels, config.channels, layout, plan, same ? &same->projection : nullptr),
-      widen(config.channels, config.inner, layout, plan, same ? &same->widen : nullptr),
-      narrow(config.inner, config.channels, layout, plan, same ? &same->narrow : nullptr) {}
+    : qkv(config.channels, 3 * config.channels, gpt2_layout, plan, same ? &same->qkv : nullptr),
+      projection(config.channels, config.channels, gpt2_layout, plan, same ? &same->projection : nullptr),
+      widen(config.channels, config.inner, gpt2_layout, plan, same ? &same->widen : nullptr),
+      narrow(config.inner, config.channels, gpt2_layout, plan, same ? &same->narrow : nullptr) {}
 
 Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config), recompute_(plan.recompute), ops_(ops), head_(config, plan, ops, arena) {

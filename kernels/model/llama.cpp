@@ -8,15 +8,15 @@
 namespace kernels {
 namespace {
 
-constexpr auto layout = Linear::Layout::outputs_inputs;
+constexpr auto llama_layout = Linear::Layout::outputs_inputs;
 
 }  // namespace
 
 Llama::Linears::Linears(const ModelConfig& config, size_t qkv_outputs, const LinearPlan& plan, const Linears* same)
-    : qkv(config.channels, qkv_outputs, layout, plan, same ? &same->qkv : nullptr),
-      projection(config.channels, config.channels, layout, plan, same ? &same->projection : nullptr),
-      gate_up(config.channels, 2 * config.inner, layout, plan, same ? &same->gate_up : nullptr),
-      down(config.inner, config.channels, layout, plan, same ? &same->down : nullptr) {}
+    : qkv(config.channels, qkv_outputs, llama_layout, plan, same ? &same->qkv : nullptr),
+      projection(config.channels, config.channels, llama_layout, plan, same ? &same->projection : nullptr),
+      gate_up(config.channels, 2 * config.inner, llama_layout, plan, same ? &same->gate_up : nullptr),
+      down(config.inner, config.channels, llama_layout, plan, same ? &same->down : nullptr) {}
 
 Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config),
@@ -156,8 +156,7 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
   const LlamaLayer<float> d = LlamaTensors<float>(config_, gradient).layer(index);
 
   linear.down.backward(a.hidden, p.down_weight, dstream_, M, dnarrow_, d.down_weight, nullptr, cancel);
-  ops_.swiglu_backward(
-      {.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
+  ops_.swiglu_backward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
   if (linear.gate_up.needs_input()) norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
   linear.gate_up.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
   norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, dstream_, d.attention_norm_weight);

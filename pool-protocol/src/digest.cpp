@@ -14,7 +14,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "binary layouts are little-endian and copied as they lie");
 
-constexpr size_t segment_leaf_bytes = 64 * 1024;
+constexpr size_t segment_leaf_bytes = 64 << 10;
 
 EVP_MD_CTX* as_context(void* context) { return static_cast<EVP_MD_CTX*>(context); }
 
@@ -131,7 +131,7 @@ Digest sha256_of_file(const std::filesystem::path& file) {
   };
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(std::fopen(file.c_str(), "rbe"), &std::fclose);
   if (!stream) throw fail("cannot open");
-  std::vector<uint8_t> buffer(256 * 1024);
+  std::vector<uint8_t> buffer(256 << 10);
   Sha256 hash;
   while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), stream.get()))
     hash.update(std::span(buffer).first(count));

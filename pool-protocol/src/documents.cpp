@@ -9,7 +9,6 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t document_version = 1;
-constexpr size_t max_reason_length = 200;
 constexpr double max_rate = 1e6;  // of learning rates, decays and norms: keeps what follows from them finite in fp32
 
 const char* to_string(Outcome outcome) {

@@ -19,7 +19,7 @@
 namespace protocol {
 namespace {
 
-constexpr off_t max_key_file_bytes = 16 * 1024;
+constexpr off_t max_key_file_bytes = 16 << 10;
 
 EVP_PKEY* as_pkey(const std::shared_ptr<void>& key) { return static_cast<EVP_PKEY*>(key.get()); }
 

@@ -10,7 +10,7 @@ using nlohmann::json;
 
 constexpr uint64_t max_seconds = 10'000'000;         // of renew_s, deadline_s, retry_after_s: four months
 constexpr uint64_t max_piece_bytes_limit = 1 << 26;  // 64 MiB
-constexpr size_t max_version_length = 64, max_token_length = 256, max_reason_length = 200, max_message_length = 1024;
+constexpr size_t max_version_length = 64, max_token_length = 256, max_message_length = 1024;
 
 std::vector<std::string> read_capabilities(const Reader& reader) {
   std::vector<std::string> names;

@@ -10,6 +10,8 @@
 
 namespace protocol {
 
+constexpr size_t max_reason_length = 200;  // of a release or settlement
+
 nlohmann::json to_json(const BlobReference& blob);
 nlohmann::json to_json(const CheckpointReference& checkpoint);
 nlohmann::json to_json(const ShardReference& shard);

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 
 #include "protocol/blob.h"
 #include "wide.h"
 
 namespace protocol {
 namespace {
+
+using std::string_view_literals::operator""sv;
 
 constexpr uint64_t block_tokens = 1024;  // docs/numerics.md section 4
 constexpr uint64_t none = UINT64_MAX;    // step and row where a draw has none
@@ -20,7 +23,7 @@ uint64_t ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 uint64_t draw(uint64_t seed, uint64_t round, uint64_t lane, uint64_t step, uint64_t row) {
   const uint64_t numbers[] = {seed, round, lane, step, row};
   Sha256 hash;
-  hash.update(std::string_view("gradminer data v1", 18));  // with its NUL
+  hash.update("gradminer data v1\0"sv);
   hash.update(std::span(reinterpret_cast<const uint8_t*>(numbers), sizeof numbers));
   const Digest digest = hash.finish();
   uint64_t value = 0;
