@@ -46,7 +46,10 @@ def main():
                 for folder in folders:
                     step(f"{preset}: tests/{folder}")
                     tests.run(f"build/{preset}/tests/{folder}", "-LE", NOT_SANITIZED, environment=SANITIZER_OPTIONS)
-        fuzz(tests)
+        step("clang-tidy")
+        tests.count_script("tests/structure/tidy.sh")
+        step("Fuzzers")
+        tests.count_script("tests/fuzz/run.sh", str(SECONDS_PER_FUZZER))
 
     minutes = clock(time.monotonic() - BEGIN)
     percent = 100 * (tests.total - tests.failed) // max(1, tests.total)
@@ -78,16 +81,11 @@ class Tests:
         if not counted:
             raise Failure(f"ctest ran no test in {folder}")
 
-    def count(self, passed):
+    def count_script(self, script, *arguments):
+        """One test, which passes if the script succeeds."""
+        done = subprocess.run([ROOT / script, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL)
         self.total += 1
-        self.failed += not passed
-
-
-def fuzz(tests):
-    """Each fuzzer for a while, from the corpus in the repository."""
-    step("Fuzzers")
-    done = subprocess.run([ROOT / "tests/fuzz/run.sh", str(SECONDS_PER_FUZZER)], cwd=ROOT, stdin=subprocess.DEVNULL)
-    tests.count(done.returncode == 0)
+        self.failed += done.returncode != 0
 
 
 @contextlib.contextmanager
