@@ -50,10 +50,11 @@ class RunLoopTest : public testing::Test {
   ReceiptBook receipts() const {
     return ReceiptBook(folder.path / "receipts" / protocol::to_hex(pool.pool_id).substr(0, 16));
   }
-  protocol::SignedDocument settlement(const protocol::PublicKey& rig, const protocol::Digest& receipt = {}) const {
+  protocol::SignedDocument settlement(const protocol::PublicKey& rig, const protocol::Digest& receipt = {},
+                                      uint64_t sequence = 4) const {
     protocol::Settlement settlement;
     settlement.pool_id = pool.pool_id;
-    settlement.sequence = 4;
+    settlement.sequence = sequence;
     settlement.amount = 83;
     settlement.unit = "tiny.0.t0";
     settlement.account = "ann";

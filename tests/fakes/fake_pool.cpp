@@ -164,6 +164,7 @@ nlohmann::json FakePool::submit(const protocol::Submission& submission, const pr
   receipt.pool_id = pool_id;
   receipt.unit = submission.unit;
   receipt.job = submission.unit.substr(0, submission.unit.find('.'));
+  receipt.round = std::stoull(submission.unit.substr(receipt.job.size() + 1));
   receipt.account = enrolment ? enrolment->account : "ann";
   receipt.attempt = submission.attempt;
   receipt.tokens = submission.tokens;
