@@ -14,6 +14,28 @@ std::filesystem::path made(const std::filesystem::path& folder) {
   return folder;
 }
 
+// A fresh key in new.pem; its lasting name never shows half a key.
+std::filesystem::path make_key(const std::filesystem::path& folder) {
+  const std::filesystem::path fresh = folder / "new.pem";
+  std::filesystem::remove(fresh);
+  protocol::PrivateKey::generate().save_new(fresh);
+  return fresh;
+}
+
+// What goes wrong with keys as a Failure.
+template <class Action>
+RigKeys with_key(const char* what, Action&& action) {
+  try {
+    return action();
+  } catch (const Failure&) {
+    throw;
+  } catch (const std::system_error& error) {
+    throw disk_failure(error);
+  } catch (const std::runtime_error& error) {
+    throw Failure(Exit::input, std::string("the rig's key") + what + ": " + error.what());
+  }
+}
+
 }  // namespace
 
 DataFolder::DataFolder(const std::filesystem::path& folder)
@@ -29,30 +51,28 @@ DataFolder::DataFolder(const std::filesystem::path& folder)
 RigKeys load_or_make_keys(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "key.pem", previous = folder / "previous.pem";
   make_folders(folder);
-  try {
-    if (!std::filesystem::exists(file)) protocol::PrivateKey::generate().save_new(file);
+  return with_key("", [&] {
+    if (!std::filesystem::exists(file)) {
+      std::filesystem::rename(make_key(folder), file);
+      sync_folder(folder);
+    }
     RigKeys keys{protocol::PrivateKey::load(file), std::nullopt};
     if (std::filesystem::exists(previous)) keys.previous = protocol::PrivateKey::load(previous);
     return keys;
-  } catch (const std::runtime_error& error) {
-    throw Failure(Exit::input, std::string("the rig's key: ") + error.what());
-  }
+  });
 }
 
 RigKeys change_key(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / "key.pem", previous = folder / "previous.pem", fresh = folder / "new.pem";
+  const std::filesystem::path file = folder / "key.pem", previous = folder / "previous.pem";
   load_or_make_keys(folder);
-  try {
-    std::filesystem::remove(fresh);
-    protocol::PrivateKey::generate().save_new(fresh);
+  return with_key(" was not changed", [&] {
+    const std::filesystem::path fresh = make_key(folder);
     std::filesystem::remove(previous);
     std::filesystem::create_hard_link(file, previous);
     std::filesystem::rename(fresh, file);
     sync_folder(folder);
-  } catch (const std::runtime_error& error) {
-    throw Failure(Exit::input, std::string("the rig's key was not changed: ") + error.what());
-  }
-  return load_or_make_keys(folder);
+    return load_or_make_keys(folder);
+  });
 }
 
 }  // namespace agent

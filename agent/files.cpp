@@ -22,6 +22,11 @@ Failure disk_failure(const std::string& action, const std::filesystem::path& fil
   return Failure(Exit::disk, message);
 }
 
+Failure disk_failure(const std::system_error& error) {
+  return Failure(Exit::disk,
+                 std::string("the disk fails (") + error.what() + "); check it, or choose another with --data");
+}
+
 File::File(const std::filesystem::path& file, int flags, unsigned mode)
     : path_(file), descriptor_(::open(file.c_str(), flags | O_CLOEXEC, mode)) {
   if (descriptor_ < 0) throw disk_failure("open", path_, errno);
@@ -74,11 +79,13 @@ void make_folders(const std::filesystem::path& folder) {
 
 void sync_folder(const std::filesystem::path& folder) { File(folder, O_RDONLY | O_DIRECTORY).sync(); }
 
-void sync_folders(const std::filesystem::path& folder) {
+void sync_folders(const std::filesystem::path& folder) try {
   sync_folder(folder);
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.is_directory() && !entry.is_symlink()) sync_folders(entry.path());
   }
+} catch (const std::system_error& error) {
+  throw disk_failure(error);
 }
 
 void write_durably(const std::filesystem::path& file, std::string_view text) {

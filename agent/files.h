@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "exit.h"
@@ -14,6 +15,8 @@ namespace agent {
 
 // A Failure(disk) from errno: "cannot ACTION FILE: reason", with advice where the disk is full.
 Failure disk_failure(const std::string& action, const std::filesystem::path& file, int error);
+// The same of what std::filesystem throws, which names the file.
+Failure disk_failure(const std::system_error& error);
 
 // An open file descriptor, closed at the end.
 class File {

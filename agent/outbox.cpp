@@ -45,6 +45,7 @@ OutboxItem Outbox::put(const protocol::Submission& submission, std::span<const u
   } catch (...) {
     std::error_code ignored;
     fs::remove_all(making, ignored);
+    fs::remove_all(folder, ignored);
     throw;
   }
   return {folder, submission};
@@ -69,20 +70,23 @@ std::vector<std::string> Outbox::names() const {
   return names;
 }
 
-OutboxItem Outbox::load(const std::string& name) const {
+OutboxItem Outbox::load(const std::string& name) const try {
   OutboxItem item{folder_ / name, {}};
   item.submission = protocol::submission_from_json(protocol::parse_object(read_text(item.folder / manifest)));
   if (!item.submission.diverged) {
-    if (protocol::sha256_of_file(item.blob()) != item.submission.result.digest) {
-      throw std::runtime_error(item.blob().string() + " has another digest than it had");
+    if (!fs::exists(item.blob()) || protocol::sha256_of_file(item.blob()) != item.submission.result.digest) {
+      throw std::runtime_error(item.blob().string() + " is gone, or has another digest than it had");
     }
   }
   return item;
+} catch (const std::system_error& error) {
+  throw disk_failure(error);
 }
 
 void Outbox::remove(const std::string& name) {
   fs::remove(folder_ / name / manifest);
-  fs::remove_all(folder_ / name);
+  std::error_code ignored;  // names() clears what stays
+  fs::remove_all(folder_ / name, ignored);
 }
 
 uint64_t Outbox::bytes() const { return bytes_below(folder_); }

@@ -1,5 +1,6 @@
 #include "pool_errors.h"
 
+#include "files.h"
 #include "pool_client.h"
 
 namespace agent {
@@ -73,6 +74,8 @@ PoolTrouble explain(const std::exception_ptr& error, const PoolConfig& pool, boo
     const bool disk = failure.code == Exit::disk;
     trouble.kind = disk && ever_connected ? Kind::retry : Kind::final;
     if (disk) trouble.wait_seconds = 30;
+  } catch (const std::system_error& failure) {  // of std::filesystem
+    return explain(std::make_exception_ptr(disk_failure(failure)), pool, ever_connected);
   }
   return trouble;
 }

@@ -89,9 +89,10 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
   Heartbeat heartbeat(pool.heartbeat_client(), lease.lease, lease.renew_s, [this] { return progress_.load(); });
   const kernels::Cancel cancel = [&] { return world_.stop.requested() || !heartbeat.wanted(); };
   std::string refused;
+  std::optional<OutboxItem> item;
   try {
-    const OutboxItem item = compute(pool, lease, cancel);
-    send(pool, item, false);
+    item = compute(pool, lease, cancel);
+    send(pool, *item, false);
   } catch (const kernels::Cancelled&) {
     refused = "the agent is stopping";
   } catch (const TransportError& error) {
@@ -107,8 +108,11 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
     runner_.free_buffers();
     refused = "out of memory";
   } catch (const Failure& error) {
-    if (error.code != Exit::disk) throw;
+    if (error.code != Exit::disk || item) throw;  // what is in the outbox is sent later
     refused = error.what();
+  } catch (const std::system_error& error) {  // of std::filesystem
+    if (item) throw;
+    refused = disk_failure(error).what();
   }
   heartbeat.end();
   last_work_ = world_.clock.monotonic();
@@ -209,6 +213,9 @@ void RunLoop::send_outbox(PoolSession& pool) {
     std::optional<OutboxItem> item;
     try {
       item = outbox.load(name);
+    } catch (const Failure& error) {  // the disk's fault, which may pass
+      world_.log.write(Level::error, "outbox", name + " stays in the outbox: " + error.what(), {{"item", name}});
+      continue;
     } catch (const std::exception& error) {
       world_.log.write(Level::error, "outbox_damaged", name + " in the outbox is damaged and dropped: " + error.what(),
                        {{"item", name}});

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "earnings_command.h"
 #include "run_loop_fixture.h"
@@ -44,9 +45,11 @@ class DiskFaultsTest : public RunLoopTest {
 
   // The agent asks for work.
   void next() {
-    if (receipts().receipts().size() < n_) return lease();
-    if (done_ < begun_) done_ = clock.now;
-    if (clock.now < done_ + 90) return;  // it fetches the settlement, and gives its memory back
+    if (n_ > 0 && logged("accepted tiny") == 0) return lease();
+    if (!std::exchange(rested_, true)) {  // until it fetches the settlement, and has given its memory back
+      return pool.leases.push_back({std::nullopt, protocol::NoLease{"nothing_to_do", "", 70}});
+    }
+    rested_ = false;
     if (n_ > 0) expect_all_well();
     if (n_ > 0 && !faults_->happened()) return stop.request();
     faults_.reset();
@@ -92,11 +95,32 @@ class DiskFaultsTest : public RunLoopTest {
     }
   }
 
+  // A start as `run` makes it, until the pool knows the key; the failure that ended it.
+  std::optional<Failure> start(const fs::path& data) {
+    Stop known;
+    pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+      if (request.path == "/v1/rigs") known.request();
+      return {};
+    };
+    Surroundings starting{clock, known, log_sink, world.make_transport, world.make_ops};
+    config.data = data;
+    try {
+      const DataFolder locked(data);
+      const RigKeys keys = load_or_make_keys(data);
+      RunLoop(config, keys, 0, starting).run();
+      EXPECT_TRUE(known.requested());
+      return std::nullopt;
+    } catch (const Failure& failure) {
+      return failure;
+    }
+  }
+
   DiskFault fault_ = DiskFault::none;
   std::optional<DiskFaults> faults_;
   protocol::Unit unit_;
   uint64_t n_ = 0, attempt_ = 0;
-  double begun_ = 1000, done_ = 0;
+  double begun_ = 1000;
+  bool rested_ = false;
   size_t sleeps_ = 0, leases_ = 0;
 };
 
@@ -104,6 +128,28 @@ TEST_F(DiskFaultsTest, FullFromEveryCallOn) { endure(DiskFault::full); }
 TEST_F(DiskFaultsTest, BrokenFromEveryCallOn) { endure(DiskFault::broken); }
 TEST_F(DiskFaultsTest, AnErrorAtEveryCall) { endure(DiskFault::error_once); }
 TEST_F(DiskFaultsTest, EveryWriteIsShort) { endure(DiskFault::short_write); }
+
+// It ends with the exit code for disks and says why; the next start finds nothing half made.
+TEST_F(DiskFaultsTest, AStartWithAFaultAtEveryCall) {
+  for (const DiskFault fault : {DiskFault::full, DiskFault::broken, DiskFault::error_once, DiskFault::short_write}) {
+    const char* reason = std::strerror(fault == DiskFault::full ? ENOSPC : EIO);
+    bool happened = true;
+    for (uint64_t n = 1; happened; ++n) {
+      const fs::path data = folder.path / (std::to_string(static_cast<int>(fault)) + "." + std::to_string(n));
+      DiskFaults faults(data, fault, n);
+      const std::optional<Failure> failure = start(data);
+      happened = faults.happened();
+      if (failure) {
+        EXPECT_EQ(failure->code, Exit::disk) << faults.where() << ": " << failure->what();
+        EXPECT_NE(std::string(failure->what()).find(reason), std::string::npos) << failure->what();
+      }
+      EXPECT_EQ(failure.has_value(), happened && fault != DiskFault::short_write) << faults.where();
+      faults.lift();
+      const std::optional<Failure> again = start(data);
+      EXPECT_FALSE(again) << faults.where() << ": " << again->what();
+    }
+  }
+}
 
 }  // namespace
 }  // namespace agent
