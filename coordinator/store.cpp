@@ -117,7 +117,13 @@ void Store::give_back(Db* db) const {
   idle_.emplace_back(db);
 }
 
+// Connections that met an error are not used again: one whose file could not be opened once, for want of descriptors
+// or for a bad moment of the disk, stays read-only for good.
 void Store::rethrow(const SQLite::Exception& error) const {
+  {
+    const std::lock_guard<std::mutex> lock(idle_mutex_);
+    idle_.clear();
+  }
   const std::string file = (folder_ / "gradpool.db").string();
   switch (error.getErrorCode()) {
     case SQLITE_FULL:

@@ -49,8 +49,13 @@ class Store {
         unsynced_ = connect();
         unsynced_->exec("PRAGMA synchronous = NORMAL");
       }
-      SQLite::Transaction transaction(*unsynced_, SQLite::TransactionBehavior::IMMEDIATE);
-      return commit_after(body, *unsynced_, transaction);
+      try {
+        SQLite::Transaction transaction(*unsynced_, SQLite::TransactionBehavior::IMMEDIATE);
+        return commit_after(body, *unsynced_, transaction);
+      } catch (const SQLite::Exception&) {
+        unsynced_.reset();  // as rethrow() does with the others
+        throw;
+      }
     });
   }
   // One consistent view.
