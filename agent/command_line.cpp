@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 
 #include "compute_command.h"
@@ -136,6 +137,8 @@ int guarded(const std::function<int()>& body) {
     return body();
   } catch (const Failure& error) {
     return report(error.code, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(Exit::disk, error.what());
   } catch (const kernels::NumericFailure& error) {
     return report(Exit::numeric, error.what());
   } catch (const std::bad_alloc&) {

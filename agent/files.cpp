@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 #include <system_error>
 
 namespace agent {
@@ -104,9 +104,9 @@ void write_durably(const std::filesystem::path& file, std::string_view text) {
 
 std::string read_text(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) throw disk_failure("read", file, errno == 0 ? EIO : errno);
-  return text.str();
+  const std::string text(std::istreambuf_iterator<char>(in), {});
+  if (!in.is_open() || in.bad()) throw disk_failure("read", file, errno == 0 ? EIO : errno);
+  return text;
 }
 
 uint64_t bytes_below(const std::filesystem::path& folder) {

@@ -20,6 +20,21 @@ void write_synced(const fs::path& file, std::span<const uint8_t> bytes) {
   out.sync();
 }
 
+// {"digest": of the text, "submission": the text}: a changed byte must not become another claim.
+std::string to_text(const protocol::Submission& submission) {
+  const std::string text = protocol::to_json(submission).dump();
+  return nlohmann::json{{"digest", protocol::to_hex(protocol::sha256(text))}, {"submission", text}}.dump();
+}
+
+protocol::Submission from_file(const fs::path& file) {
+  const nlohmann::json object = protocol::parse_object(read_text(file));
+  const std::string text = protocol::string_member(object, "submission");
+  if (protocol::to_hex(protocol::sha256(text)) != protocol::string_member(object, "digest")) {
+    throw std::runtime_error(file.string() + " has another digest than it had");
+  }
+  return protocol::submission_from_json(protocol::parse_object(text));
+}
+
 }  // namespace
 
 std::string Outbox::name_of(const protocol::Submission& submission) {
@@ -35,7 +50,7 @@ OutboxItem Outbox::put(const protocol::Submission& submission, std::span<const u
     fs::create_directory(making, error);
     if (error) throw disk_failure("create folder", making, error.value());
     if (!submission.diverged) write_synced(making / "result.blob", blob);
-    const std::string text = protocol::to_json(submission).dump();
+    const std::string text = to_text(submission);
     write_synced(making / manifest, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
     sync_folder(making);
     fs::remove_all(folder);  // the same attempt, computed again: the same bytes
@@ -72,7 +87,7 @@ std::vector<std::string> Outbox::names() const {
 
 OutboxItem Outbox::load(const std::string& name) const try {
   OutboxItem item{folder_ / name, {}};
-  item.submission = protocol::submission_from_json(protocol::parse_object(read_text(item.folder / manifest)));
+  item.submission = from_file(item.folder / manifest);
   if (!item.submission.diverged) {
     if (!fs::exists(item.blob()) || protocol::sha256_of_file(item.blob()) != item.submission.result.digest) {
       throw std::runtime_error(item.blob().string() + " is gone, or has another digest than it had");

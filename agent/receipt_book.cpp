@@ -27,7 +27,9 @@ protocol::SignedDocument read_document(const fs::path& file) {
   protocol::SignedDocument document;
   document.document = read_text(file);
   const std::string signature = read_text(signature_of(file));
-  std::copy_n(signature.begin(), std::min(signature.size(), document.signature.size()), document.signature.begin());
+  if (signature.size() == document.signature.size()) {  // a torn one stays empty, which is no signature
+    std::copy(signature.begin(), signature.end(), document.signature.begin());
+  }
   return document;
 }
 

@@ -14,9 +14,10 @@ protocol::PrivateKey load_or_make_key(const std::filesystem::path& folder, bool 
   const std::filesystem::path file = folder / "pool.key";
   try {
     if (is_new && !std::filesystem::exists(file)) {
-      const protocol::PrivateKey key = protocol::PrivateKey::generate();
-      key.save_new(file);
-      return key;
+      const std::filesystem::path fresh = folder / "pool.key.new";  // the lasting name never shows half a key
+      std::filesystem::remove(fresh);
+      protocol::PrivateKey::generate().save_new(fresh);
+      durable_rename(fresh, file);
     }
     return protocol::PrivateKey::load(file);
   } catch (const std::exception& error) {

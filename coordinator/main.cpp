@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <charconv>
+#include <filesystem>
 #include <iostream>
 
 #include "command_line.h"
@@ -79,6 +80,8 @@ int main(int argc, char** argv) {
   } catch (const protocol::Error& error) {
     return fail(error.what(),
                 error.code == protocol::ErrorCode::not_found ? pool::ExitCode::not_found : pool::ExitCode::bad_input);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(error.what(), pool::ExitCode::store);
   } catch (const std::exception& error) {
     return fail(error.what(), pool::ExitCode::unexpected);
   }

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <set>
 
 #include "errors.h"
@@ -77,12 +79,11 @@ class Checker {
       Statement row = query(db, "SELECT document, signature, digest FROM jobs WHERE name = ?", job);
       row.executeStep();
       if (!is_signed(row)) problem("the description of job " + job + " is not what this pool signed");
-      Statement record =
-          query(db,
-                "SELECT r.document, r.signature, r.digest, w.digest FROM jobs j LEFT JOIN rounds r "
-                "ON r.job = j.name AND r.round = j.rounds_done - 1 LEFT JOIN weights w ON w.job = "
-                "j.name AND w.round = j.rounds_done WHERE j.name = ? AND j.rounds_done > 0",
-                job);
+      Statement record = query(db,
+                               "SELECT r.document, r.signature, r.digest, w.digest FROM jobs j LEFT JOIN rounds r "
+                               "ON r.job = j.name AND r.round = j.rounds_done - 1 LEFT JOIN weights w ON w.job = "
+                               "j.name AND w.round = j.rounds_done WHERE j.name = ? AND j.rounds_done > 0",
+                               job);
       if (!record.executeStep()) return;
       if (!is_signed(record) || record.isColumnNull(3) ||
           protocol::round_record_from_canonical(text_at(record, 0)).weights != bytes_at(record, 3)) {
@@ -193,7 +194,11 @@ class Checker {
     struct stat status {};
     seen_.insert(file.digest);
     ++found_.files;
-    if (stat(path.c_str(), &status) != 0 || status.st_size != bytes) return true;
+    if (stat(path.c_str(), &status) != 0) {
+      if (errno == ENOENT) return true;
+      throw Failure(ExitCode::store, "cannot read " + path.string() + ": " + std::strerror(errno));  // it may be whole
+    }
+    if (status.st_size != bytes) return true;
     if (depth == Depth::size) return false;
     ++found_.files_read;
     found_.bytes_read += static_cast<uint64_t>(bytes);

@@ -100,7 +100,7 @@ void give_up_results(Core& core, const protocol::Digest& digest) {
   core.store.write([&](Db& db) { execute(db, "UPDATE results SET kept = 0 WHERE digest = ?", digest); });
 }
 
-uint64_t remove_unlisted_blobs(Core& core) {
+uint64_t remove_unlisted_blobs(Core& core) try {
   // Inside a transaction, so that nobody is between a file's renaming and its row.
   return core.store.write([&](Db& db) {
     std::vector<std::filesystem::path> unlisted;
@@ -115,6 +115,9 @@ uint64_t remove_unlisted_blobs(Core& core) {
     for (const std::filesystem::path& file : unlisted) std::filesystem::remove(file);
     return unlisted.size();
   });
+} catch (const std::filesystem::filesystem_error& error) {  // which names no file when a step of an iterator fails
+  throw Failure(ExitCode::store,
+                "cannot read " + (core.store.folder() / "blobs").string() + ": " + error.code().message());
 }
 
 }  // namespace pool

@@ -19,9 +19,7 @@ class ApiFixture : public PoolFixture {
   ApiFixture() { open_api(); }
 
   // After each reopen(). The pool's own work is the test's to call: the API wakes the thread of another, idle pool.
-  void open_api() {
-    api = std::make_unique<Api>(*pool, clock, background_, metrics_, ApiLimits{1e6, 1e6});
-  }
+  void open_api() { api = std::make_unique<Api>(*pool, clock, background_, metrics_, ApiLimits{1e6, 1e6}); }
   Answer call(const std::string& method, const std::string& path, const std::string& body) {
     return send(signed_request(method, path, body));
   }

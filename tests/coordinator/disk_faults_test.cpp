@@ -125,7 +125,8 @@ class DiskFaultsTest : public ApiFixture {
     std::string text;
     for (const char* table : {"units", "results", "rounds", "settlements", "ledger_transactions", "ledger_postings",
                               "weights", "updates", "blobs", "checks"}) {
-      text += std::string(table) + " " + std::to_string(number(("SELECT count(*) FROM " + std::string(table)).c_str())) + "\n";
+      text += std::string(table) + " " +
+              std::to_string(number(("SELECT count(*) FROM " + std::string(table)).c_str())) + "\n";
     }
     for (const char* account : {"job:tiny", "escrow:ann", "account:ann"}) {
       text += std::string(account) + " " +

@@ -19,7 +19,7 @@ from faults import Faults, harness
 from fleet import Fleet, disturb
 
 # Steps that a program reaches only when it is new; in a command of the pool's operator; when it is told to stop.
-FIRST = {"pool": r"db-journal|fsync blobs$|fsync \.$|fsync pool\.key|commit refusals",
+FIRST = {"pool": r"db-journal|fsync blobs$|fsync \.$|pool\.key|commit refusals",
          "agent": r"(key|new)\.pem|fsync \.$| pools\b"}
 COMMAND = {"pool": r"commit (accounts|datasets|jobs)", "agent": r"$^"}
 LAST = {"pool": r"unlink serve\.json|unlink gradpool\.db-(shm|wal)|fsync gradpool\.db$",

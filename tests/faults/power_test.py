@@ -147,7 +147,7 @@ def check_store(folder, results=0, rounds=0):
 def kept_results(data):
     """Digests of the results that an agent's folder holds: whole items of the outbox, and signed receipts."""
     for item in (data / "outbox").glob("*/[!.]*/submission.json"):
-        submission = json.loads(item.read_text())
+        submission = json.loads(json.loads(item.read_text())["submission"])
         content = item.with_name("result.blob").read_bytes()
         if sha256(content) == submission["result"]["digest"]:
             yield submission["result"]["digest"]
