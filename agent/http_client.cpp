@@ -13,10 +13,6 @@
 namespace agent {
 namespace {
 
-// Seconds without a byte after which a transfer is dead; a busy pool may need a while to hash an upload.
-constexpr long stalled_seconds = 60;
-constexpr long connect_seconds = 10;
-
 void check(CURLcode code) {
   if (code != CURLE_OK) throw std::runtime_error(std::string("libcurl: ") + curl_easy_strerror(code));
 }
@@ -97,8 +93,8 @@ struct HttpClient::Exchange {
   }
 };
 
-HttpClient::HttpClient(const Url& url, const TlsTrust& trust, const Stop& stop)
-    : url_(url), trust_(trust), stop_(stop), curl_(nullptr, curl_easy_cleanup) {
+HttpClient::HttpClient(const Url& url, const TlsTrust& trust, const Stop& stop, const Patience& patience)
+    : url_(url), trust_(trust), patience_(patience), stop_(stop), curl_(nullptr, curl_easy_cleanup) {
   static std::once_flag started;
   std::call_once(started, [] { check(curl_global_init(CURL_GLOBAL_DEFAULT)); });
   curl_.reset(curl_easy_init());
@@ -144,9 +140,9 @@ HttpResponse HttpClient::send(const HttpRequest& request) {
   set(curl, CURLOPT_NOPROGRESS, 0L);
   set(curl, CURLOPT_XFERINFOFUNCTION, &Exchange::on_progress);
   set(curl, CURLOPT_XFERINFODATA, static_cast<void*>(&exchange));
-  set(curl, CURLOPT_CONNECTTIMEOUT, connect_seconds);
-  set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  set(curl, CURLOPT_LOW_SPEED_TIME, stalled_seconds);
+  set(curl, CURLOPT_CONNECTTIMEOUT, patience_.connect_seconds);
+  set(curl, CURLOPT_LOW_SPEED_LIMIT, patience_.bytes_per_second);
+  set(curl, CURLOPT_LOW_SPEED_TIME, patience_.slow_seconds);
   if (request.parting) set(curl, CURLOPT_TIMEOUT, 2L);
 
   const CURLcode code = curl_easy_perform(curl);

@@ -17,12 +17,18 @@ struct TlsTrust {
   std::string pin;      // empty, or SHA-256 of the server's SubjectPublicKeyInfo in hex
 };
 
+// When a transfer is dead; a busy pool may need a while to hash an upload.
+struct Patience {
+  long connect_seconds = 10;
+  long bytes_per_second = 100, slow_seconds = 60;  // slower than that for so long
+};
+
 // Trust: a pin alone identifies the server by its key and nothing else is asked of the certificate; with a CA file
 // both must hold; without a pin the chain and the host name must hold.
 class HttpClient : public Transport {
  public:
   // Throws std::runtime_error when libcurl cannot start.
-  HttpClient(const Url& url, const TlsTrust& trust, const Stop& stop);
+  HttpClient(const Url& url, const TlsTrust& trust, const Stop& stop, const Patience& patience = {});
 
   HttpResponse send(const HttpRequest& request) override;
   const std::string& authority() const override { return url_.authority; }
@@ -33,6 +39,7 @@ class HttpClient : public Transport {
 
   const Url url_;
   const TlsTrust trust_;
+  const Patience patience_;
   const Stop& stop_;
   std::unique_ptr<CURL, void (*)(CURL*)> curl_;
 };
