@@ -6,6 +6,7 @@
 #include <set>
 
 #include "accounts.h"
+#include "leases.h"
 #include "settlements.h"
 
 namespace pool {
@@ -116,7 +117,7 @@ bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished
       db,
       "SELECT u.id, u.round + ?1 <= j.rounds_done, j.last_round_closed FROM checks c JOIN units u ON u.id = c.unit "
       "JOIN jobs j ON j.name = u.job WHERE c.state = 'open' AND u.job = ?2 AND u.accepted IS NOT NULL AND NOT EXISTS "
-      "(SELECT 1 FROM leases l WHERE l.unit = u.id AND l.replay AND l.state = 'held' AND l.expires > ?3)",
+      "(SELECT 1 FROM leases l WHERE l.unit = u.id AND l.replay AND " LEASE_LIVES("l", "?3") ")",
       settlement_rounds, job, now);
   std::vector<int64_t> ended;
   while (rows.executeStep()) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "leases.h"
 #include "weights.h"
 
 namespace pool {
@@ -127,10 +128,10 @@ class Chooser {
     return choice;
   }
 
-#define NOT_OUT "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'held' AND l.expires > :now) "
-#define NOT_REFUSED_FROM_KEY                                                                                       \
-  "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'refused' AND l.key = :key AND l.ended > " \
-  ":now - :pause) "
+#define NOT_OUT "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND " LEASE_LIVES("l", ":now") ") "
+#define NOT_REFUSED_FROM_KEY                                                                                     \
+  "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'refused' AND l.key = :key AND l.ended " \
+  "BETWEEN :now - :pause AND :now) "
 #define NOT_DIVERGED_FOR_KEY \
   "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.key = :key AND r.digest IS NULL) "
 
@@ -168,9 +169,10 @@ class Chooser {
         db_,
         "SELECT u.id, u.round, u.kind FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
         "u.job = :job AND u.accepted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND "
-        "l.replay AND l.state = 'held' AND l.expires > :now) AND " NOT_REFUSED_FROM_KEY
-        "AND NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.account = :account) "
-        "ORDER BY u.round, u.id");
+        "l.replay AND " LEASE_LIVES(
+            "l", ":now") ") AND " NOT_REFUSED_FROM_KEY
+                         "AND NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.account = :account) "
+                         "ORDER BY u.round, u.id");
     rows.bind(":account", rig_.account);
     bind_common(rows);
     while (rows.executeStep()) {
@@ -189,7 +191,7 @@ class Chooser {
     Statement rows(
         db_,
         "SELECT u.id FROM (SELECT u.id, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
-        "AND o.state = 'held' AND o.expires > :now WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
+        "AND " LEASE_LIVES("o", ":now") "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
         "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now) u "
         "WHERE " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number LIMIT 1");
     rows.bind(":kind", kind);

@@ -277,6 +277,32 @@ TEST_F(RunLoopTest, AWrongClockIsCorrectedOnce) {
   EXPECT_EQ(logged("7200 s ahead of the pool's"), 1u) << log();
 }
 
+// Either clock, an hour either way, before every request of a unit: each unit is sent once, and nothing waits.
+TEST_F(RunLoopTest, ClocksJumpAnHourBeforeEveryRequest) {
+  int64_t pool_ahead = 0;
+  size_t units = 0, asked = 0, jump_at = 0;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path == "/v1/leases" && pool.submissions.size() == units && asked > jump_at) {
+      if (++units > 4 * 12) stop.request();
+      jump_at = units % 12;
+      asked = 0;
+      job.lease(job.unit(), units);
+    }
+    if (++asked == jump_at) {
+      int64_t& jumping = units % 2 == 0 ? clock.epoch : pool_ahead;
+      jumping += units / 2 % 2 == 0 ? 3600 : -3600;
+    }
+    pool.now = 1'760'000'000 + static_cast<int64_t>(clock.now - 1000) + pool_ahead;
+    return {};
+  };
+  EXPECT_FALSE(run(500));
+  EXPECT_GT(units, 48u) << log();
+  EXPECT_EQ(pool.submissions.size(), 48u);
+  EXPECT_EQ(receipts().receipts().size(), 48u);
+  EXPECT_EQ(logged("next attempt in"), 0u) << "one correction is enough";
+  EXPECT_GT(logged("signatures follow the pool's clock"), 10u);
+}
+
 TEST_F(RunLoopTest, AChangedKeyIsIntroducedByTheOldOne) {
   const protocol::PrivateKey old = key.current;
   key = {protocol::PrivateKey::generate(), old};

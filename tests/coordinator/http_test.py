@@ -152,6 +152,19 @@ class Framing(Served):
                 time.sleep(0.1)
         self.assertLess(time.monotonic() - begin, 6)
 
+    def test_half_closed(self):
+        """A client that has said all it has to say gets its answer; one that stops in the middle gets none."""
+        request = b"GET /v1/pool HTTP/1.1\r\n" + HOST + b"\r\n"
+        for length in range(len(request) + 1):
+            connection = self.pool.connect()
+            if length:
+                connection.send(request[:length])
+            socket.socket.shutdown(connection.socket, socket.SHUT_WR)  # of TCP; TLS says nothing
+            answer = connection.response()
+            self.assertEqual(answer and answer[0], 200 if length == len(request) else None, length)
+            self.assertTrue(connection.closed())
+            connection.close()
+
     def test_tls_versions(self):
         def context(version):
             tls = ssl.create_default_context(cafile=self.pool.sandbox.ca)
