@@ -67,9 +67,9 @@ TEST_F(CutAnswers, AHalfClosedConnectionIsNotUsedAgain) {
 }
 
 TEST_F(CutAnswers, APoolThatSendsAByteASecondIsGivenUp) {
-  patience.slow_seconds = 2;
   server.behave({.answer = answer});
   ASSERT_TRUE(came());
+  patience.slow_seconds = 2;
   server.behave({.answer = answer, .limit = server.sent() - body.size(), .crawl = true});
   EXPECT_FALSE(came()) << "that would take minutes";
 }

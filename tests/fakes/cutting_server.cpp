@@ -82,8 +82,8 @@ bool CuttingServer::flush(int socket, BIO* out, const Behaviour& behaviour) {
         if (over_ || !waited(socket)) return false;
         part = 1;
       }
+      sent_ += part;  // before the client can have it
       if (send(socket, bytes + done, part, MSG_NOSIGNAL) != static_cast<ssize_t>(part)) return false;
-      sent_ += part;
       done += static_cast<int>(part);
     }
   }
