@@ -1,72 +1,15 @@
 """Stops, kills and cuts: nothing is lost, and the job ends with the digest that it would have had."""
 
 import random
-import socket
-import threading
 import time
 import unittest
-import urllib.parse
 
 import harness
+from proxy import Proxy
 
 # A unit of some seconds on one core.
 LONG = dict(units=1, lanes=2, steps=150, batch=24, context=32, inner_lr=0.002, codec="fp32", evaluate_every=1000,
             evaluate_rows=8, check_share=0)
-
-
-class CuttingProxy:
-    """Forwards TCP to the pool; after cut(bytes) it breaks the connection that carries so many bytes upstream and then
-    refuses new ones until mend()."""
-
-    def __init__(self, url):
-        self.target = urllib.parse.urlsplit(url).port
-        self.limit = None
-        self.was_cut = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self, upstream_bytes):
-        self.limit = upstream_bytes
-
-    def mend(self):
-        self.limit = None
-        self.was_cut.clear()
-
-    def close(self):
-        self.listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            if self.was_cut.is_set():
-                client.close()
-                continue
-            server = socket.create_connection(("127.0.0.1", self.target))
-            threading.Thread(target=self._forward, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._forward, args=(server, client, False), daemon=True).start()
-
-    def _forward(self, source, sink, upstream):
-        sent = 0
-        try:
-            while data := source.recv(8192):
-                sent += len(data)
-                if upstream and self.limit is not None and sent > self.limit:
-                    self.was_cut.set()
-                if self.was_cut.is_set():
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            end.close()
 
 
 class Recovery(harness.TestCase):
@@ -166,15 +109,15 @@ class Recovery(harness.TestCase):
 
     def test_cut_upload_is_delivered_after_a_restart(self):
         self.pool.job("job", "text", rounds=1, **LONG)
-        proxy = CuttingProxy(self.pool.url)
+        proxy = Proxy(self.pool.url)
         self.addCleanup(proxy.close)
         agent = self.agent(url=proxy.url).start()
-        proxy.cut(60_000)  # control messages are small, the result has 130 kB
-        harness.wait_for("the upload to be cut", proxy.was_cut.is_set, 60)
+        proxy.refuse_after(60_000)  # control messages are small, the result has 130 kB
+        harness.wait_for("the upload to be cut", proxy.refuses.is_set, 60)
         time.sleep(0.5)
         agent.kill()
         self.assertEqual(self.pool.show("job")["units_accepted"], 0)
-        proxy.mend()
+        proxy.accept()
         agent.start()
         self.pool.wait_job("job")
         self.assertEqual(agent.stop(), 0)

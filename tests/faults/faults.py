@@ -52,6 +52,12 @@ class Faults:
         with open(self.arm_file, "r+b", buffering=0) as file:
             file.write(struct.pack("i", 0))
 
+    def fill(self, full):
+        """Whether the disk is full."""
+        with open(self.arm_file, "r+b", buffering=0) as file:
+            file.seek(4)
+            file.write(struct.pack("i", full))
+
     def countdown(self):
         """0: not armed, or died."""
         return struct.unpack("i", self.arm_file.read_bytes()[:4])[0]

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import math
 import signal
 import sqlite3
 import time
@@ -84,10 +85,10 @@ class AgentVictim(Victim):
 
 class Fleet:
     """With `disk` the layers note what a power cut would leave; `no_sync` has a sync of each side that makes nothing
-    durable."""
+    durable. `job` and `model` are what its jobs train."""
 
-    def __init__(self, sandbox, name, rigs=ACCOUNTS, disk=False, no_sync=None):
-        self.pool = harness.Pool(sandbox, name)
+    def __init__(self, sandbox, name, rigs=ACCOUNTS, disk=False, no_sync=None, job=JOB, model=None):
+        self.job, self.pool = job, harness.Pool(sandbox, name)
         self.sandbox, self.disk, self.no_sync = sandbox, disk, no_sync or {}
         faults = Faults(self.pool.data, disk, self.no_sync.get("pool"))
         self.server = PoolVictim(self.pool, faults)
@@ -97,23 +98,23 @@ class Fleet:
                        for account in sorted(set(ACCOUNTS.values()))}
         self.text, self.config = sandbox.folder / "text.txt", sandbox.folder / "model.json"
         self.text.write_text(TEXT)
-        self.config.write_text(json.dumps(harness.Pool.TINY_MODEL))
+        self.config.write_text(json.dumps(model or harness.Pool.TINY_MODEL))
         self.command("dataset", "import", "text", "--text", self.text)
         self.pool.start(env=faults.env)
         self.server.process = self.pool.server
         self.agents = [self.agent(f"{name}-{rig}", account) for rig, account in rigs.items()]
         self.victims = [self.server, *self.agents]
 
-    def agent(self, name, account):
+    def agent(self, name, account, disk=False):
         agent = harness.Agent(self.pool, name, account, self.tokens[account], extra=["-c", self.settings])
-        return AgentVictim(agent, Faults(agent.data, self.disk, self.no_sync.get("agent")))
+        return AgentVictim(agent, Faults(agent.data, self.disk or disk, self.no_sync.get("agent")))
 
     def command(self, *arguments, expect=0):
         """A command of gradpool in the server's layer; it is not killed."""
         return self.pool.cli(*arguments, expect=expect, env=self.server.faults.unarmed())
 
     def job_command(self, name, rounds):
-        options = [f"--{key.replace('_', '-')}={value}" for key, value in {**JOB, "rounds": rounds}.items()]
+        options = [f"--{key.replace('_', '-')}={value}" for key, value in {**self.job, "rounds": rounds}.items()]
         return ["job", "create", name, "--dataset", "text", "--config", self.config, *options]
 
     def create_job(self, name, rounds):
@@ -175,8 +176,8 @@ class Fleet:
         for name, _, results, accounts, checked in counted:
             assert results == accounts and 1 <= results <= 1 + checked, f"{name} was paid {results} times"
         trained = [name for name, kind, *_ in counted if kind == "train"]
-        assert len(trained) == rounds * JOB["units"], f"{len(trained)} units of {rounds} rounds"
-        tokens = JOB["units"] * JOB["lanes"] * JOB["steps"] * JOB["batch"] * JOB["context"]
+        assert len(trained) == rounds * self.job["units"], f"{len(trained)} units of {rounds} rounds"
+        tokens = math.prod(self.job[factor] for factor in ("units", "lanes", "steps", "batch", "context"))
         for number in range(rounds):
             assert self.pool.record(job, number)["tokens"] == tokens, f"round {number} of {job} counted other units"
 

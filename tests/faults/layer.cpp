@@ -4,8 +4,9 @@
 //
 //   FAULTS_ROOT    the data folder: only files below it count
 //   FAULTS_TRACE   a file that gets one line for each step when it first happens, and `KILL step` at the end
-//   FAULTS_ARM     a file of 4096 bytes: int32 n, int32 unused, a step's name ended by NUL. The process dies when it
-//                  reaches that step for the n-th time; 0 means never. It may be written at any time.
+//   FAULTS_ARM     a file of 4096 bytes: int32 n, int32 full, a step's name ended by NUL. The process dies when it
+//                  reaches that step for the n-th time; 0 means never. While full is not 0 the disk is full: writes
+//                  below the root fail, and no space is free. It may be written at any time.
 //   FAULTS_DISK    a folder that gets what is durable: `content/INODE` of a file and `names/INODE` of a folder, as they
 //                  were at their last sync (power.py throws the rest away)
 //   FAULTS_NO_SYNC a name like `fsync pools/*/outbox`: this sync makes nothing durable
@@ -21,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -62,7 +64,7 @@ std::string variable(const char* name) {
 
 struct Armed {  // the layout of the file FAULTS_ARM
   std::atomic<int32_t> countdown;
-  int32_t unused;
+  std::atomic<int32_t> full;
   char step[4088];
 };
 
@@ -247,6 +249,15 @@ std::string request_received(const SSL* ssl, const void* bytes, size_t size) {
   return request_in(head.data(), head.size());
 }
 
+bool disk_is_full() { return layer().armed != nullptr && layer().armed->full.load() != 0; }
+
+template <class Write>
+ssize_t written(int descriptor, Write&& write_it) {
+  if (!disk_is_full() || class_of(path_of(descriptor)).empty()) return write_it();
+  errno = ENOSPC;
+  return -1;
+}
+
 thread_local std::string answer_to_send;   // written into TLS, not yet into the socket
 thread_local std::string written_tables;  // by the transaction of this thread
 
@@ -283,6 +294,28 @@ int fsync(int descriptor) {
 int fdatasync(int descriptor) {
   static auto* const next = real<int(int)>("fdatasync");
   return synced(descriptor, next);
+}
+
+ssize_t write(int descriptor, const void* bytes, size_t size) {
+  static auto* const next = real<ssize_t(int, const void*, size_t)>("write");
+  return written(descriptor, [&] { return next(descriptor, bytes, size); });
+}
+
+ssize_t pwrite(int descriptor, const void* bytes, size_t size, off_t offset) {
+  static auto* const next = real<ssize_t(int, const void*, size_t, off_t)>("pwrite");
+  return written(descriptor, [&] { return next(descriptor, bytes, size, offset); });
+}
+
+ssize_t pwrite64(int descriptor, const void* bytes, size_t size, off64_t offset) {
+  static auto* const next = real<ssize_t(int, const void*, size_t, off64_t)>("pwrite64");
+  return written(descriptor, [&] { return next(descriptor, bytes, size, offset); });
+}
+
+int statvfs(const char* path, struct statvfs* status) noexcept {
+  static auto* const next = real<int(const char*, struct statvfs*)>("statvfs");
+  const int result = next(path, status);
+  if (result == 0 && disk_is_full() && !class_of(path).empty()) status->f_bfree = status->f_bavail = 0;
+  return result;
 }
 
 int rename(const char* from, const char* to) noexcept {
