@@ -79,7 +79,8 @@ bool someone_could_check(Core& core, Db& db, int64_t unit) {
 void draw_check(Core& core, Db& db, const Job& job, const UnitRow& unit, const protocol::PublicKey& key) {
   uint64_t ppm = job.description.check_share_ppm;
   if (ppm == 0) return;
-  if (integer(db, 0, "SELECT count(*) FROM results WHERE key = ? AND outcome = 'accepted'", key) <= new_key_results) {
+  if (integer(db, 0, "SELECT count(*) FROM (SELECT 1 FROM results WHERE key = ? AND outcome = 'accepted' LIMIT ?)", key,
+              new_key_results + 1) <= new_key_results) {
     ppm = std::max(ppm, new_key_check_ppm);
   }
   std::random_device system_randomness;
@@ -115,9 +116,9 @@ bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished
   const int64_t now = core.clock.now();
   Statement rows = query(
       db,
-      "SELECT u.id, u.round + ?1 <= j.rounds_done, j.last_round_closed FROM checks c JOIN units u ON u.id = c.unit "
-      "JOIN jobs j ON j.name = u.job WHERE c.state = 'open' AND u.job = ?2 AND u.accepted IS NOT NULL AND NOT EXISTS "
-      "(SELECT 1 FROM leases l WHERE l.unit = u.id AND l.replay AND " LEASE_LIVES("l", "?3") ")",
+      "SELECT u.id, u.round + ?1 <= j.rounds_done, j.last_round_closed FROM checks c CROSS JOIN units u ON u.id = "
+      "c.unit JOIN jobs j ON j.name = u.job WHERE c.state = 'open' AND u.job = ?2 AND u.accepted IS NOT NULL AND NOT "
+      "EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.replay AND " LEASE_LIVES("l", "?3") ")",
       settlement_rounds, job, now);
   std::vector<int64_t> ended;
   while (rows.executeStep()) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "leases.h"
+#include "rounds.h"
 #include "weights.h"
 
 namespace pool {
@@ -31,7 +32,7 @@ class Chooser {
  public:
   Chooser(Core& core, Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request, const Job& job)
       : db_(db), rig_(rig), request_(request), job_(job), now_(core.clock.now()) {
-    open_round_ = integer(db, -1, "SELECT round FROM rounds WHERE job = ? AND closed IS NULL", job.name());
+    if (const auto round = open_round(db, job.name())) open_round_ = static_cast<int64_t>(*round);
   }
 
   std::optional<Choice> choose() {
@@ -132,14 +133,15 @@ class Chooser {
 #define NOT_REFUSED_FROM_KEY                                                                                     \
   "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'refused' AND l.key = :key AND l.ended " \
   "BETWEEN :now - :pause AND :now) "
+// +: by the unit's few results, not by all that the key ever gave.
 #define NOT_DIVERGED_FOR_KEY \
-  "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.key = :key AND r.digest IS NULL) "
+  "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND +r.key = :key AND r.digest IS NULL) "
 
   // A unit that nobody computes. Not for a key that answered it with a numeric failure.
   std::optional<int64_t> free_unit(const std::string& kind, int64_t first_round, int64_t last_round) {
     Statement rows(db_,
-                   "SELECT u.id FROM units u WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind AND "
-                   "u.round BETWEEN :first AND :last AND " NOT_OUT "AND " NOT_REFUSED_FROM_KEY
+                   "SELECT u.id FROM units u INDEXED BY units_open WHERE u.job = :job AND u.accepted IS NULL AND "
+                   "u.kind = :kind AND u.round BETWEEN :first AND :last AND " NOT_OUT "AND " NOT_REFUSED_FROM_KEY
                    "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.round, u.number LIMIT 1");
     rows.bind(":kind", kind);
     rows.bind(":first", first_round);
@@ -164,23 +166,31 @@ class Chooser {
   }
 
   // A check that this account has no part in yet, of weights that the rig holds, or overdue. Notes the first other one.
+  // Units are numbered as their rounds open: the rows come from the index in the order of rounds, and those of rounds
+  // that cannot be urgent are not read.
   std::optional<int64_t> urgent_check() {
     Statement rows(
         db_,
-        "SELECT u.id, u.round, u.kind FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
+        "SELECT u.id, u.round, u.kind FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
         "u.job = :job AND u.accepted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND "
         "l.replay AND " LEASE_LIVES(
             "l", ":now") ") AND " NOT_REFUSED_FROM_KEY
                          "AND NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.account = :account) "
-                         "ORDER BY u.round, u.id");
+                         "ORDER BY c.unit");
     rows.bind(":account", rig_.account);
     bind_common(rows);
+    const int64_t overdue = open_round_ < 0 ? INT64_MAX : open_round_ - overdue_check_rounds;
+    int64_t last = overdue;
+    for (const protocol::HeldWeights& held : request_.held) {
+      if (held.job == job_.name()) last = std::max(last, static_cast<int64_t>(held.round));
+    }
     while (rows.executeStep()) {
-      const uint64_t round = number_at(rows, 1);
+      const int64_t round = rows.getColumn(1).getInt64();
+      if (round > last && other_check_) break;
       const auto kind = text_at(rows, 2) == "train" ? protocol::UnitKind::train : protocol::UnitKind::evaluate;
-      const bool overdue = open_round_ < 0 || static_cast<int64_t>(round) + overdue_check_rounds <= open_round_;
       if (!fits(kind)) continue;
-      if (overdue || holds(request_.held, job_.name(), round)) return rows.getColumn(0).getInt64();
+      if (round <= overdue || holds(request_.held, job_.name(), static_cast<uint64_t>(round)))
+        return rows.getColumn(0).getInt64();
       if (!other_check_) other_check_ = rows.getColumn(0).getInt64();
     }
     return std::nullopt;
@@ -229,12 +239,12 @@ struct Candidate {
 
 // Those with the fewest leases out first.
 std::vector<Candidate> candidates(Db& db, int64_t now) {
-  Statement rows =
-      query(db,
-            "SELECT name, state = 'running' FROM jobs j WHERE state IN ('running', 'unfunded') ORDER BY "
-            "(SELECT count(*) FROM leases l JOIN units u ON u.id = l.unit WHERE l.state = 'held' AND l.expires > ? AND "
-            "u.job = j.name), created, name",
-            now);
+  Statement rows = query(
+      db,
+      "SELECT name, state = 'running' FROM jobs j LEFT JOIN (SELECT u.job, count(*) AS leases FROM leases l CROSS "
+      "JOIN units u ON u.id = l.unit WHERE l.state = 'held' AND l.expires > ? GROUP BY u.job) out ON out.job = "
+      "j.name WHERE state IN ('running', 'unfunded') ORDER BY coalesce(out.leases, 0), created, name",
+      now);
   std::vector<Candidate> jobs;
   while (rows.executeStep()) jobs.push_back({text_at(rows, 0), rows.getColumn(1).getInt() != 0});
   return jobs;

@@ -35,16 +35,17 @@ struct OpenRound {
 int64_t promised(Db& db, const std::string& job) {
   return integer(db, 0, "SELECT sum(price) FROM units WHERE job = ? AND accepted IS NULL", job) +
          integer(db, 0,
-                 "SELECT sum(u.price) FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND u.job = ?",
+                 "SELECT sum(u.price) FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
+                 "u.job = ?",
                  job);
 }
 
 // The results of the open round, where all are there.
 std::optional<OpenRound> read_finished_round(Db& db, const Job& job) {
-  Statement row = query(db, "SELECT round FROM rounds WHERE job = ? AND closed IS NULL", job.name());
-  if (!row.executeStep()) return std::nullopt;
+  const std::optional<uint64_t> round = open_round(db, job.name());
+  if (!round) return std::nullopt;
   OpenRound open;
-  open.round = number_at(row, 0);
+  open.round = *round;
   Statement rows =
       query(db,
             "SELECT r.id, r.digest, r.norm, r.loss, r.tokens FROM units u JOIN results r ON r.id = u.accepted "
@@ -150,6 +151,16 @@ void publish_round(Core& core, Db& db, const Job& job, const OpenRound& open, Ro
 
 }  // namespace
 
+std::optional<uint64_t> open_round(Db& db, const std::string& job) {
+  Statement row =
+      query(db,
+            "SELECT round FROM rounds WHERE job = ?1 AND round = (SELECT max(round) FROM rounds WHERE job = "
+            "?1) AND closed IS NULL",
+            job);
+  if (!row.executeStep()) return std::nullopt;
+  return number_at(row, 0);
+}
+
 uint64_t rounds_wanted(Db& db, const Job& job) {
   const uint64_t rounds = job.description.rounds;
   return static_cast<uint64_t>(
@@ -161,10 +172,7 @@ bool open_next_round(Core& core, Db& db, const Job& job) {
   Statement row = query(db, "SELECT state, rounds_done FROM jobs WHERE name = ?", d.job);
   row.executeStep();
   const uint64_t round = number_at(row, 1);
-  if (text_at(row, 0) != "running" ||
-      integer(db, 0, "SELECT count(*) FROM rounds WHERE job = ? AND closed IS NULL", d.job) > 0) {
-    return false;
-  }
+  if (text_at(row, 0) != "running" || open_round(db, d.job)) return false;
   if (round >= rounds_wanted(db, job)) {
     const std::string last = protocol::unit_name(d.job, round, protocol::UnitKind::evaluate, 0);
     if (find_unit(db, last)) return false;
@@ -232,10 +240,11 @@ bool complete_if_done(Core& core, Db& db, const Job& job) {
   const auto rounds_done =
       integer(db, 0, "SELECT rounds_done FROM jobs WHERE name = ? AND state = 'running' AND rounds_done >= ?", name,
               rounds_wanted(db, job));
-  if (rounds_done == 0 || integer(db, 0, "SELECT count(*) FROM rounds WHERE job = ? AND closed IS NULL", name) > 0 ||
+  if (rounds_done == 0 || open_round(db, name) ||
       !find_unit(db, protocol::unit_name(name, static_cast<uint64_t>(rounds_done), protocol::UnitKind::evaluate, 0)) ||
       integer(db, 0, "SELECT count(*) FROM units WHERE job = ? AND accepted IS NULL", name) > 0 ||
-      integer(db, 0, "SELECT count(*) FROM checks c JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND u.job = ?",
+      integer(db, 0,
+              "SELECT count(*) FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND u.job = ?",
               name) > 0) {
     return false;
   }

@@ -1,9 +1,14 @@
 // The life of a round: opened when its units are funded, closed when all of them are accepted.
 #pragma once
 
+#include <optional>
+
 #include "core.h"
 
 namespace pool {
+
+// The round that is open, always the newest one.
+std::optional<uint64_t> open_round(Db& db, const std::string& job);
 
 // Opens the job's next round, or the final evaluation, where none is open; else says why not in the job's state.
 // Returns whether anything changed.

@@ -59,11 +59,12 @@ void escrow_pay(Core& core, Db& db, const std::string& job, int64_t result, cons
                ledger::escrow_account(account), price);
 }
 
+// By the index of what is escrowed, then sorted (+): in the order of their numbers all results would be read.
 void settle_results(Core& core, Db& db, const std::string& job, uint64_t last_round) {
   for (const PaidResult& result :
        read_all(query(db,
                       PAID_RESULT "u.job = ? AND u.round <= ? AND NOT EXISTS (SELECT 1 FROM checks c "
-                                  "WHERE c.unit = u.id AND c.state = 'open') ORDER BY r.id",
+                                  "WHERE c.unit = u.id AND c.state = 'open') ORDER BY +r.id",
                       job, last_round))) {
     ledger::move(db, "settle:" + std::to_string(result.id), core.clock.now(), ledger::escrow_account(result.account),
                  ledger::account_of(result.account), result.price);

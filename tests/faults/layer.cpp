@@ -258,7 +258,7 @@ ssize_t written(int descriptor, Write&& write_it) {
   return -1;
 }
 
-thread_local std::string answer_to_send;   // written into TLS, not yet into the socket
+thread_local std::string answer_to_send;  // written into TLS, not yet into the socket
 thread_local std::string written_tables;  // by the transaction of this thread
 
 void note_statement(const char* sql) {
@@ -342,8 +342,7 @@ int unlinkat(int folder, const char* path, int flags) noexcept {
 }
 
 int sqlite3_prepare_v2(sqlite3* db, const char* sql, int bytes, sqlite3_stmt** statement, const char** rest) {
-  static auto* const next =
-      real<int(sqlite3*, const char*, int, sqlite3_stmt**, const char**)>("sqlite3_prepare_v2");
+  static auto* const next = real<int(sqlite3*, const char*, int, sqlite3_stmt**, const char**)>("sqlite3_prepare_v2");
   note_statement(sql);
   return next(db, sql, bytes, statement, rest);
 }
