@@ -10,7 +10,9 @@ import subprocess
 import threading
 import time
 
-WARM_UP, LONG_LIFE = 10 * 60, 25 * 60  # seconds of a process's life: not looked at; judged from this on
+# Seconds of a process's life: not looked at (SQLite fills 2 MB of pages for each of the pool's connections as they come
+# into use, which takes 18 minutes), and judged where it lived for so long.
+WARM_UP, LONG_LIFE = 20 * 60, 40 * 60
 LEAKED_MB, LEAKED_DESCRIPTORS = 1, 0   # an hour; between the first and the last ten minutes
 ROUNDS_SHARE, ROUNDS_FACTOR = 0.99, 2
 RESULT_ROUNDS, CHECKPOINTS, CHECKPOINT_EVERY = 8, 3, 50  # docs/operating.md, section 4
@@ -115,9 +117,10 @@ class Folders:
 
     def stated_blobs(self):
         """Bytes that docs/operating.md allows now: of each job checkpoints and updates, results of 8 rounds and of the
-        open one, the outer optimiser's state; once more what a round makes, while it is made."""
+        open one, the outer optimiser's state; once more what a round makes, while it is made. All jobs train the same
+        and so share their blobs: those of one that is done and of the running one are all."""
         total, = self.fleet.query("SELECT coalesce(sum(bytes), 0) FROM shards")[0]
-        for job, rounds in self.fleet.query("SELECT name, rounds_done FROM jobs"):
+        for job, rounds in self.fleet.query("SELECT name, rounds_done FROM jobs ORDER BY created DESC LIMIT 2"):
             weights, = self.fleet.query("SELECT max(bytes) FROM weights WHERE job = ?", job)[0]
             update, = self.fleet.query("SELECT coalesce(max(bytes), 0) FROM updates WHERE job = ?", job)[0]
             result, = self.fleet.query("SELECT coalesce(max(b.bytes), 0) FROM results r JOIN units u ON u.id = r.unit JOIN "
@@ -213,7 +216,7 @@ set key top left horizontal
 set arrow from {disturbed}, graph 0 to {disturbed}, graph 1 nohead dashtype 2
 set ylabel 'a round, s'
 set logscale y
-plot $rounds using 1:2 with points pointtype 7 pointsize 0.25 title 'rounds', \
+plot $rounds using 1:2 with lines title 'rounds', \
      {allowed} with lines dashtype 2 title 'twice the undisturbed median', \
      $faults using 1:2 with points pointtype 1 pointsize 0.4 title 'faults'
 unset logscale y
