@@ -89,7 +89,7 @@ class Run:
 
     def in_peace(self):
         self.next_job()
-        self.watch(lambda: self.fleet.query("SELECT 1 FROM jobs WHERE state = 'completed'"))
+        self.watch(self.last_is_completed)
         say(f"in peace: {self.options.rounds} rounds")
 
     def disturbed(self):
@@ -105,9 +105,13 @@ class Run:
                 f"{self.vitals.rounds.done(self.jobs[-1])} of {self.jobs[-1]}; slowest since the last fault "
                 f"{self.slowest(fault.begin - self.options.every):.1f} s")
         self.watch_jobs(lambda: time.monotonic() >= begin + self.options.minutes * 60)
-        last = self.jobs[-1]
-        self.watch(lambda: self.fleet.query("SELECT 1 FROM jobs WHERE name = ? AND state = 'completed'", last))
+        self.watch(self.last_is_completed)
         return faults
+
+    def last_is_completed(self):
+        (state, detail), = self.fleet.query("SELECT state, detail FROM jobs WHERE name = ?", self.jobs[-1])
+        assert state in ("running", "completed"), f"{self.jobs[-1]} is {state}: {detail}"
+        return state == "completed"
 
     def slowest(self, since):
         return max((end - begin for begin, end in self.vitals.rounds.spans(self.jobs) if end > since), default=0)
