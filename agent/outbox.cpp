@@ -26,7 +26,7 @@ std::string to_text(const protocol::Submission& submission) {
   return nlohmann::json{{"digest", protocol::to_hex(protocol::sha256(text))}, {"submission", text}}.dump();
 }
 
-protocol::Submission from_file(const fs::path& file) {
+protocol::Submission submission_from_file(const fs::path& file) {
   const nlohmann::json object = protocol::parse_object(read_text(file));
   const std::string text = protocol::string_member(object, "submission");
   if (protocol::to_hex(protocol::sha256(text)) != protocol::string_member(object, "digest")) {
@@ -87,7 +87,7 @@ std::vector<std::string> Outbox::names() const {
 
 OutboxItem Outbox::load(const std::string& name) const try {
   OutboxItem item{folder_ / name, {}};
-  item.submission = from_file(item.folder / manifest);
+  item.submission = submission_from_file(item.folder / manifest);
   if (!item.submission.diverged) {
     if (!fs::exists(item.blob()) || protocol::sha256_of_file(item.blob()) != item.submission.result.digest) {
       throw std::runtime_error(item.blob().string() + " is gone, or has another digest than it had");

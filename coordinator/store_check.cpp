@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <set>
+#include <system_error>
 
 #include "errors.h"
 #include "store_repair.h"
@@ -195,8 +195,8 @@ class Checker {
     seen_.insert(file.digest);
     ++found_.files;
     if (stat(path.c_str(), &status) != 0) {
-      if (errno == ENOENT) return true;
-      throw Failure(ExitCode::store, "cannot read " + path.string() + ": " + std::strerror(errno));  // it may be whole
+      if (errno == ENOENT) return true;  // after another error it may be whole
+      throw Failure(ExitCode::store, "cannot read " + path.string() + ": " + std::generic_category().message(errno));
     }
     if (status.st_size != bytes) return true;
     if (depth == Depth::size) return false;
