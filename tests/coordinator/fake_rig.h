@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -19,7 +20,7 @@ namespace pool::testing {
 class ManualClock : public Clock {
  public:
   int64_t now() const override { return time; }
-  int64_t time = 1'700'000'000;
+  std::atomic<int64_t> time = 1'700'000'000;  // the pool's own thread reads it, too
 };
 
 class TemporaryFolder {
