@@ -16,7 +16,6 @@ template <class V>
 class AttentionHead {
  public:
   static constexpr size_t tile = 64, chunk = 2048;  // a chunk of queries is whole tiles
-  static constexpr size_t cache_line = 16;          // in floats; whole vectors
 
   static size_t tiles(size_t context) { return (context + tile - 1) / tile; }
 

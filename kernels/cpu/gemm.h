@@ -34,7 +34,6 @@ class Gemm {
   // by.
   static constexpr size_t chunk = 2048, depth = 768, columns_block = 384;
   static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
-  static constexpr size_t cache_line = 16;   // in floats
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
   static constexpr size_t few_columns = 96;  // for which packing a would cost more than it saves
 
@@ -117,7 +116,9 @@ class Gemm {
     if (p_.b_col == 1) {
       n = pack_rows(from, k);
     } else if (p_.b_row == 1) {
-      for (; n + tile_n <= columns_; n += tile_n) pack_transposed(from + n * p_.b_col, k, packed_b_ + n * k);
+      for (; n + tile_n <= columns_; n += tile_n) {
+        pack_transposed(from + n * p_.b_col, p_.b_col, tile_n, k, packed_b_ + n * k);
+      }
     }
     for (; n < columns_; n += tile_n) {
       const size_t columns = smaller(tile_n, columns_ - n);
@@ -146,20 +147,24 @@ class Gemm {
     return columns;
   }
 
-  void pack_transposed(const float* from, size_t k, float* to) {
+  // `lines` lines of k terms, `stride` apart, as one panel, k by k: square by square.
+  static void pack_transposed(const float* from, size_t stride, size_t lines, size_t k, float* to) {
     constexpr size_t w = V::width;
-    const size_t stride = p_.b_col;
-    size_t i = 0;
-    for (; i + w <= k; i += w) {
-      for (size_t j = 0; j < tile_n; j += w) {
+    const size_t whole = k / w * w;
+    for (size_t i = 0; i < whole; i += w) {
+      for (size_t j = 0; j < lines; j += w) {
+        const size_t count = smaller(w, lines - j);
         V square[w];
-        for (size_t l = 0; l < w; ++l) square[l] = V::load(from + (j + l) * stride + i);
+        for (size_t l = 0; l < w; ++l) square[l] = l < count ? V::load(from + (j + l) * stride + i) : V::zero();
         V::transpose(square);
-        for (size_t l = 0; l < w; ++l) square[l].store(to + (i + l) * tile_n + j);
+        for (size_t l = 0; l < w; ++l) {
+          float* terms = to + (i + l) * lines + j;
+          count == w ? square[l].store(terms) : square[l].store(terms, Part{count});
+        }
       }
     }
-    for (; i < k; ++i) {
-      for (size_t j = 0; j < tile_n; ++j) to[i * tile_n + j] = from[j * stride + i];
+    for (size_t i = whole; i < k; ++i) {
+      for (size_t j = 0; j < lines; ++j) to[i * lines + j] = from[j * stride + i];
     }
   }
 
@@ -167,7 +172,7 @@ class Gemm {
   void pack_a(const float* from, size_t rows, size_t k) {
     if (p_.a_col == 1) {
       for (size_t m = 0; m < rows; m += tile_m) {
-        pack_panel(from + m * p_.a_row, smaller(tile_m, rows - m), k, packed_a_ + m * k);
+        pack_transposed(from + m * p_.a_row, p_.a_row, smaller(tile_m, rows - m), k, packed_a_ + m * k);
       }
       return;
     }
@@ -189,27 +194,6 @@ class Gemm {
           }
         }
       }
-    }
-  }
-
-  // `rows` rows whose terms lie side by side, square by square.
-  void pack_panel(const float* from, size_t rows, size_t k, float* to) {
-    constexpr size_t w = V::width;
-    const size_t whole = k / w * w;
-    for (size_t r = 0; r < rows; r += w) {
-      const size_t count = smaller(w, rows - r);
-      for (size_t i = 0; i < whole; i += w) {
-        V square[w];
-        for (size_t l = 0; l < w; ++l) square[l] = l < count ? V::load(from + (r + l) * p_.a_row + i) : V::zero();
-        V::transpose(square);
-        for (size_t l = 0; l < w; ++l) {
-          float* terms = to + (i + l) * rows + r;
-          count == w ? square[l].store(terms) : square[l].store(terms, Part{count});
-        }
-      }
-    }
-    for (size_t i = whole; i < k; ++i) {
-      for (size_t r = 0; r < rows; ++r) to[i * rows + r] = from[r * p_.a_row + i];
     }
   }
 

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "cpu/vector_parts.h"
+
 namespace kernels {
 
 // What a tile multiplies: rows of a, and a packed panel of b (k by k, V::tile_vectors vectors each).
@@ -35,7 +37,7 @@ struct Tile {
     const float* b = o.b;
     for (size_t k = o.k; k > 0; --k) {
 #pragma GCC unroll 4
-      for (size_t line = 0; line < width; line += 16) __builtin_prefetch(b + ahead * width + line);
+      for (size_t line = 0; line < width; line += cache_line) __builtin_prefetch(b + ahead * width + line);
       V row[V::tile_vectors];
 #pragma GCC unroll 4
       for (int j = 0; j < V::tile_vectors; ++j) row[j] = V::load(b + j * V::width);

@@ -6,6 +6,8 @@
 
 namespace kernels {
 
+constexpr size_t cache_line = 16;  // in floats: whole vectors of every width
+
 struct Whole {};
 struct Part {
   size_t count;  // lanes from the first on; fewer than a vector holds
