@@ -1,6 +1,7 @@
 """The layer of layer.cpp around one data folder: which steps its programs reach, and at which one they die."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import struct
@@ -14,6 +15,20 @@ import harness  # noqa: E402
 
 def library():
     return os.environ.get("FAULTS") or str(harness.REPOSITORY / "build/release/tests/faults/libfaults.so")
+
+
+@contextlib.contextmanager
+def sandbox(seed):
+    """A sandbox that is kept, with its logs and the command that repeats it printed, where the body fails."""
+    made, good = harness.Sandbox(), False
+    try:
+        yield made
+        good = True
+    finally:
+        if not good:
+            made.print_logs()
+            print(f"FAILED; again with: {' '.join(sys.argv)} --seed {seed}")
+        made.close(keep=not good)
 
 
 class Faults:

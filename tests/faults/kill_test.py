@@ -15,7 +15,7 @@ import sys
 import time
 
 import power
-from faults import Faults, harness
+from faults import Faults, harness, sandbox
 from fleet import Fleet, disturb
 
 # Steps that a program reaches only when it is new; in a command of the pool's operator; when it is told to stop.
@@ -228,10 +228,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=4, help="of each job")
     parser.add_argument("--limit", type=int, default=1800, help="seconds for the kills at steps")
     options = parser.parse_args()
-    sandbox = harness.Sandbox()
-    run = Run(sandbox, options)
-    missed, good = [], False
-    try:
+    with sandbox(options.seed) as place:
+        run = Run(place, options)
         run.undisturbed()
         steady = {side: run.steps.of(side, "steady") + run.steps.of(side, "last") for side in ("pool", "agent")}
         if options.each:
@@ -250,12 +248,6 @@ def main():
             run.at_random("power-cuts", options.power, disk=True)
         missed = run.steps.print_table(options.each)
         assert not missed, f"too few kills at {missed}"
-        good = True
-    finally:
-        if not good:
-            sandbox.print_logs()
-            print(f"FAILED; again with: {sys.argv[0]} {' '.join(f'--{k} {v}' for k, v in vars(options).items())}")
-        sandbox.close(keep=not good)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 
 import power
 import vitals
-from faults import harness
+from faults import sandbox
 from fleet import Fleet
 from proxy import Proxy
 
@@ -232,21 +232,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=120, help="of each job")
     parser.add_argument("--out", type=pathlib.Path, help="gets plot and raw figures")
     options = parser.parse_args()
-    sandbox = harness.Sandbox()
-    good, missed = False, []
-    try:
-        run = Run(sandbox, options)
+    missed = []
+    with sandbox(options.seed) as place:
+        run = Run(place, options)
         run.in_peace()
         faults = run.disturbed()
         if options.minutes >= JUDGED_FROM:
             missed = report(run, faults)
         run.check()
-        good = True
-    finally:
-        if not good:
-            sandbox.print_logs()
-            print(f"FAILED; again with: {sys.argv[0]} {' '.join(f'--{k} {v}' for k, v in vars(options).items() if v)}")
-        sandbox.close(keep=not good)
     print("\n".join(f"MISSED: {words}" for words in missed) or "all as it should be")
     return 1 if missed else 0
 

@@ -18,7 +18,7 @@ import sys
 import time
 
 import power
-from faults import Faults, harness
+from faults import Faults, harness, sandbox
 from fleet import Fleet
 
 # Syncs that nothing of ours needs, and why no case can notice that they are missing.
@@ -325,19 +325,11 @@ def main():
     parser.add_argument("--mutations", action="store_true")
     parser.add_argument("cases", nargs="*")
     options = parser.parse_args()
-    sandbox = harness.Sandbox()
-    run = Run(sandbox, options)
-    good = False
-    try:
+    with sandbox(options.seed) as place:
+        run = Run(place, options)
         run.cases()
         unnoticed = run.mutations() if options.mutations else []
         assert not unnoticed, f"no case notices that these are missing: {unnoticed}"
-        good = True
-    finally:
-        if not good:
-            sandbox.print_logs()
-            print(f"FAILED; again with: {' '.join(sys.argv)} --seed {options.seed}")
-        sandbox.close(keep=not good)
 
 
 if __name__ == "__main__":
