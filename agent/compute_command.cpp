@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "exit.h"
 #include "kernels/files.h"
+#include "kernels/huge_pages.h"
 #include "kernels/training.h"
 #include "model_folder.h"
 #include "progress.h"
@@ -120,7 +121,8 @@ void compute_command(const ComputeOptions& options) {
   auto ops = make_engine(options.threads);
   const Plan plan = plan_within_limit(options, model.config, *ops);
   const std::vector<float> weights = read_model_weights(model);
-  std::vector<float> gradients(parameters);
+  std::vector<float> gradients;
+  kernels::resize_in_huge_pages(gradients, parameters);
   kernels::Trainer trainer(model.config, options.batch, options.context, *ops, plan.settings);
 
   const double token_count = static_cast<double>(options.batch * options.context);

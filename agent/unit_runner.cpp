@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/codec.h"
+#include "kernels/huge_pages.h"
 #include "lane_data.h"
 #include "protocol/blob.h"
 
@@ -63,8 +64,9 @@ struct UnitRunner::Buffers {
         batch(unit.batch),
         context(unit.context),
         settings(planned),
-        trainer(config, batch, context, ops, settings),
-        lane(settings.purpose == Purpose::evaluate ? 0 : kernels::parameter_count(config)) {}
+        trainer(config, batch, context, ops, settings) {
+    if (settings.purpose != Purpose::evaluate) kernels::resize_in_huge_pages(lane, kernels::parameter_count(config));
+  }
 
   bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
     return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted;

@@ -10,6 +10,7 @@
 #include "files.h"
 #include "kernels/codec.h"
 #include "kernels/files.h"
+#include "kernels/huge_pages.h"
 #include "protocol/blob.h"
 
 namespace agent {
@@ -155,7 +156,7 @@ bool WeightsCache::build(PoolClient& client, const protocol::Unit& unit, const k
   if (loaded_) values = std::move(loaded_->values);
   loaded_.reset();  // until the digest is verified nothing counts as loaded
   const std::string header = kernels::safetensors_header(config);
-  values.resize(kernels::parameter_count(config));
+  kernels::resize_in_huge_pages(values, kernels::parameter_count(config));
   if (!in_memory && !read_checkpoint(base ? file_of(unit.job, first) : *checkpoint, header, values)) return false;
   for (const auto& [update, file] : updates) apply_update(file, values);
   if (!verified && digest_of(header, values) != source.digest) return false;

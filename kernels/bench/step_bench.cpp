@@ -10,6 +10,7 @@
 #include "bench/measure.h"
 #include "bench/timed_ops.h"
 #include "cpu/thread_pool.h"
+#include "kernels/huge_pages.h"
 #include "kernels/training.h"
 
 namespace kernels::bench {
@@ -32,9 +33,9 @@ class Steps {
         batch_(shape.batch),
         context_(shape.context),
         trainer_(config_, shape.batch, shape.context, ops, {Trainer::Purpose::local_steps, false, shape.profile}),
-        weights_(parameter_count(config_)),
-        difference_(weights_.size()),
         tokens_(shape.batch * (shape.context + 1)) {
+    resize_in_huge_pages(weights_, parameter_count(config_));
+    resize_in_huge_pages(difference_, parameter_count(config_));
     initialise_weights(config_, 1, weights_.data());
     for (size_t i = 0; i < tokens_.size(); ++i) tokens_[i] = static_cast<uint16_t>(i * 7919 % shape.vocabulary);
   }

@@ -1,4 +1,5 @@
-// A fixed set of threads that run one task at a time, each with its own number. Idle threads sleep in the kernel.
+// A fixed set of threads that run one task at a time, each with its own number. Between tasks they wait busily for a
+// moment, as the next one mostly follows at once; then they sleep.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,9 @@ class ThreadPool {
  private:
   void start_and_join(size_t threads);
   void work(size_t thread);
+  void await_change(const std::atomic<uint32_t>& value, uint32_t old) const;
 
+  const bool waits_busily_;  // each thread can have a core of its own
   void (*call_)(const void*, size_t) = nullptr;
   const void* task_ = nullptr;
   size_t threads_ = 0;  // that take part in the task

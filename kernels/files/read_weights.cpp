@@ -9,6 +9,7 @@
 #include "files/json_file.h"
 #include "files/safetensors.h"
 #include "kernels/files.h"
+#include "kernels/huge_pages.h"
 
 namespace kernels {
 
@@ -119,7 +120,8 @@ std::vector<float> read_weights(const fs::path& folder, const ModelConfig& confi
       throw std::runtime_error(folder.string() + ": tensor " + parameter.name + " is missing");
     check_shape(source->second, parameter.shape);
   }
-  std::vector<float> weights(parameter_count(config));
+  std::vector<float> weights;
+  resize_in_huge_pages(weights, parameter_count(config));
   for (const Parameter& parameter : parameters) {
     const Source source = sources.extract(parameter.name).mapped();
     source.file->read(source.name, [&](size_t first, std::span<const float> values) {

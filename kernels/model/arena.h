@@ -5,6 +5,8 @@
 #include <memory>
 #include <new>
 
+#include "kernels/huge_pages.h"
+
 namespace kernels {
 
 class Arena {
@@ -34,7 +36,9 @@ struct ArenaFree {
 using ArenaMemory = std::unique_ptr<std::byte, ArenaFree>;
 
 inline ArenaMemory allocate_arena(size_t bytes) {
-  return ArenaMemory(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{Arena::alignment})));
+  ArenaMemory memory(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{Arena::alignment})));
+  advise_huge_pages(memory.get(), bytes);
+  return memory;
 }
 
 }  // namespace kernels
