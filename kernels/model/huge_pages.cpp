@@ -10,11 +10,11 @@ namespace kernels {
 
 void advise_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
 #if defined(__linux__)
-  constexpr uintptr_t page = uintptr_t{2} << 20;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  constexpr size_t page = size_t{2} << 20;
+  const size_t before = (page - reinterpret_cast<uintptr_t>(memory) % page) % page;
+  if (bytes < before + page) return;
   // A kernel built without transparent huge pages refuses; that costs speed alone.
-  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  (void)madvise(static_cast<std::byte*>(memory) + before, (bytes - before) / page * page, MADV_HUGEPAGE);
 #endif
 }
 
