@@ -1,5 +1,5 @@
 // Huge pages for large arrays. A product reads its operands along lines that lie kilobytes apart; in pages of 4 KiB
-// most of these reads wait for an address translation first, in a virtual machine for two.
+// many of these reads wait for an address translation first, in a virtual machine for two.
 #pragma once
 
 #include <cstddef>
