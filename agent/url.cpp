@@ -46,6 +46,7 @@ Url parse_pool_url(const std::string& text) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const std::string port = part(url.get(), CURLUPART_PORT);
   if (!port.empty()) result.port = static_cast<uint16_t>(std::stoul(port));
+  if (result.port == 0) refuse(text, "there is no port 0");
   result.authority = result.host;
   if (result.port != 443) result.authority.append(":").append(std::to_string(result.port));
   result.text = "https://" + result.authority;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "backoff.h"
+#include "exit.h"
 #include "rates.h"
 #include "url.h"
 
@@ -40,6 +41,8 @@ TEST(Rates, AreShort) {
   EXPECT_EQ(human_rate(12'340), "12.3k");
   EXPECT_EQ(human_rate(4'560'000), "4.56M");
 }
+
+TEST(Url, PortZeroIsRefused) { EXPECT_THROW(parse_pool_url("https://pool.example:0"), Failure); }
 
 TEST(Url, AuthorityIsWhatTheHostHeaderSays) {
   EXPECT_EQ(parse_pool_url("https://Pool.Example:8443").authority, "pool.example:8443");
