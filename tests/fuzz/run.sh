@@ -11,7 +11,6 @@ runs=-1  # without end
 if [ "$seconds" = --long ]; then seconds=7200 runs=10000000; fi
 
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADMINER_FUZZ=ON \
-  -DGRADMINER_KERNEL_OPTIMISATION="-O3;-fno-sanitize=null,alignment" \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
   -DCMAKE_CXX_FLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" >/dev/null
 ninja -C build/fuzz fuzzers
