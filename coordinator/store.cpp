@@ -80,6 +80,7 @@ std::unique_ptr<Db> Store::connect() const {
   db->exec("PRAGMA journal_mode = WAL");
   db->exec("PRAGMA synchronous = FULL");
   db->exec("PRAGMA foreign_keys = ON");
+  db->exec("PRAGMA cache_size = -512");  // KiB; the kernel keeps the file's pages once for all connections
   return db;
 }
 

@@ -75,16 +75,11 @@ class ServedPool:
 
     def train_round(self, rig, loss):
         """One accepted training unit of noise, which closes a round of `tiny`; evaluates where it is asked to before."""
-        while True:
-            status, answer = rig.lease(("train", "evaluate"))
-            assert status == 200, answer
-            lease = answer["lease"]
-            if lease is None:
-                continue  # the round before is being closed
-            if lease["unit"]["kind"] == "train":
-                break
+        lease = rig.leased(("train", "evaluate"))
+        while lease["unit"]["kind"] == "evaluate":
             status, answer = rig.evaluate(lease, loss + 0.05)
             assert status == 200, answer
+            lease = rig.leased(("train", "evaluate"))
         unit = lease["unit"]
         status, answer = rig.submit(lease, wire.random_result("fp32", unit["parameters"]), wire.EMPTY_DIGEST, loss)
         assert status == 200, answer
@@ -93,6 +88,14 @@ class ServedPool:
 
 class Client(wire.Client):
     """wire.Client, and requests that are wrong in one place."""
+
+    def leased(self, kinds=("train",)):
+        """A lease; waits while the round before is being closed."""
+        def lease():
+            status, answer = self.lease(kinds)
+            assert status == 200, answer
+            return answer["lease"]
+        return harness.wait_for("a lease", lease, 60)
 
     def evaluate(self, lease, loss):
         loss32 = wire.numpy.float32(loss)

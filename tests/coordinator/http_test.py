@@ -281,8 +281,7 @@ class Errors(Served):
 
     def test_work(self):
         rig = self.pool.rig("worker")
-        lease = rig.lease()[1]["lease"]
-        self.assertIsNotNone(lease)
+        lease = rig.leased()
 
         def code(answer):
             return answer[0], answer[1]["error"]["code"]

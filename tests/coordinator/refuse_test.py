@@ -173,7 +173,7 @@ class Results(Refusals):
 
     def setUp(self):
         self.rig = self.pool.rig()
-        self.lease = self.rig.lease()[1]["lease"]
+        self.lease = self.rig.leased()
         self.unit = self.lease["unit"]
         self.addCleanup(self.rig.call, "POST", f"/v1/leases/{self.lease['lease']}/release", {"reason": "the next test"})
 
@@ -279,7 +279,7 @@ class PackedResults(Refusals):
 
     def test_values(self):
         rig = self.pool.rig()
-        lease = rig.lease()[1]["lease"]
+        lease = rig.leased()
         count = lease["unit"]["parameters"]
         good = wire.random_result("int4", count)
         blocks = (count + 63) // 64

@@ -259,7 +259,7 @@ const Case cases[] = {
 };
 
 // Their threads start under the caller's setting too.
-std::vector<std::function<std::unique_ptr<Ops>()>> engines() {
+std::vector<std::function<std::unique_ptr<Ops>()>> engine_makers() {
   std::vector<std::function<std::unique_ptr<Ops>()>> makers = {make_reference_ops};
   for (const Simd simd : usable_simd()) makers.push_back([simd] { return make_cpu_ops(3, simd); });
   return makers;
@@ -267,7 +267,7 @@ std::vector<std::function<std::unique_ptr<Ops>()>> engines() {
 
 TEST(Hostile, EveryOperation) {
   const Inputs inputs;
-  for (const auto& make_ops : engines()) {
+  for (const auto& make_ops : engine_makers()) {
     for (const Case& c : cases) {
       expect_unmoved(make_ops()->name() + " " + c.name, [&] { return c.compute(*make_ops(), inputs); });
     }
@@ -284,7 +284,7 @@ class HostileModel : public testing::Test {
     for (const ModelConfig& config : configs_) {
       const Values weights = test::some_weights(config, 1);
       const std::vector<uint16_t> ids = test::some_tokens(config, batch, tokens, 2);
-      for (const auto& make_ops : engines()) {
+      for (const auto& make_ops : engine_makers()) {
         expect_unmoved(make_ops()->name() + " " + what, [&] {
           return compute(*make_ops(), config, weights, {batch, tokens, ids});
         });

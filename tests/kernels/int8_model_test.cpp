@@ -16,7 +16,7 @@ using test::Case;
 using test::llama;
 using Purpose = Trainer::Purpose;
 
-const Case cases[] = {
+const Case int8_cases[] = {
     // layers, heads, channels, positions, vocabulary, inner
     {"odd_everything", {2, 3, 15, 9, 13, 37, 1e-5f}, 5, 7},
     {"head_size_64", {2, 2, 128, 40, 61, 96, 1e-5f}, 2, 33},
@@ -29,15 +29,15 @@ const Case cases[] = {
     {"llama_three_blocks", llama({2, 4, 2, 16, 100, 29, 32}), 25, 100},
 };
 
-struct Results {
+struct Int8Results {
   std::vector<float> gradient, losses, logits;
 };
 
-Results results_of(const Case& shape, Ops& ops, Profile profile, bool recompute) {
+Int8Results results_of(const Case& shape, Ops& ops, Profile profile, bool recompute) {
   const auto& [name, config, batch, context] = shape;
   const std::vector<float> weights = test::some_weights(config, 21);
   const std::vector<uint16_t> tokens = test::some_tokens(config, batch, context, 22);
-  Results results{std::vector<float>(weights.size()), {}, std::vector<float>(config.vocabulary)};
+  Int8Results results{std::vector<float>(weights.size()), {}, std::vector<float>(config.vocabulary)};
   Trainer trainer(config, batch, context, ops, {Purpose::gradient, recompute, profile});
   results.losses = {trainer.gradient(weights, {batch, context, tokens}, results.gradient)};
   Trainer evaluator(config, batch, context, ops, {Purpose::evaluate, false, profile});
@@ -54,10 +54,10 @@ class Int8Model : public testing::TestWithParam<Case> {};
 
 TEST_P(Int8Model, OneRightAnswer) {
   for (const Profile profile : {Profile::exact_int8, Profile::exact_int8_head}) {
-    const Results expected = results_of(GetParam(), *make_reference_ops(), profile, false);
+    const Int8Results expected = results_of(GetParam(), *make_reference_ops(), profile, false);
     bool recompute = false;
     for (const test::Engine& engine : test::fast_engines()) {
-      const Results actual = results_of(GetParam(), *engine.ops, profile, recompute = !recompute);
+      const Int8Results actual = results_of(GetParam(), *engine.ops, profile, recompute = !recompute);
       EXPECT_TRUE(same_bits(actual.losses, expected.losses)) << name_of(profile) << ", " << engine.name;
       EXPECT_TRUE(same_bits(actual.gradient, expected.gradient)) << name_of(profile) << ", " << engine.name;
       EXPECT_TRUE(same_bits(actual.logits, expected.logits)) << name_of(profile) << ", " << engine.name;
@@ -78,10 +78,10 @@ double relative_error(const std::vector<float>& x, const std::vector<float>& of)
 // differ.
 TEST_P(Int8Model, NearFp32) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(1);
-  const Results fp32 = results_of(GetParam(), *ops, Profile::exact_fp32, false);
-  const Results int8 = results_of(GetParam(), *ops, Profile::exact_int8, false);
-  const Results head = results_of(GetParam(), *ops, Profile::exact_int8_head, false);
-  for (const Results& r : {int8, head}) {
+  const Int8Results fp32 = results_of(GetParam(), *ops, Profile::exact_fp32, false);
+  const Int8Results int8 = results_of(GetParam(), *ops, Profile::exact_int8, false);
+  const Int8Results head = results_of(GetParam(), *ops, Profile::exact_int8_head, false);
+  for (const Int8Results& r : {int8, head}) {
     EXPECT_LT(relative_error(r.gradient, fp32.gradient), 0.05);
     EXPECT_NEAR(r.losses[0], fp32.losses[0], 0.01 * fp32.losses[0]);
   }
@@ -89,7 +89,7 @@ TEST_P(Int8Model, NearFp32) {
   EXPECT_FALSE(same_bits(head.gradient, int8.gradient));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Int8Model, testing::ValuesIn(cases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Int8Model, testing::ValuesIn(int8_cases),
                          [](const auto& shape) { return std::string(shape.param.name); });
 
 TEST(Int8Steps, OneRightAnswerAfterThreeSteps) {

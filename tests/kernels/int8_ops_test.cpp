@@ -35,9 +35,9 @@ const std::vector<Engine>& fast_engines() {
   return engines;
 }
 
-class Random {
+class Int8Random {
  public:
-  explicit Random(uint32_t seed) : engine_(seed) {}
+  explicit Int8Random(uint32_t seed) : engine_(seed) {}
 
   size_t between(size_t low, size_t high) { return std::uniform_int_distribution<size_t>(low, high)(engine_); }
 
@@ -86,7 +86,7 @@ Quantised quantise(Ops& ops, Along along, size_t rows, size_t columns, const Val
 }
 
 TEST(Int8Ops, QuantiseRandomShapes) {
-  Random random(1);
+  Int8Random random(1);
   const auto reference = make_reference_ops();
   for (int i = 0; i < 60; ++i) {
     const size_t rows = random.between(1, 40), columns = random.between(1, i < 40 ? 80 : 700);
@@ -166,7 +166,7 @@ struct Product {
   size_t epilogue = 0;
 };
 
-void check_product(Random& random, const Product& shape) {
+void check_product(Int8Random& random, const Product& shape) {
   const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = shape.epilogue;
   const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed, two_digits = shape.two_digits;
   const size_t lda = (a_transposed ? m : k) + random.between(0, 3), ldb = (b_transposed ? k : n) + random.between(0, 3);
@@ -200,7 +200,7 @@ void check_product(Random& random, const Product& shape) {
 }
 
 TEST(Int8Ops, ProductRandomShapes) {
-  Random random(2);
+  Int8Random random(2);
   for (size_t i = 0; i < 120; ++i) {
     check_product(random, {random.between(1, 70), random.between(1, 90), random.between(1, 150), (i & 1) != 0,
                            (i & 2) != 0, (i & 4) != 0, random.between(0, 4)});
@@ -208,7 +208,7 @@ TEST(Int8Ops, ProductRandomShapes) {
 }
 
 TEST(Int8Ops, ProductBeyondBlocksAndSlices) {
-  Random random(3);
+  Int8Random random(3);
   for (size_t i = 0; i < 4; ++i) {
     const bool a = (i & 1) != 0, b = (i & 2) != 0;
     check_product(random, {17, 35, 1023 + i, a, b, true, 0});

@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-const ModelConfig tiny{1, 2, 4, 5, 6, 7, 1e-5f};
+const ModelConfig tiny_gpt2{1, 2, 4, 5, 6, 7, 1e-5f};
 
 // The config with one key changed is refused in these words.
 void expect_refused(json config, const char* key, const char* value, const std::string& complaint) {
@@ -74,9 +74,9 @@ TEST(ModelConfigJson, NamesKeyValueAndWhatIsSupported) {
       {"scale_attn_by_inverse_layer_idx", "true", "scale_attn_by_inverse_layer_idx = true; supported: false"},
       {"add_cross_attention", "1", "add_cross_attention = 1; supported: false"},
   };
-  for (const auto& mistake : mistakes) expect_refused(to_json(tiny), mistake.key, mistake.value, mistake.complaint);
+  for (const auto& mistake : mistakes) expect_refused(to_json(tiny_gpt2), mistake.key, mistake.value, mistake.complaint);
   for (const char* key : {"model_type", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size"}) {
-    json config = to_json(tiny);
+    json config = to_json(tiny_gpt2);
     config.erase(key);
     EXPECT_THROW(parse_model_config(config), std::invalid_argument) << key;
   }
@@ -84,7 +84,7 @@ TEST(ModelConfigJson, NamesKeyValueAndWhatIsSupported) {
 }
 
 // TinyLlama's, as published.
-const char* const tiny_llama = R"({
+const char* const tiny_llama_json = R"({
     "architectures": ["LlamaForCausalLM"], "attention_bias": false, "bos_token_id": 1, "eos_token_id": 2,
     "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 5632,
     "max_position_embeddings": 2048, "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 22,
@@ -100,7 +100,7 @@ json small_llama() {
 }
 
 TEST(LlamaConfigJson, ReadsAPublishedConfig) {
-  const ModelConfig config = parse_model_config(json::parse(tiny_llama));
+  const ModelConfig config = parse_model_config(json::parse(tiny_llama_json));
   EXPECT_EQ(config.family, Family::llama);
   EXPECT_EQ(parameter_count(config), 1100048384u);
   EXPECT_EQ(config.kv_heads, 4u);

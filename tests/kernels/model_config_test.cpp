@@ -13,7 +13,7 @@ namespace kernels {
 namespace {
 
 const ModelConfig gpt2_small{12, 12, 768, 1024, 50257, 3072, 1e-5f};
-const ModelConfig tiny{2, 3, 12, 10, 7, 20, 1e-5f};
+const ModelConfig tiny_gpt2{2, 3, 12, 10, 7, 20, 1e-5f};
 
 TEST(ModelConfig, CountsTheParametersOfGpt2) {
   EXPECT_EQ(parameter_count(gpt2_small), 124439808u);
@@ -21,7 +21,7 @@ TEST(ModelConfig, CountsTheParametersOfGpt2) {
 }
 
 TEST(ModelConfig, OrdersParametersLikeTransformers) {
-  const std::vector<Parameter> parameters = parameters_of(tiny);
+  const std::vector<Parameter> parameters = parameters_of(tiny_gpt2);
   ASSERT_EQ(parameters.size(), 2u + 2 * 12 + 2);
   EXPECT_EQ(parameters[0].name, "transformer.wte.weight");
   EXPECT_EQ(parameters[1].name, "transformer.wpe.weight");
@@ -36,15 +36,15 @@ TEST(ModelConfig, OrdersParametersLikeTransformers) {
     EXPECT_EQ(parameter.offset, offset) << parameter.name;
     offset += parameter.count;
   }
-  EXPECT_EQ(parameter_count(tiny), offset);
+  EXPECT_EQ(parameter_count(tiny_gpt2), offset);
 }
 
 TEST(ModelConfig, TensorsViewFollowsTheSameOrder) {
-  const std::vector<Parameter> parameters = parameters_of(tiny);
-  std::vector<float> flat(parameter_count(tiny));
-  const Gpt2Tensors<float> view(tiny, flat.data());
+  const std::vector<Parameter> parameters = parameters_of(tiny_gpt2);
+  std::vector<float> flat(parameter_count(tiny_gpt2));
+  const Gpt2Tensors<float> view(tiny_gpt2, flat.data());
   std::vector<float*> pointers = {view.wte(), view.wpe()};
-  for (size_t index = 0; index < tiny.layers; ++index) {
+  for (size_t index = 0; index < tiny_gpt2.layers; ++index) {
     const Gpt2Layer<float> l = view.layer(index);
     for (float* p : {l.ln_1_weight, l.ln_1_bias, l.attn_weight, l.attn_bias, l.proj_weight, l.proj_bias, l.ln_2_weight,
                      l.ln_2_bias, l.fc_weight, l.fc_bias, l.fc_out_weight, l.fc_out_bias})
@@ -91,7 +91,7 @@ TEST(ModelConfig, LlamaTensorsFollowTheOrderOfTransformers) {
 }
 
 TEST(ModelConfig, RefusesImpossibleShapesByName) {
-  const auto message = [](auto change, ModelConfig config = tiny) {
+  const auto message = [](auto change, ModelConfig config = tiny_gpt2) {
     change(config);
     try {
       parameters_of(config);
@@ -119,9 +119,9 @@ TEST(ModelConfig, RefusesImpossibleShapesByName) {
 
 // Values computed from docs/numerics.md section 8 by a few lines of Python (integers and fp32 rounding only).
 TEST(InitialWeights, FollowTheDefinition) {
-  std::vector<float> weights(parameter_count(tiny));
-  initialise_weights(tiny, 42, weights.data());
-  const std::vector<Parameter> parameters = parameters_of(tiny);
+  std::vector<float> weights(parameter_count(tiny_gpt2));
+  initialise_weights(tiny_gpt2, 42, weights.data());
+  const std::vector<Parameter> parameters = parameters_of(tiny_gpt2);
   EXPECT_EQ(weights[0], -0x1.337e14p-5f);
   EXPECT_EQ(weights[83], 0x1.b7570ap-7f);
   EXPECT_EQ(weights[parameters[6].offset + 5], -0x1.4287aep-7f);  // h.0.attn.c_proj.weight
