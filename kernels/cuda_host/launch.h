@@ -1,0 +1,39 @@
+// What the host side of the CUDA kernels needs of a device: the driver, or the executor of tests/simt/.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kernels::cuda {
+
+constexpr size_t maximum_args_bytes = 4096;  // kernel parameters of CUDA 11 and of Pascal
+
+// One kernel launch. `args` points to the kernel's one parameter, a struct of kernels/cuda/*_args.h, which is copied by
+// launch(). The pointers in it are device pointers.
+struct Launch {
+  const char* kernel = nullptr;  // the entry point's name
+  uint32_t grid[3] = {1, 1, 1};
+  uint32_t block[3] = {1, 1, 1};
+  uint32_t shared_bytes = 0;  // dynamic shared memory
+  const void* args = nullptr;
+  size_t args_bytes = 0;
+};
+
+// One device. Used by one thread at a time. Every function throws std::runtime_error where the device fails; the message
+// names the device and the call.
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+
+  // Queues a launch. Launches run in the order given, each after the one before has ended.
+  virtual void launch(const Launch& launch) = 0;
+
+  // Device memory, aligned to 256 bytes, of any content; freed by free(), which accepts null.
+  virtual void* allocate(size_t bytes) = 0;
+  virtual void free(void* device) noexcept = 0;
+
+  // Copies from the device once all launches before have ended.
+  virtual void read(void* host, const void* device, size_t bytes) = 0;
+};
+
+}  // namespace kernels::cuda

@@ -1,0 +1,306 @@
+#include "block.h"
+
+#include <bit>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+#include "cpu/float_environment.h"
+#include "device.h"
+#include "fibre.h"
+#include "launcher.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace simt {
+
+constexpr size_t guard_bytes = 4096;  // beyond the dynamic shared memory
+
+}  // namespace simt
+
+// cuda/dynamic_shared.cuh declares it.
+alignas(16) unsigned char dynamic_shared[simt::maximum_shared_bytes + simt::guard_bytes];
+
+// The linker's names for the ends of the section in which device.h puts __shared__ variables. It exists, and begins at a
+// whole word, also where no kernel has such a variable.
+extern "C" unsigned char __start_simt_shared[], __stop_simt_shared[];
+[[gnu::used]] alignas(8) static __shared__ uint64_t anchor;
+
+namespace simt {
+namespace {
+
+constexpr unsigned char nan_byte = 0xff;  // four of them are a NaN, and -1
+constexpr unsigned char guard_byte = 0xa5;
+
+enum class State { ready, at_barrier, in_warp_operation, ended };
+enum class Operation { barrier, ballot, shuffle };
+
+struct Thread {
+  uint3 index;
+  std::unique_ptr<Fibre> fibre;  // while it has begun and not ended
+  State state;
+  // While it waits, in a warp operation the latter too:
+  Site site;
+  Operation operation;
+  uint32_t mask;
+  uint64_t value;
+  unsigned source;
+  uint64_t result;
+};
+
+std::string text(uint3 p) {
+  char all[40];
+  std::snprintf(all, sizeof all, "(%u, %u, %u)", p.x, p.y, p.z);
+  return all;
+}
+
+std::string text(const Thread& thread) {
+  const std::string who = "thread " + text(thread.index);
+  if (thread.state == State::ended) return who + " has ended";
+  const std::string line = std::string(thread.site.file) + ":" + std::to_string(thread.site.line);
+  if (thread.state == State::at_barrier) return who + " waits at the barrier " + line;
+  char mask[16];
+  std::snprintf(mask, sizeof mask, "0x%08x", thread.mask);
+  return who + " is in the warp operation " + line + " with the mask " + mask;
+}
+
+// Not memset: under the address sanitizer the section has gaps that only this may touch.
+__attribute__((no_sanitize("address", "undefined"))) void fill_shared_section() {
+  volatile unsigned char* p = __start_simt_shared;
+  for (; p + sizeof(uint64_t) <= __stop_simt_shared; p += sizeof(uint64_t))
+    *reinterpret_cast<volatile uint64_t*>(p) = ~uint64_t{0};
+  for (; p != __stop_simt_shared; ++p) *p = nan_byte;
+}
+
+class Block {
+ public:
+  Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward)
+      : launch_(launch), kernel_(kernel), downward_(downward), threads_(blockDim.x * blockDim.y * blockDim.z) {
+    for (size_t i = 0; i < threads_.size(); ++i) {
+      const auto n = static_cast<unsigned>(i);
+      threads_[i].index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+    }
+  }
+
+  // Runs the block blockIdx.
+  void run();
+
+  // The thread that runs.
+  Thread& current() { return *current_; }
+  unsigned lane() const { return static_cast<unsigned>(current_ - threads_.data()) % 32; }
+  // Lets others run until the thread is ready again.
+  void wait(State state, Site site) {
+    current_->state = state;
+    current_->site = site;
+    current_->fibre->leave();
+  }
+
+ private:
+  size_t in_order(size_t i, size_t count) const { return downward_ ? count - 1 - i : i; }
+  void run_warp(size_t first, size_t count);
+  void run_thread(Thread& thread);
+  bool complete_operations(Thread* warp, size_t count);
+  static bool is_complete(const Thread* warp, size_t count, const Thread& caller);
+  void complete(Thread* warp, uint32_t mask);
+  bool pass_barrier();
+  void fill_shared();
+  void check_guard() const;
+  [[noreturn]] void fail(const std::string& problem) const {
+    throw Failure(std::string("kernel ") + launch_.kernel + ", block " + text(blockIdx) + ": " + problem);
+  }
+
+  const kernels::cuda::Launch& launch_;
+  const Kernel& kernel_;
+  const bool downward_;
+  std::vector<Thread> threads_;
+  Thread* current_ = nullptr;
+};
+
+Block* block = nullptr;                      // the one that runs
+std::vector<std::unique_ptr<Fibre>> idle;  // the last one is used first: its stack is in the cache
+
+void Block::run() {
+  fill_shared();
+  for (Thread& thread : threads_) thread.state = State::ready;
+  const size_t warps = (threads_.size() + 31) / 32;
+  do {
+    for (size_t w = 0; w < warps; ++w) {
+      const size_t first = 32 * in_order(w, warps);
+      run_warp(first, std::min<size_t>(32, threads_.size() - first));
+    }
+  } while (pass_barrier());
+  check_guard();
+}
+
+// Until every lane has ended or waits at a barrier.
+void Block::run_warp(size_t first, size_t count) {
+  Thread* warp = threads_.data() + first;
+  do {
+    for (size_t i = 0; i < count; ++i) {
+      Thread& thread = warp[in_order(i, count)];
+      if (thread.state == State::ready) run_thread(thread);
+    }
+  } while (complete_operations(warp, count));
+}
+
+void Block::run_thread(Thread& thread) {
+  current_ = &thread;
+  threadIdx = thread.index;
+  bool ended;
+  if (thread.fibre) {
+    ended = thread.fibre->resume();
+  } else {
+    if (idle.empty()) idle.push_back(std::make_unique<Fibre>());
+    thread.fibre = std::move(idle.back());
+    idle.pop_back();
+    ended = thread.fibre->start([](void* self) { block->kernel_.call(static_cast<Block*>(self)->launch_.args); }, this);
+  }
+  if (thread.state == State::in_warp_operation && !(thread.mask >> lane() & 1))
+    fail(text(thread) + ", which leaves it out");
+  if (!ended) return;
+  thread.state = State::ended;
+  idle.push_back(std::move(thread.fibre));
+}
+
+// Completes the warp operations whose lanes have all come; false where no lane waits in one.
+bool Block::complete_operations(Thread* warp, size_t count) {
+  bool completed = false;
+  const Thread* waiting = nullptr;
+  for (size_t i = 0; i < count; ++i) {
+    const Thread& caller = warp[i];
+    if (caller.state != State::in_warp_operation) continue;
+    if (is_complete(warp, count, caller)) {
+      complete(warp, caller.mask);
+      completed = true;
+    } else {
+      waiting = &caller;
+    }
+  }
+  if (completed || !waiting) return completed;
+  for (unsigned l = 0; l < 32; ++l) {
+    if (!(waiting->mask >> l & 1)) continue;
+    if (l >= count) fail(text(*waiting) + ", but the block has no lane " + std::to_string(l) + " in this warp");
+    const Thread& other = warp[l];
+    if (other.state != State::in_warp_operation || other.mask != waiting->mask ||
+        other.operation != waiting->operation || other.site.line != waiting->site.line)
+      fail(text(*waiting) + ", but " + text(other));
+  }
+  fail(text(*waiting) + ", which its lanes call from different files");
+}
+
+bool Block::is_complete(const Thread* warp, size_t count, const Thread& caller) {
+  if (count < 32 && caller.mask >> count != 0) return false;
+  for (unsigned l = 0; l < count; ++l) {
+    if (!(caller.mask >> l & 1)) continue;
+    const Thread& other = warp[l];
+    if (other.state != State::in_warp_operation || other.mask != caller.mask || other.operation != caller.operation ||
+        other.site.line != caller.site.line || std::strcmp(other.site.file, caller.site.file) != 0)
+      return false;
+  }
+  return true;
+}
+
+void Block::complete(Thread* warp, uint32_t mask) {
+  uint32_t bits = 0;
+  for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    const int l = std::countr_zero(rest);
+    if (warp[l].value != 0) bits |= 1u << l;
+  }
+  for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    Thread& thread = warp[std::countr_zero(rest)];
+    if (thread.operation == Operation::shuffle) {
+      if (!(mask >> thread.source & 1)) fail(text(thread) + " and reads lane " + std::to_string(thread.source));
+      thread.result = warp[thread.source].value;
+    } else {
+      thread.result = bits;
+    }
+    thread.state = State::ready;
+  }
+}
+
+// Every thread has ended or waits at a barrier. True where all wait, at the same one: they are ready again.
+bool Block::pass_barrier() {
+  const Thread& one = threads_.front();
+  for (const Thread& thread : threads_) {
+    const bool same = thread.state == one.state &&
+                      (one.state == State::ended || (thread.site.line == one.site.line &&
+                                                     std::strcmp(thread.site.file, one.site.file) == 0));
+    if (!same) fail("barrier divergence: " + text(one) + ", " + text(thread));
+  }
+  if (one.state == State::ended) return false;
+  for (Thread& thread : threads_) thread.state = State::ready;
+  return true;
+}
+
+void Block::fill_shared() {
+  fill_shared_section();
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(dynamic_shared, sizeof dynamic_shared);
+#endif
+  std::memset(dynamic_shared, nan_byte, launch_.shared_bytes);
+  std::memset(dynamic_shared + launch_.shared_bytes, guard_byte, guard_bytes);
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(dynamic_shared + launch_.shared_bytes, sizeof dynamic_shared - launch_.shared_bytes);
+#endif
+}
+
+void Block::check_guard() const {
+#if defined(__SANITIZE_ADDRESS__)
+  return;  // which has reported it at once
+#endif
+  for (size_t i = 0; i < guard_bytes; ++i) {
+    if (dynamic_shared[launch_.shared_bytes + i] == guard_byte) continue;
+    fail("a write " + std::to_string(i) + " bytes beyond the " + std::to_string(launch_.shared_bytes) +
+         " bytes of dynamic shared memory");
+  }
+}
+
+uint64_t warp_operation(Operation operation, uint32_t mask, uint64_t value, unsigned source, Site site) {
+  Thread& thread = block->current();
+  thread.operation = operation;
+  thread.mask = mask;
+  thread.value = value;
+  thread.source = source;
+  block->wait(State::in_warp_operation, site);
+  return thread.result;
+}
+
+}  // namespace
+
+unsigned lane() { return block->lane(); }
+
+void barrier(Site site) { block->wait(State::at_barrier, site); }
+
+void warp_barrier(uint32_t mask, Site site) { warp_operation(Operation::barrier, mask, 0, 0, site); }
+
+uint32_t ballot(uint32_t mask, bool predicate, Site site) {
+  return static_cast<uint32_t>(warp_operation(Operation::ballot, mask, predicate, 0, site));
+}
+
+uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site) {
+  return warp_operation(Operation::shuffle, mask, value, source, site);
+}
+
+void run_grid(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward) {
+  const kernels::FloatEnvironment environment;
+  gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
+  blockDim = {launch.block[0], launch.block[1], launch.block[2]};
+  Block threads(launch, kernel, downward);
+  block = &threads;
+  const uint64_t blocks = uint64_t{gridDim.x} * gridDim.y * gridDim.z;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t b = downward ? blocks - 1 - i : i;
+    blockIdx = {static_cast<unsigned>(b % gridDim.x), static_cast<unsigned>(b / gridDim.x % gridDim.y),
+                static_cast<unsigned>(b / gridDim.x / gridDim.y)};
+    threads.run();
+  }
+}
+
+}  // namespace simt

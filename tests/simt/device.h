@@ -1,0 +1,186 @@
+// Compiles a .cu of kernels/cuda/ with the host's compiler: a file of tests/simt/kernels/ includes this header, then the
+// .cu, then names its entry points with SIMT_KERNEL. simt::SimtLauncher (launcher.h) runs them.
+//
+// What a .cu may use, besides the language (C++17, no headers but those of kernels/cuda/):
+//   entry points      extern "C" __global__ void name(const NameArgs args), optionally with __launch_bounds__
+//   functions         __device__, inline or templates; __forceinline__
+//   shared memory     static __shared__ T x[n]; in an entry point only (give templates and inline functions a pointer);
+//                     cuda/dynamic_shared.cuh, aligned to 16 bytes, for what the launch sizes
+//   coordinates       threadIdx, blockIdx, blockDim, gridDim; a warp is 32 threads in the order x, y, z
+//   barriers          __syncthreads(): by every thread of the block, none of which has ended; __syncwarp(mask)
+//   warp operations   __shfl_sync, __shfl_xor_sync, __shfl_up_sync, __shfl_down_sync (of 4 or 8 bytes, width 32),
+//                     __ballot_sync, __any_sync, __all_sync: by every lane of the mask, none of which has ended
+//   atomics           on int, unsigned and unsigned long long: atomicAdd, Min, Max, Or, Exch, CAS; never on floats
+//   arithmetic        __fmaf_rn, __fadd_rn, __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn, + - * / on float (each rounds
+//                     once), fabsf, min and max of integers, __popc, __clz, __ffs, __dp4a
+//   conversions       __float_as_uint, __float_as_int, __uint_as_float, __int_as_float, __float2int_rn, static_cast
+//   vectors           int2, int4, uint2, uint4, float2, float4 and their make_ functions
+// Inline PTX stands behind #if defined(__CUDA_ARCH__), which only NVRTC defines, with plain code for the other case.
+//
+// The executor fails with simt::Failure, which names kernel, block, threads and lines, where threads of a block wait at
+// different barriers or one has ended while others wait; where a lane calls a warp operation with a mask that leaves it
+// out or names a lane that does not exist or has ended, or lanes of a mask call different operations; and where a shuffle
+// reads a lane outside the mask. Shared memory is filled with NaN before each block. Built with the address sanitizer,
+// an access outside a shared array, beyond the launch's dynamic shared memory, or outside an allocation is found.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "registry.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+// One place for the shared variables of all kernels, so that it can be filled before each block. Without `static` the
+// compiler refuses it.
+#define __shared__ __attribute__((section("simt_shared")))
+
+struct uint3 {
+  unsigned x, y, z;
+};
+using dim3 = uint3;
+struct __align__(8) int2 { int x, y; };
+struct __align__(16) int4 { int x, y, z, w; };
+struct __align__(8) uint2 { unsigned x, y; };
+struct __align__(16) uint4 { unsigned x, y, z, w; };
+struct __align__(8) float2 { float x, y; };
+struct __align__(16) float4 { float x, y, z, w; };
+
+inline int2 make_int2(int x, int y) { return {x, y}; }
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+// Set by the executor before a thread runs on.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+// Barriers and warp operations. Defaulted arguments note the caller's line.
+
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::barrier({file, line});
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, const char* file = __builtin_FILE(),
+                              int line = __builtin_LINE()) {
+  return simt::ballot(mask, predicate != 0, {file, line});
+}
+inline int __any_sync(unsigned mask, int predicate, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return __ballot_sync(mask, predicate, file, line) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return __ballot_sync(mask, predicate, file, line) == mask;
+}
+inline void __syncwarp(unsigned mask = 0xffffffff, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::warp_barrier(mask, {file, line});
+}
+
+template <class T>
+T simt_shuffle(unsigned mask, T value, unsigned source, simt::Site site) {
+  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  return std::bit_cast<T>(static_cast<Bits>(simt::shuffle(mask, std::bit_cast<Bits>(value), source, site)));
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return simt_shuffle(mask, value, static_cast<unsigned>(source) % 32, {file, line});
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
+  return simt_shuffle(mask, value, (simt::lane() ^ static_cast<unsigned>(lanes)) % 32, {file, line});
+}
+// Lanes that have no source keep their own value.
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, const char* file = __builtin_FILE(),
+                 int line = __builtin_LINE()) {
+  const unsigned lane = simt::lane();
+  return simt_shuffle(mask, value, lane < delta ? lane : lane - delta, {file, line});
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, const char* file = __builtin_FILE(),
+                   int line = __builtin_LINE()) {
+  const unsigned lane = simt::lane();
+  return simt_shuffle(mask, value, lane + delta > 31 ? lane : lane + delta, {file, line});
+}
+
+// Atomics: each returns what was there before.
+
+template <class T>
+constexpr bool is_atomic = std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
+                           std::is_same_v<T, unsigned long long>;
+template <class T, class Change>
+T simt_atomic(T* p, Change change) {
+  static_assert(is_atomic<T>, "atomics are for int, unsigned and unsigned long long");
+  T before = __atomic_load_n(p, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(p, &before, change(before), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return before;
+}
+template <class T>
+T atomicAdd(T* p, std::type_identity_t<T> x) {
+  static_assert(is_atomic<T>, "no atomics on floats: docs/numerics.md fixes the order of sums");
+  return __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+}
+template <class T>
+T atomicMin(T* p, std::type_identity_t<T> x) {
+  return simt_atomic(p, [x](T before) { return std::min(before, x); });
+}
+template <class T>
+T atomicMax(T* p, std::type_identity_t<T> x) {
+  return simt_atomic(p, [x](T before) { return std::max(before, x); });
+}
+template <class T>
+T atomicOr(T* p, std::type_identity_t<T> x) {
+  return simt_atomic(p, [x](T before) { return before | x; });
+}
+template <class T>
+T atomicExch(T* p, std::type_identity_t<T> x) {
+  return simt_atomic(p, [x](T) { return x; });
+}
+template <class T>
+T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> x) {
+  return simt_atomic(p, [=](T before) { return before == expected ? x : before; });
+}
+
+// Arithmetic.
+
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
+inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
+// The nearest integer, ties to even; beyond the int32 the nearest of those, and 0 for NaN.
+inline int __float2int_rn(float x) {
+  if (x != x) return 0;
+  if (x >= 0x1p31f) return INT32_MAX;
+  if (x < -0x1p31f) return INT32_MIN;
+  return static_cast<int>(std::nearbyintf(x));
+}
+
+inline int __popc(unsigned x) { return std::popcount(x); }
+inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
+inline int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned>(x)) + 1; }
+inline int __dp4a(int a, int b, int c) {
+  unsigned sum = static_cast<unsigned>(c);  // it wraps
+  for (int i = 0; i < 32; i += 8) {
+    sum += static_cast<unsigned>(static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i));
+  }
+  return static_cast<int>(sum);
+}
+using std::max;
+using std::min;

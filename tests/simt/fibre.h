@@ -1,0 +1,29 @@
+// A stack of its own on which jobs run until they hand control back.
+#pragma once
+
+#include <memory>
+
+namespace simt {
+
+// A fibre is used by one thread. Jobs must not throw. A fibre that is destroyed while its job waits in leave() gives up
+// what lies on its stack; no destructors run.
+class Fibre {
+ public:
+  Fibre();
+  ~Fibre();
+  Fibre(const Fibre&) = delete;
+  Fibre& operator=(const Fibre&) = delete;
+
+  // Runs job(argument) until it ends or calls leave(); true where it has ended. The fibre must be idle.
+  bool start(void (*job)(void*), void* argument);
+  // Goes on after leave(); as start().
+  bool resume();
+  // Called by the job: goes back to whoever started or resumed it.
+  void leave();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace simt

@@ -1,0 +1,129 @@
+// Kernels for the tests of the executor: some use every operation, the others break a rule each.
+#include "device.h"
+// After it, since they use the device's words.
+#include "cuda/dynamic_shared.cuh"
+#include "misuse_args.h"
+
+namespace kernels::cuda {
+
+// Sums the threads' numbers of each warp by a butterfly, then those of the warps through shared memory.
+extern "C" __global__ void test_block_sum(const TestArgs args) {
+  static __shared__ float warps[32];
+  const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  float sum = args.x[thread];
+  for (int lanes = 16; lanes >= 1; lanes /= 2) sum += __shfl_xor_sync(0xffffffff, sum, lanes);
+  if (thread % 32 == 0) warps[thread / 32] = sum;
+  __syncthreads();
+  if (thread == 0) {
+    for (unsigned w = 1; w < blockDim.x * blockDim.y * blockDim.z / 32; ++w) sum += warps[w];
+    args.y[blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)] = sum;
+  }
+}
+
+// y[thread] = what the warp operation numbered `number` gives for the lane's number plus 100.
+extern "C" __global__ void test_warp_operations(const TestArgs args) {
+  const int lane = static_cast<int>(threadIdx.x), value = lane + 100;
+  const unsigned all = 0xffffffff;
+  int result = 0;
+  if (args.number == 0) result = __shfl_sync(all, value, 7);
+  if (args.number == 1) result = __shfl_xor_sync(all, value, 5);
+  if (args.number == 2) result = __shfl_up_sync(all, value, 3);
+  if (args.number == 3) result = __shfl_down_sync(all, value, 3);
+  if (args.number == 4) result = static_cast<int>(__ballot_sync(all, lane % 3 == 0));
+  if (args.number == 5) result = __any_sync(all, lane == 9) + 2 * __all_sync(all, lane >= 0) + 4 * __any_sync(all, 0);
+  // The halves of the warp on their own, each as often as it likes.
+  if (args.number == 6) {
+    const unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;
+    for (int i = 0; i < (lane < 16 ? 1 : 3); ++i) result = __shfl_xor_sync(half, value, 1 + i);
+  }
+  args.y[lane] = static_cast<float>(result);
+}
+
+extern "C" __global__ void test_atomics(const TestArgs args) {
+  auto* counts = reinterpret_cast<unsigned*>(args.y);
+  atomicAdd(&counts[0], 2u);
+  atomicMax(&counts[1], threadIdx.x);
+  atomicMin(&counts[2], threadIdx.x);
+  atomicOr(&counts[3], 1u << threadIdx.x % 32);
+  atomicCAS(&counts[4], threadIdx.x, threadIdx.x + 1);
+  atomicExch(&counts[5], 77u);
+}
+
+extern "C" __global__ void test_shared_is_poisoned(const TestArgs args) {
+  static __shared__ float word[64];
+  args.y[blockIdx.x * 64 + threadIdx.x] = word[threadIdx.x];
+  word[threadIdx.x] = 1;
+}
+
+extern "C" __global__ void test_dynamic_shared(const TestArgs args) {
+  float* words = reinterpret_cast<float*>(dynamic_shared);
+  words[threadIdx.x] = static_cast<float>(threadIdx.x);
+  __syncthreads();
+  args.y[threadIdx.x] = words[blockDim.x - 1 - threadIdx.x];
+}
+
+extern "C" __global__ void test_beyond_shared(const TestArgs args) {
+  static __shared__ float word[5];
+  float* first = word;
+  first[args.number + threadIdx.x] = 1;
+  __syncthreads();
+  args.y[threadIdx.x] = word[args.number];
+}
+
+// A warp reads what the others have not yet written: wrong in one of the two orders.
+extern "C" __global__ void test_race(const TestArgs args) {
+  static __shared__ float word[64];
+  word[threadIdx.x] = 1;
+  args.y[threadIdx.x] = word[63 - threadIdx.x];
+}
+
+// One thread does not come to the barrier.
+extern "C" __global__ void test_missing_thread(const TestArgs args) {
+  if (threadIdx.x == args.number) return;
+  __syncthreads();
+  args.y[threadIdx.x] = 1;
+}
+
+extern "C" __global__ void test_two_barriers(const TestArgs args) {
+  if (threadIdx.x < args.number) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+  args.y[threadIdx.x] = 1;
+}
+
+// Lanes from `number` on end before the others vote.
+extern "C" __global__ void test_ended_lane(const TestArgs args) {
+  if (threadIdx.x >= args.number) return;
+  args.y[threadIdx.x] = static_cast<float>(__ballot_sync(0xffffffff, 1));
+}
+
+extern "C" __global__ void test_mask_without_itself(const TestArgs args) {
+  args.y[threadIdx.x] = static_cast<float>(__any_sync(0xfffffff0, 1));
+}
+
+extern "C" __global__ void test_lane_at_barrier(const TestArgs args) {
+  if (threadIdx.x == args.number) __syncthreads();
+  args.y[threadIdx.x] = __shfl_sync(0xffffffff, 1.0f, 0);
+}
+
+extern "C" __global__ void test_reads_outside_mask(const TestArgs args) {
+  if (threadIdx.x < 16) args.y[threadIdx.x] = __shfl_sync(0x0000ffff, 1.0f, 20);
+}
+
+}  // namespace kernels::cuda
+
+SIMT_KERNEL(test_block_sum);
+SIMT_KERNEL(test_warp_operations);
+SIMT_KERNEL(test_atomics);
+SIMT_KERNEL(test_shared_is_poisoned);
+SIMT_KERNEL(test_dynamic_shared);
+SIMT_KERNEL(test_beyond_shared);
+SIMT_KERNEL(test_race);
+SIMT_KERNEL(test_missing_thread);
+SIMT_KERNEL(test_two_barriers);
+SIMT_KERNEL(test_ended_lane);
+SIMT_KERNEL(test_mask_without_itself);
+SIMT_KERNEL(test_lane_at_barrier);
+SIMT_KERNEL(test_reads_outside_mask);

@@ -1,0 +1,50 @@
+// Between the device's language (device.h) and the executor: the kernels by name, and the operations at which threads wait
+// for each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace simt {
+
+// A line of device code.
+struct Site {
+  const char* file;
+  int line;
+};
+
+struct Kernel {
+  void (*call)(const void* args);
+  size_t args_bytes;
+};
+
+// Makes a kernel known to the launcher; called before main().
+bool add_kernel(const char* name, Kernel kernel);
+
+template <class Args>
+constexpr size_t args_bytes(void (*)(Args)) {
+  return sizeof(Args);
+}
+template <class Args>
+const Args& args_of(void (*)(Args), const void* args) {
+  return *static_cast<const Args*>(args);
+}
+
+// The calling thread's place in its warp.
+unsigned lane();
+
+// Each returns when all threads of the block, or all lanes of the mask, have called it.
+void barrier(Site site);
+void warp_barrier(uint32_t mask, Site site);
+uint32_t ballot(uint32_t mask, bool predicate, Site site);
+uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site);
+
+}  // namespace simt
+
+// Makes the entry point kernels::cuda::name known by its name.
+#define SIMT_KERNEL(name)                                                                                       \
+  [[maybe_unused]] static const bool simt_registered_##name =                                                   \
+      simt::add_kernel(#name, {[](const void* args) {                                                           \
+                                 kernels::cuda::name(simt::args_of(kernels::cuda::name, args));                 \
+                               },                                                                               \
+                               simt::args_bytes(kernels::cuda::name)})
