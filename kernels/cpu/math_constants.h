@@ -1,8 +1,6 @@
 // Constants of the elementary functions of docs/numerics.md section 2. Only constants: each implementation writes
-// its own operations.
+// its own operations. Device code reads them too, so no header is included.
 #pragma once
-
-#include <cstdint>
 
 namespace kernels::math {
 
@@ -20,7 +18,7 @@ inline constexpr float exp_highest = 0x1.62e42ep+6f;  // above it exp is +inf
 
 // log((1 + s) / (1 - s)) = 2 s + s (log_poly[0] z + log_poly[1] z^2 + log_poly[2] z^3), z = s^2, |s| <= 0.1716.
 inline constexpr float log_poly[3] = {0x1.55557ap-1f, 0x1.995efep-2f, 0x1.31dd06p-2f};
-inline constexpr int32_t sqrt_half_bits = 0x3f3504f3;  // fp32 sqrt(1/2)
+inline constexpr int sqrt_half_bits = 0x3f3504f3;  // fp32 sqrt(1/2)
 inline constexpr float smallest_normal = 0x1p-126f;
 
 inline constexpr float tanh_saturation = 10.0f;  // tanh of more is 1
