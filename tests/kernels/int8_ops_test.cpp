@@ -10,30 +10,15 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "ops_test_util.h"
 
 namespace kernels {
 namespace {
 
 using Digits = std::vector<int8_t>;
 using Values = std::vector<float>;
-
-struct Engine {
-  std::string name;
-  std::unique_ptr<Ops> ops;
-};
-
-const std::vector<Engine>& fast_engines() {
-  static const std::vector<Engine> engines = [] {
-    std::vector<Engine> all;
-    for (const Simd simd : usable_simd()) {
-      for (const size_t threads : {1, 2, 3, 7}) {
-        all.push_back({name_of(simd) + ", threads " + std::to_string(threads), make_cpu_ops(threads, simd)});
-      }
-    }
-    return all;
-  }();
-  return engines;
-}
+using test::Engine;
+using test::engines;
 
 class Int8Random {
  public:
@@ -96,7 +81,7 @@ TEST(Int8Ops, QuantiseRandomShapes) {
     for (const Along along : {Along::rows, Along::columns}) {
       const Values& used = along == Along::rows ? Values() : factors;
       const Quantised expected = quantise(*reference, along, rows, columns, x, used, i % 3 != 0);
-      for (const Engine& engine : fast_engines()) {
+      for (const Engine& engine : engines()) {
         EXPECT_EQ(quantise(*engine.ops, along, rows, columns, x, used, i % 3 != 0), expected)
             << engine.name << ": " << rows << " x " << columns << (along == Along::rows ? " rows" : " columns");
       }
@@ -106,19 +91,15 @@ TEST(Int8Ops, QuantiseRandomShapes) {
 
 // A vector quantised as a row and as a column by every engine, the reference among them.
 void expect_digits(const Values& x, const Digits& q, const Digits& low, float scale) {
-  std::vector<Ops*> engines;
-  const auto reference = make_reference_ops();
-  engines.push_back(reference.get());
-  for (const Engine& engine : fast_engines()) engines.push_back(engine.ops.get());
-  for (Ops* ops : engines) {
+  for (const auto& [name, ops] : engines()) {
     for (const Along along : {Along::rows, Along::columns}) {
       const bool row = along == Along::rows;
       const Quantised got = quantise(*ops, along, row ? 1 : x.size(), row ? x.size() : 1, x);
-      EXPECT_EQ(got.q, q) << ops->name();
+      EXPECT_EQ(got.q, q) << name;
       if (!low.empty()) {
-        EXPECT_EQ(got.low, low) << ops->name();
+        EXPECT_EQ(got.low, low) << name;
       }
-      EXPECT_EQ(got.scales[0], scale) << ops->name();
+      EXPECT_EQ(got.scales[0], scale) << name;
     }
   }
 }
@@ -143,18 +124,15 @@ TEST(Int8Ops, QuantiseOfTinyVectorsIsZero) {
 
 TEST(Int8Ops, VectorsThatAreNotFiniteHaveTheScaleNan) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  const auto reference = make_reference_ops();
-  std::vector<Ops*> engines = {reference.get()};
-  for (const Engine& engine : fast_engines()) engines.push_back(engine.ops.get());
   for (const float bad : {inf, -inf, nan, -nan}) {
     for (size_t at = 0; at < 20; ++at) {
       Values x(3 * 20, 1);
       x[20 + at] = bad;
-      for (Ops* ops : engines) {
+      for (const auto& [name, ops] : engines()) {
         const Quantised rows = quantise(*ops, Along::rows, 3, 20, x);
         EXPECT_TRUE(rows.scales[0] == 1.0f / 127 && std::isnan(rows.scales[1]) && rows.scales[2] == 1.0f / 127);
         const Quantised columns = quantise(*ops, Along::columns, 3, 20, x);
-        for (size_t j = 0; j < 20; ++j) EXPECT_EQ(std::isnan(columns.scales[j]), j == at) << ops->name();
+        for (size_t j = 0; j < 20; ++j) EXPECT_EQ(std::isnan(columns.scales[j]), j == at) << name;
       }
     }
   }
@@ -191,7 +169,7 @@ void check_product(Int8Random& random, const Product& shape) {
     return c;
   };
   const Values expected = compute(*make_reference_ops());
-  for (const Engine& engine : fast_engines()) {
+  for (const Engine& engine : engines()) {
     const Values c = compute(*engine.ops);
     EXPECT_EQ(std::memcmp(c.data(), expected.data(), 4 * c.size()), 0)
         << engine.name << ": " << m << " x " << n << " x " << k << ", a " << a_transposed << ", b " << b_transposed
@@ -222,7 +200,7 @@ TEST(Int8Ops, ProductBeyondBlocksAndSlices) {
 TEST(Int8Ops, TheLargestSumsAreExact) {
   for (const int8_t sign : {1, -1}) {
     const Digits a(int8_terms, 127), b(int8_terms, static_cast<int8_t>(127 * sign));
-    for (const Engine& engine : fast_engines()) {
+    for (const Engine& engine : engines()) {
       float c = 0;
       engine.ops->int8_matmul({.m = 1,
                                .n = 1,

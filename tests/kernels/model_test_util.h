@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine.h"
 #include "kernels/model_config.h"
 #include "kernels/ops.h"
 #include "kernels/training.h"
@@ -81,11 +82,6 @@ inline LocalAdamW some_adamw(size_t steps, float max_grad_norm) {
   }
   return adamw;
 }
-
-struct Engine {
-  std::string name;
-  std::unique_ptr<Ops> ops;
-};
 
 // The fast engine on every SIMD path of this machine, with 1, 2 and 7 threads.
 inline std::vector<Engine> fast_engines() {

@@ -5,10 +5,13 @@
 
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "engine.h"
 #include "kernels/ops.h"
 
 namespace kernels::test {
@@ -55,43 +58,37 @@ class Random {
   std::normal_distribution<float> normal_;
 };
 
-// The engines under test, the definition first.
-struct Engines {
-  std::vector<std::unique_ptr<Ops>> all;
-  std::vector<std::string> names;
+// What a test program compares with the definition; each program has its own.
+std::vector<Engine> engines_under_test();
 
-  Engines() {
-    put(make_reference_ops(), "reference");
-    for (const Simd simd : usable_simd()) {
-      for (const size_t threads : {1, 2, 3, 7}) {
-        put(make_cpu_ops(threads, simd), name_of(simd) + ", threads " + std::to_string(threads));
-      }
-    }
-  }
-  void put(std::unique_ptr<Ops> ops, const std::string& name) {
-    all.push_back(std::move(ops));
-    names.push_back(name);
-  }
-};
-
-inline Engines& engines() {
-  static Engines instance;
-  return instance;
+// Those, after the definition.
+inline const std::vector<Engine>& engines() {
+  static const std::vector<Engine> all = [] {
+    std::vector<Engine> engines;
+    engines.push_back({"reference", make_reference_ops()});
+    for (Engine& engine : engines_under_test()) engines.push_back(std::move(engine));
+    return engines;
+  }();
+  return all;
 }
 
 // Runs `compute`, which returns all results of an operation, on every engine and compares the bits.
 inline void expect_same(const std::string& what, const std::function<Values(Ops&)>& compute) {
-  const Values expected = compute(*engines().all[0]);
-  for (size_t e = 1; e < engines().all.size(); ++e) {
-    const Values got = compute(*engines().all[e]);
+  const Values expected = compute(*engines()[0].ops);
+  for (size_t e = 1; e < engines().size(); ++e) {
+    const Engine& engine = engines()[e];
+    const Values got = compute(*engine.ops);
     ASSERT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < got.size(); ++i) {
       ASSERT_TRUE(std::memcmp(&got[i], &expected[i], sizeof(float)) == 0 ||
                   (got[i] != got[i] && expected[i] != expected[i]))
-          << what << ", " << engines().names[e] << ", element " << i << ": " << got[i] << " for " << expected[i];
+          << what << ", " << engine.name << ", element " << i << ": " << got[i] << " for " << expected[i];
     }
   }
 }
+
+// For results: what an operation leaves out is seen.
+inline Values poisoned(size_t count) { return Values(count, std::numeric_limits<float>::quiet_NaN()); }
 
 inline Values joined(std::initializer_list<Values> parts) {
   Values all;
