@@ -22,4 +22,28 @@ struct ScaleArgs {
 };
 static_assert(sizeof(ScaleArgs) == 24);
 
+// out = a - b; out may be either.
+struct SubtractArgs {
+  uint64_t count;
+  const float* a;
+  const float* b;
+  float* out;
+};
+static_assert(sizeof(SubtractArgs) == 32);
+
+// *index becomes the smaller of itself and the place of the first element that is not finite.
+struct FirstNonFiniteArgs {
+  uint64_t count;
+  const float* x;
+  unsigned long long* index;  // the type of atomicMin
+};
+static_assert(sizeof(FirstNonFiniteArgs) == 24);
+
+// *index = value
+struct SetIndexArgs {
+  unsigned long long* index;
+  uint64_t value;
+};
+static_assert(sizeof(SetIndexArgs) == 16);
+
 }  // namespace kernels::cuda

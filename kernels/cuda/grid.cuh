@@ -1,11 +1,20 @@
-// The number of a thread in a one-dimensional grid, and how many there are.
+// How a grid's threads share elements.
 #pragma once
 
 #include "cuda/types.h"
 
 namespace kernels::cuda {
 
+// The number of a thread in a one-dimensional grid, and how many there are.
 __device__ inline uint64_t grid_index() { return uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ inline uint64_t grid_size() { return uint64_t{gridDim.x} * blockDim.x; }
+
+// f(row, column) for the thread's elements of a matrix: columns along x, which are neighbours in memory, rows along y.
+template <class F>
+__device__ inline void for_each_row_and_column(uint32_t rows, uint32_t columns, F f) {
+  for (uint64_t row = blockIdx.y; row < rows; row += gridDim.y)
+    for (uint64_t column = grid_index(); column < columns; column += grid_size())
+      f(row, static_cast<uint32_t>(column));
+}
 
 }  // namespace kernels::cuda

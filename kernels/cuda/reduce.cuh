@@ -1,15 +1,13 @@
 // The sums of docs/numerics.md section 3 as warps and blocks form them.
 #pragma once
 
-#include "cuda/types.h"
+#include "cuda/shapes.h"
 
 namespace kernels::cuda {
 
-constexpr uint32_t segment_elements = 4096;  // of a row sum
-constexpr uint32_t run_elements = 64;        // of a run sum
 constexpr uint32_t all_lanes = 0xffffffff;
 
-__device__ inline uint32_t lane() { return threadIdx.x % 32; }
+__device__ inline uint32_t lane() { return threadIdx.x % warp_lanes; }
 
 // The row sum of x(0) … x(count - 1) by a warp of 32 threads along x, all of which call it and get it.
 template <class X>
@@ -18,7 +16,7 @@ __device__ inline float row_sum(uint32_t count, X x) {
   for (uint32_t first = 0; first < count; first += segment_elements) {
     const uint32_t end = count - first < segment_elements ? count : first + segment_elements;
     float sum = 0.0f;
-    for (uint32_t i = first + lane(); i < end; i += 32) sum = sum + x(i);
+    for (uint32_t i = first + lane(); i < end; i += warp_lanes) sum = sum + x(i);
     for (int lanes = 16; lanes >= 1; lanes /= 2) sum = sum + __shfl_xor_sync(all_lanes, sum, lanes);
     total = total + sum;
   }
@@ -36,12 +34,11 @@ __device__ inline uint32_t warp_maximum(uint32_t value) {
 
 // Run sums over rows, for 32 columns a block of (32, run_warps) threads: each warp adds up a run, then one warp per sum adds
 // the runs. `partial` is shared memory.
-constexpr uint32_t run_warps = 16;
-template <int sums>
+template <uint32_t sums>
 using RunPartials = float[sums][run_warps][32];
 
 // out[s][column] += the run sum of what add(row, column, acc) adds to acc[s].
-template <int sums, class Add>
+template <uint32_t sums, class Add>
 __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials<sums>& partial,
                                     float* const (&out)[sums], Add add) {
   const uint32_t warp = threadIdx.y, column = blockIdx.x * 32 + threadIdx.x;
@@ -55,7 +52,7 @@ __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials
       const uint32_t end = rows - begin < run_elements ? rows : begin + run_elements;
       for (uint32_t row = begin; row < end; ++row) add(row, column, acc);
     }
-    for (int s = 0; s < sums; ++s) partial[s][warp][threadIdx.x] = acc[s];
+    for (uint32_t s = 0; s < sums; ++s) partial[s][warp][threadIdx.x] = acc[s];
     __syncthreads();
     if (warp < sums) {
       for (uint32_t run = 0; run < run_warps && first + run < runs; ++run)
@@ -63,7 +60,9 @@ __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials
     }
     __syncthreads();
   }
-  if (warp < sums && inside) out[warp][column] = out[warp][column] + total;
+  for (uint32_t s = 0; s < sums; ++s) {
+    if (s == warp && inside) out[s][column] = out[s][column] + total;
+  }
 }
 
 }  // namespace kernels::cuda

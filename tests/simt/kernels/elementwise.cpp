@@ -4,3 +4,6 @@
 
 SIMT_KERNEL(add);
 SIMT_KERNEL(scale);
+SIMT_KERNEL(subtract);
+SIMT_KERNEL(first_non_finite);
+SIMT_KERNEL(set_index);

@@ -1,0 +1,59 @@
+// Arguments of kernels/cuda/norm.cu: kernels/ops.h says what they mean.
+#pragma once
+
+#include "cuda/types.h"
+
+namespace kernels::cuda {
+
+struct LayerNormForwardArgs {
+  uint32_t rows, channels;
+  const float* x;  // (rows, channels)
+  const float* weight;
+  const float* bias;
+  float* y;
+  float* mean;  // (rows)
+  float* rstd;  // (rows)
+  float epsilon;
+  uint32_t padding;
+};
+static_assert(sizeof(LayerNormForwardArgs) == 64);
+
+// Of both kernels of the backward pass: the gains' run before the rows', since dx may be dy.
+struct LayerNormBackwardArgs {
+  uint32_t rows, channels;
+  const float* dy;
+  const float* x;
+  const float* weight;
+  const float* mean;
+  const float* rstd;
+  const float* dresidual;  // or null
+  float* dx;
+  float* dweight;
+  float* dbias;
+};
+static_assert(sizeof(LayerNormBackwardArgs) == 80);
+
+struct RmsNormForwardArgs {
+  uint32_t rows, channels;
+  const float* x;
+  const float* weight;
+  float* y;
+  float* rstd;  // (rows)
+  float epsilon;
+  uint32_t padding;
+};
+static_assert(sizeof(RmsNormForwardArgs) == 48);
+
+struct RmsNormBackwardArgs {
+  uint32_t rows, channels;
+  const float* dy;
+  const float* x;
+  const float* weight;
+  const float* rstd;
+  const float* dresidual;  // or null
+  float* dx;
+  float* dweight;
+};
+static_assert(sizeof(RmsNormBackwardArgs) == 64);
+
+}  // namespace kernels::cuda

@@ -1,0 +1,18 @@
+// Arguments of kernels/cuda/quantise.cu: kernels/ops.h says what they mean.
+#pragma once
+
+#include "cuda/types.h"
+
+namespace kernels::cuda {
+
+struct QuantiseArgs {
+  uint32_t rows, columns;
+  const float* x;            // (rows, columns)
+  const float* row_factors;  // (rows) or null; columns only
+  int8_t* q;                 // (rows, columns)
+  int8_t* low;               // (rows, columns) or null
+  float* scales;             // (rows) or (columns)
+};
+static_assert(sizeof(QuantiseArgs) == 48);
+
+}  // namespace kernels::cuda

@@ -1,0 +1,19 @@
+// Arguments of kernels/cuda/rope.cu: kernels/ops.h says what they mean.
+#pragma once
+
+#include "cuda/types.h"
+
+namespace kernels::cuda {
+
+struct RopeArgs {
+  uint32_t tokens, context, heads, head_size;
+  uint64_t row;      // floats from one token to the next
+  const float* cos;  // (context, head_size / 2)
+  const float* sin;
+  float* x;          // (tokens, row)
+  uint32_t back;     // 1: the rotation back
+  uint32_t padding;
+};
+static_assert(sizeof(RopeArgs) == 56);
+
+}  // namespace kernels::cuda

@@ -1,0 +1,253 @@
+#include "cuda_host/cuda_ops.h"
+
+#include "cuda/activations_args.h"
+#include "cuda/bias_args.h"
+#include "cuda/elementwise_args.h"
+#include "cuda/embedding_args.h"
+#include "cuda/norm_args.h"
+#include "cuda/optimisers_args.h"
+#include "cuda/quantise_args.h"
+#include "cuda/rope_args.h"
+#include "cuda/sums_args.h"
+#include "cuda_host/shape.h"
+
+namespace kernels::cuda {
+namespace {
+
+QuantiseArgs quantise_args(const Quantise& op) {
+  return {.rows = narrow(op.rows),
+          .columns = narrow(op.columns),
+          .x = op.x,
+          .row_factors = op.row_factors,
+          .q = op.q,
+          .low = op.low,
+          .scales = op.scales};
+}
+
+}  // namespace
+
+void CudaOps::quantise_rows(const Quantise& op) {
+  if (op.rows == 0) return;
+  const Shape shape{.grid = {narrow(op.rows), 1, 1}, .block = {warp_lanes * quantise_warps, 1, 1}};
+  launch(device_, "quantise_rows", shape, quantise_args(op));
+}
+
+void CudaOps::quantise_columns(const Quantise& op) {
+  if (op.columns == 0) return;
+  launch(device_, "quantise_columns", over_columns(op.columns, column_warps), quantise_args(op));
+}
+
+void CudaOps::embedding_forward(const EmbeddingForward& op) {
+  const EmbeddingForwardArgs args{.tokens = narrow(op.tokens),
+                                  .channels = narrow(op.channels),
+                                  .context = narrow(op.context),
+                                  .padding = 0,
+                                  .ids = op.ids,
+                                  .wte = op.wte,
+                                  .wpe = op.wpe,
+                                  .out = op.out};
+  launch(device_, "embedding_forward", over_matrix(op.tokens, op.channels), args);
+}
+
+void CudaOps::embedding_backward(const EmbeddingBackward& op) {
+  const EmbeddingBackwardTokensArgs tokens{.tokens = narrow(op.tokens),
+                                           .channels = narrow(op.channels),
+                                           .ids = op.ids,
+                                           .dout = op.dout,
+                                           .dwte = op.dwte};
+  const Shape shape{.grid = {tokens.tokens, blocks_for(op.channels, 4 * warp_lanes), 1}, .block = {warp_lanes, 4, 1}};
+  launch(device_, "embedding_backward_tokens", shape, tokens);
+  if (!op.dwpe) return;
+  const EmbeddingBackwardPositionsArgs positions{.tokens = narrow(op.tokens),
+                                                 .channels = narrow(op.channels),
+                                                 .context = narrow(op.context),
+                                                 .padding = 0,
+                                                 .dout = op.dout,
+                                                 .dwpe = op.dwpe};
+  launch(device_, "embedding_backward_positions", over_matrix(std::min(op.context, op.tokens), op.channels), positions);
+}
+
+void CudaOps::layer_norm_forward(const LayerNormForward& op) {
+  const LayerNormForwardArgs args{.rows = narrow(op.rows),
+                                  .channels = narrow(op.channels),
+                                  .x = op.x,
+                                  .weight = op.weight,
+                                  .bias = op.bias,
+                                  .y = op.y,
+                                  .mean = op.mean,
+                                  .rstd = op.rstd,
+                                  .epsilon = op.epsilon,
+                                  .padding = 0};
+  launch(device_, "layer_norm_forward", warp_per_row(op.rows), args);
+}
+
+// The gains first: dx may be dy.
+void CudaOps::layer_norm_backward(const LayerNormBackward& op) {
+  const LayerNormBackwardArgs args{.rows = narrow(op.rows),
+                                   .channels = narrow(op.channels),
+                                   .dy = op.dy,
+                                   .x = op.x,
+                                   .weight = op.weight,
+                                   .mean = op.mean,
+                                   .rstd = op.rstd,
+                                   .dresidual = op.dresidual,
+                                   .dx = op.dx,
+                                   .dweight = op.dweight,
+                                   .dbias = op.dbias};
+  launch(device_, "layer_norm_backward_gains", over_columns(op.channels, run_warps), args);
+  launch(device_, "layer_norm_backward_rows", warp_per_row(op.rows), args);
+}
+
+void CudaOps::rms_norm_forward(const RmsNormForward& op) {
+  const RmsNormForwardArgs args{.rows = narrow(op.rows),
+                                .channels = narrow(op.channels),
+                                .x = op.x,
+                                .weight = op.weight,
+                                .y = op.y,
+                                .rstd = op.rstd,
+                                .epsilon = op.epsilon,
+                                .padding = 0};
+  launch(device_, "rms_norm_forward", warp_per_row(op.rows), args);
+}
+
+void CudaOps::rms_norm_backward(const RmsNormBackward& op) {
+  const RmsNormBackwardArgs args{.rows = narrow(op.rows),
+                                 .channels = narrow(op.channels),
+                                 .dy = op.dy,
+                                 .x = op.x,
+                                 .weight = op.weight,
+                                 .rstd = op.rstd,
+                                 .dresidual = op.dresidual,
+                                 .dx = op.dx,
+                                 .dweight = op.dweight};
+  launch(device_, "rms_norm_backward_gains", over_columns(op.channels, run_warps), args);
+  launch(device_, "rms_norm_backward_rows", warp_per_row(op.rows), args);
+}
+
+void CudaOps::bias_backward(const BiasBackward& op) {
+  const BiasBackwardArgs args{
+      .rows = narrow(op.rows), .channels = narrow(op.channels), .dy = op.dy, .dbias = op.dbias};
+  launch(device_, "bias_backward", over_columns(op.channels, run_warps), args);
+}
+
+void CudaOps::gelu_forward(const GeluForward& op) {
+  if (op.count == 0) return;
+  launch(device_, "gelu_forward", over_elements(op.count), GeluForwardArgs{.count = op.count, .x = op.x, .y = op.y});
+}
+
+void CudaOps::gelu_backward(const GeluBackward& op) {
+  if (op.count == 0) return;
+  launch(device_, "gelu_backward", over_elements(op.count),
+         GeluBackwardArgs{.count = op.count, .x = op.x, .dy = op.dy, .dx = op.dx});
+}
+
+void CudaOps::swiglu_forward(const SwigluForward& op) {
+  const SwigluForwardArgs args{
+      .rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .y = op.y};
+  launch(device_, "swiglu_forward", over_matrix(op.rows, op.inner), args);
+}
+
+void CudaOps::swiglu_backward(const SwigluBackward& op) {
+  const SwigluBackwardArgs args{.rows = narrow(op.rows),
+                                .inner = narrow(op.inner),
+                                .gate_up = op.gate_up,
+                                .dy = op.dy,
+                                .dgate_up = op.dgate_up};
+  launch(device_, "swiglu_backward", over_matrix(op.rows, op.inner), args);
+}
+
+void CudaOps::rope(const Rope& op) {
+  const RopeArgs args{.tokens = narrow(op.tokens),
+                      .context = narrow(op.context),
+                      .heads = narrow(op.heads),
+                      .head_size = narrow(op.head_size),
+                      .row = op.row,
+                      .cos = op.cos,
+                      .sin = op.sin,
+                      .x = op.x,
+                      .back = op.back,
+                      .padding = 0};
+  launch(device_, "rope", over_matrix(op.tokens, op.heads * (op.head_size / 2)), args);
+}
+
+void CudaOps::adamw(const AdamW& op) {
+  if (op.count == 0) return;
+  const AdamWArgs args{.count = op.count,
+                       .g = op.g,
+                       .w = op.w,
+                       .m = op.m,
+                       .v = op.v,
+                       .beta1 = op.beta1,
+                       .one_minus_beta1 = op.one_minus_beta1,
+                       .beta2 = op.beta2,
+                       .one_minus_beta2 = op.one_minus_beta2,
+                       .epsilon = op.epsilon,
+                       .decay = op.decay,
+                       .step_size = op.step_size,
+                       .inv_sqrt_bc2 = op.inv_sqrt_bc2};
+  launch(device_, "adamw", over_elements(op.count), args);
+}
+
+void CudaOps::nesterov(const Nesterov& op) {
+  if (op.count == 0) return;
+  const NesterovArgs args{
+      .count = op.count, .g = op.g, .w = op.w, .m = op.m, .lr = op.lr, .momentum = op.momentum};
+  launch(device_, "nesterov", over_elements(op.count), args);
+}
+
+void* CudaOps::scratch(size_t bytes) {
+  if (bytes > scratch_bytes_) {
+    scratch_.reset();  // before the larger one is asked for
+    scratch_bytes_ = 0;
+    scratch_.reset(device_.allocate(bytes));
+    scratch_bytes_ = bytes;
+  }
+  return scratch_.get();
+}
+
+// The scratch memory holds the sum, then those of the segments.
+float CudaOps::sum(const char* segment_kernel, const float* x, size_t count) {
+  if (count == 0) return 0;
+  const size_t segments = blocks_for(count, segment_elements);
+  auto* total = static_cast<float*>(scratch((1 + segments) * sizeof(float)));
+  launch(device_, segment_kernel, warp_per_row(segments),
+         SegmentSumsArgs{.count = count, .x = x, .partial = total + 1});
+  launch(device_, "add_segments", Shape{.block = {warp_lanes, 1, 1}},
+         AddSegmentsArgs{.count = segments, .partial = total + 1, .sum = total});
+  float sum;
+  device_.read(&sum, total, sizeof sum);
+  return sum;
+}
+
+float CudaOps::row_sum(const float* x, size_t count) { return sum("segment_sums", x, count); }
+
+float CudaOps::sum_of_squares(const float* x, size_t count) { return sum("segment_sums_of_squares", x, count); }
+
+void CudaOps::add(const float* x, float* y, size_t count) {
+  if (count == 0) return;
+  launch(device_, "add", over_elements(count), AddArgs{.count = count, .x = x, .y = y});
+}
+
+void CudaOps::scale(float factor, float* y, size_t count) {
+  if (count == 0) return;
+  launch(device_, "scale", over_elements(count),
+         ScaleArgs{.count = count, .y = y, .factor = factor, .padding = 0});
+}
+
+void CudaOps::subtract(const float* a, const float* b, float* out, size_t count) {
+  if (count == 0) return;
+  launch(device_, "subtract", over_elements(count), SubtractArgs{.count = count, .a = a, .b = b, .out = out});
+}
+
+size_t CudaOps::first_non_finite(const float* x, size_t count) {
+  if (count == 0) return 0;
+  auto* index = static_cast<unsigned long long*>(scratch(sizeof(unsigned long long)));
+  launch(device_, "set_index", Shape{}, SetIndexArgs{.index = index, .value = count});
+  launch(device_, "first_non_finite", over_elements(count),
+         FirstNonFiniteArgs{.count = count, .x = x, .index = index});
+  unsigned long long found;
+  device_.read(&found, index, sizeof found);
+  return found;
+}
+
+}  // namespace kernels::cuda

@@ -1,0 +1,62 @@
+// The operations as launches of the kernels of kernels/cuda/, docs/numerics.md to the bit.
+#pragma once
+
+#include <memory>
+
+#include "cuda_host/launch.h"
+#include "kernels/ops.h"
+
+namespace kernels::cuda {
+
+// An Ops whose structs hold device pointers. Operations are queued and may still run when they return; those that return
+// a value wait. Besides what ops.h says, each throws what the launcher throws, and std::length_error for 2^31 rows or
+// columns and more.
+class CudaOps : public Ops {
+ public:
+  // device must outlive the CudaOps.
+  explicit CudaOps(Launcher& device) : device_(device), scratch_(nullptr, Free{&device}) {}
+
+  std::string name() const override { return "cuda"; }
+
+  void quantise_rows(const Quantise&) override;
+  void quantise_columns(const Quantise&) override;
+  void embedding_forward(const EmbeddingForward&) override;
+  void embedding_backward(const EmbeddingBackward&) override;
+  void layer_norm_forward(const LayerNormForward&) override;
+  void layer_norm_backward(const LayerNormBackward&) override;
+  void rms_norm_forward(const RmsNormForward&) override;
+  void rms_norm_backward(const RmsNormBackward&) override;
+  void bias_backward(const BiasBackward&) override;
+  void gelu_forward(const GeluForward&) override;
+  void gelu_backward(const GeluBackward&) override;
+  void swiglu_forward(const SwigluForward&) override;
+  void swiglu_backward(const SwigluBackward&) override;
+  void rope(const Rope&) override;
+  void adamw(const AdamW&) override;
+  void nesterov(const Nesterov&) override;
+
+  float row_sum(const float* x, size_t count) override;
+  float sum_of_squares(const float* x, size_t count) override;
+  void add(const float* x, float* y, size_t count) override;
+  void scale(float factor, float* y, size_t count) override;
+  void subtract(const float* a, const float* b, float* out, size_t count) override;
+  size_t first_non_finite(const float* x, size_t count) override;
+
+  size_t embedding_workspace(size_t, size_t) const override { return 0; }
+  size_t own_bytes() const override { return scratch_bytes_; }
+
+ private:
+  struct Free {
+    Launcher* device;
+    void operator()(void* memory) const noexcept { device->free(memory); }
+  };
+
+  void* scratch(size_t bytes);
+  float sum(const char* segment_kernel, const float* x, size_t count);
+
+  Launcher& device_;
+  std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum needs
+  size_t scratch_bytes_ = 0;
+};
+
+}  // namespace kernels::cuda

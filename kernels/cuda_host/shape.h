@@ -1,0 +1,57 @@
+// Grids and blocks, and a launch with its arguments.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/shapes.h"
+#include "cuda_host/launch.h"
+
+namespace kernels::cuda {
+
+struct Shape {
+  uint32_t grid[3] = {1, 1, 1};
+  uint32_t block[3] = {1, 1, 1};
+  uint32_t shared_bytes = 0;
+};
+
+// A size as the kernels take it. Throws std::length_error where it is beyond them.
+inline uint32_t narrow(size_t size) {
+  if (size > std::numeric_limits<int32_t>::max())
+    throw std::length_error("CUDA kernels take fewer than 2^31 rows and columns, not " + std::to_string(size));
+  return static_cast<uint32_t>(size);
+}
+
+inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow((count + of_a_block - 1) / of_a_block); }
+
+// For cuda/grid.cuh: single elements, which the grid's threads share in a loop.
+inline Shape over_elements(size_t count) {
+  constexpr uint32_t threads = 256;
+  return {.grid = {std::min(blocks_for(count, threads), 65535u), 1, 1}, .block = {threads, 1, 1}};
+}
+inline Shape over_matrix(size_t rows, size_t columns) {
+  const uint32_t threads = std::min(blocks_for(columns, warp_lanes) * warp_lanes, 256u);
+  return {.grid = {blocks_for(columns, threads), std::min(narrow(rows), 65535u), 1}, .block = {threads, 1, 1}};
+}
+
+// A warp for each row or segment, four to a block.
+inline Shape warp_per_row(size_t rows) { return {.grid = {blocks_for(rows, 4), 1, 1}, .block = {warp_lanes, 4, 1}}; }
+
+// A block of so many warps for each 32 columns.
+inline Shape over_columns(size_t columns, uint32_t warps) {
+  return {.grid = {blocks_for(columns, warp_lanes), 1, 1}, .block = {warp_lanes, warps, 1}};
+}
+
+template <class Args>
+void launch(Launcher& device, const char* kernel, const Shape& shape, const Args& args) {
+  Launch all{.kernel = kernel, .shared_bytes = shape.shared_bytes, .args = &args, .args_bytes = sizeof args};
+  std::copy_n(shape.grid, 3, all.grid);
+  std::copy_n(shape.block, 3, all.block);
+  device.launch(all);
+}
+
+}  // namespace kernels::cuda

@@ -1,0 +1,5 @@
+#include "device.h"
+// After it, since it defines the device's words.
+#include "cuda/bias.cu"
+
+SIMT_KERNEL(bias_backward);

@@ -1,0 +1,5 @@
+#include "device.h"
+// After it, since it defines the device's words.
+#include "cuda/rope.cu"
+
+SIMT_KERNEL(rope);
