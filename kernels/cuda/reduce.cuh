@@ -9,6 +9,12 @@ constexpr uint32_t all_lanes = 0xffffffff;
 
 __device__ inline uint32_t lane() { return threadIdx.x % warp_lanes; }
 
+// The sum of the lanes in a row sum's order; all 32 of the warp call it and get it.
+__device__ inline float warp_sum(float x) {
+  for (int lanes = 16; lanes >= 1; lanes /= 2) x = x + __shfl_xor_sync(all_lanes, x, lanes);
+  return x;
+}
+
 // The row sum of x(0) … x(count - 1) by a warp of 32 threads along x, all of which call it and get it.
 template <class X>
 __device__ inline float row_sum(uint32_t count, X x) {
@@ -17,8 +23,7 @@ __device__ inline float row_sum(uint32_t count, X x) {
     const uint32_t end = count - first < segment_elements ? count : first + segment_elements;
     float sum = 0.0f;
     for (uint32_t i = first + lane(); i < end; i += warp_lanes) sum = sum + x(i);
-    for (int lanes = 16; lanes >= 1; lanes /= 2) sum = sum + __shfl_xor_sync(all_lanes, sum, lanes);
-    total = total + sum;
+    total = total + warp_sum(sum);
   }
   return total;
 }

@@ -6,10 +6,14 @@
 namespace kernels::cuda {
 
 constexpr uint32_t warp_lanes = 32;
-constexpr uint32_t segment_elements = 4096;  // of a row sum, docs/numerics.md section 3
+constexpr uint32_t chunk_terms = 2048;       // of a contraction, docs/numerics.md section 3
+constexpr uint32_t segment_elements = 4096;  // of a row sum, likewise
 constexpr uint32_t run_elements = 64;        // of a run sum, likewise
 constexpr uint32_t run_warps = 16;           // of a block that forms run sums
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns
+constexpr uint32_t row_threads = 512;        // of a block that has a row of logits
+constexpr uint32_t attention_tile = 64;      // tokens whose attention a block computes
+constexpr uint32_t attention_threads = 256;  // of such a block
 
 }  // namespace kernels::cuda

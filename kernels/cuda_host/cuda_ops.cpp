@@ -2,6 +2,7 @@
 
 #include "cuda/activations_args.h"
 #include "cuda/bias_args.h"
+#include "cuda/cross_entropy_args.h"
 #include "cuda/elementwise_args.h"
 #include "cuda/embedding_args.h"
 #include "cuda/norm_args.h"
@@ -9,6 +10,8 @@
 #include "cuda/quantise_args.h"
 #include "cuda/rope_args.h"
 #include "cuda/sums_args.h"
+#include "cuda_host/attention_launch.h"
+#include "cuda_host/matmul_launch.h"
 #include "cuda_host/shape.h"
 
 namespace kernels::cuda {
@@ -25,6 +28,8 @@ QuantiseArgs quantise_args(const Quantise& op) {
 }
 
 }  // namespace
+
+void CudaOps::matmul(const Matmul& op) { launch_matmul(op, matmul_tile(op.m, op.n), device_); }
 
 void CudaOps::quantise_rows(const Quantise& op) {
   if (op.rows == 0) return;
@@ -168,6 +173,20 @@ void CudaOps::rope(const Rope& op) {
                       .back = op.back,
                       .padding = 0};
   launch(device_, "rope", over_matrix(op.tokens, op.heads * (op.head_size / 2)), args);
+}
+
+void CudaOps::attention_forward(const AttentionForward& op) { launch_attention_forward(op, device_); }
+
+void CudaOps::attention_backward(const AttentionBackward& op) { launch_attention_backward(op, device_); }
+
+void CudaOps::cross_entropy(const CrossEntropy& op) {
+  if (op.rows == 0) return;
+  const CrossEntropyArgs args{.logits = op.logits,
+                              .targets = op.targets,
+                              .losses = op.losses,
+                              .vocabulary = narrow(op.vocabulary),
+                              .scale_gradient = op.scale_gradient};
+  launch(device_, "cross_entropy", Shape{.grid = {narrow(op.rows), 1, 1}, .block = {row_threads, 1, 1}}, args);
 }
 
 void CudaOps::adamw(const AdamW& op) {

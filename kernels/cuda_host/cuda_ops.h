@@ -9,8 +9,8 @@
 namespace kernels::cuda {
 
 // An Ops whose structs hold device pointers. Operations are queued and may still run when they return; those that return
-// a value wait. Besides what ops.h says, each throws what the launcher throws, and std::length_error for 2^31 rows or
-// columns and more.
+// a value wait. Besides what ops.h says, each throws what the launcher throws, std::length_error for 2^31 rows or
+// columns and more, and std::invalid_argument for what a comment below does not allow.
 class CudaOps : public Ops {
  public:
   // device must outlive the CudaOps.
@@ -18,6 +18,7 @@ class CudaOps : public Ops {
 
   std::string name() const override { return "cuda"; }
 
+  void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
   void quantise_rows(const Quantise&) override;
   void quantise_columns(const Quantise&) override;
   void embedding_forward(const EmbeddingForward&) override;
@@ -32,6 +33,9 @@ class CudaOps : public Ops {
   void swiglu_forward(const SwigluForward&) override;
   void swiglu_backward(const SwigluBackward&) override;
   void rope(const Rope&) override;
+  void attention_forward(const AttentionForward&) override;  // heads of at most 2048 dimensions
+  void attention_backward(const AttentionBackward&) override;
+  void cross_entropy(const CrossEntropy&) override;
   void adamw(const AdamW&) override;
   void nesterov(const Nesterov&) override;
 
@@ -42,6 +46,7 @@ class CudaOps : public Ops {
   void subtract(const float* a, const float* b, float* out, size_t count) override;
   size_t first_non_finite(const float* x, size_t count) override;
 
+  size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
   size_t own_bytes() const override { return scratch_bytes_; }
 

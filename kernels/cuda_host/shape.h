@@ -28,6 +28,11 @@ inline uint32_t narrow(size_t size) {
 
 inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow((count + of_a_block - 1) / of_a_block); }
 
+// Whether groups of four neighbours, in lines `stride` apart, are aligned as a whole. Null is.
+inline bool aligned(const float* first, size_t stride) {
+  return reinterpret_cast<uintptr_t>(first) % 16 == 0 && stride % 4 == 0;
+}
+
 // For cuda/grid.cuh: single elements, which the grid's threads share in a loop.
 inline Shape over_elements(size_t count) {
   constexpr uint32_t threads = 256;

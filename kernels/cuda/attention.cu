@@ -1,0 +1,403 @@
+// Causal attention (docs/numerics.md section 5) by tiles of 64 tokens; the T x T matrix is never stored. A block owns a
+// tile of queries, or of keys, and walks upward over the tiles of the other. A tile of scores is a product over the
+// head's dimensions; what becomes of it goes to shared memory, and a second product over its 64 terms extends the
+// chains of the output. 256 threads, of which each owns 4 x 4 scores and 4 x width / 16 outputs.
+#include "cuda/attention_args.h"
+#include "cuda/elementary.cuh"
+#include "cuda/reduce.cuh"
+#include "cuda/tile.cuh"
+
+namespace kernels::cuda {
+namespace {
+
+constexpr uint32_t tile = attention_tile, threads = attention_threads, depth = 16, across = 16;
+constexpr uint32_t warps = threads / 32, warp_rows = tile / warps;
+
+__device__ constexpr uint32_t wider(uint32_t width) { return width > tile ? width : tile; }
+
+template <uint32_t width>
+struct Shared {
+  Vector4 weights[tile * slice_row(tile) / 4];  // a slice of `tile` terms: what the second product takes
+  Vector4 a[depth * slice_row(tile) / 4];
+  Vector4 b[depth * slice_row(wider(width)) / 4];
+  float row_max[tile], inverse_sum[tile], row_product[tile];  // of the tile's queries; row_product is D of the docs
+};
+
+// The tile of tokens and the slice of dimensions of this block, and its head in all sequences.
+struct Place {
+  uint32_t token, column, head;
+};
+
+__device__ inline Place place_of_block(const AttentionShape& p, uint32_t width) {
+  const uint32_t number = blockIdx.x;
+  return {number % p.tiles * tile, number / p.tiles % p.slices * width, number / p.tiles / p.slices};
+}
+
+// A head's tokens in one of the tensors.
+struct Tokens {
+  uint64_t first, row;  // offset of the first token, and from one token to the next
+};
+
+struct Head {
+  Tokens q, k, v, out;
+  uint64_t query;  // number of the first query's row_max
+};
+
+// Query head `head` of sequence `sequence`.
+__device__ inline Head head_of(const AttentionShape& p, uint32_t sequence, uint32_t head) {
+  const uint64_t row = uint64_t{p.heads + 2 * p.kv_heads} * p.head_size, out_row = uint64_t{p.heads} * p.head_size;
+  const uint64_t first = uint64_t{sequence} * p.context, kv_head = head / (p.heads / p.kv_heads);
+  return {{first * row + uint64_t{head} * p.head_size, row},
+          {first * row + (p.heads + kv_head) * p.head_size, row},
+          {first * row + (p.heads + p.kv_heads + kv_head) * p.head_size, row},
+          {first * out_row + uint64_t{head} * p.head_size, out_row},
+          (uint64_t{sequence} * p.heads + head) * p.context};
+}
+
+// Tokens as lines of dimensions, for a product over those.
+__device__ inline Operand by_token(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
+  return {tensor + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
+}
+
+// Dimensions as lines of tokens, for a product over those.
+__device__ inline Operand by_dimension(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
+  return {tensor + tokens.first, tokens.row, p.head_size, p.context, p.aligned != 0};
+}
+
+// products[i][j] = contraction over the head's dimensions, one chunk, of a's and b's lines of this thread. Begins and
+// goes on with a barrier: what was read before may be overwritten, what was written before may be read.
+template <uint32_t width>
+__device__ void contract(float (&products)[4][4], const Operand& a, uint32_t a_line, const Operand& b, uint32_t b_line,
+                         Shared<width>& shared) {
+  SliceLoad<tile, depth, threads, true> next_a, next_b;
+  clear(products);
+  next_a.load(a, a_line, 0);
+  next_b.load(b, b_line, 0);
+  for (uint32_t term = 0; term < a.terms; term += depth) {
+    __syncthreads();
+    next_a.store(shared.a->x);
+    next_b.store(shared.b->x);
+    __syncthreads();
+    next_a.load(a, a_line, term + depth);
+    next_b.load(b, b_line, term + depth);
+    multiply_slices<depth, tile, tile>(products, shared.a->x, shared.b->x);
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) products[i][j] = 0.0f + products[i][j];  // the chunk's total
+  }
+}
+
+// The chains of the thread's outputs go on through the weights' 64 terms, x's terms from `term` on. Barriers as above.
+template <uint32_t width>
+__device__ void extend(float (&sums)[4][width / across], const Operand& x, uint32_t column, uint32_t term,
+                       Shared<width>& shared) {
+  SliceLoad<width, depth, threads, false> next;
+  next.load(x, column, term);
+#pragma unroll 1
+  for (uint32_t t = 0; t < tile; t += depth) {
+    __syncthreads();
+    next.store(shared.b->x);
+    __syncthreads();
+    if (t + depth < tile) next.load(x, column, term + t + depth);
+    multiply_slices<depth, tile, width>(sums, shared.weights->x + t * slice_row(tile), shared.b->x);
+  }
+}
+
+__device__ inline uint32_t thread_row() { return threadIdx.x / across * 4; }
+__device__ inline uint32_t thread_column() { return threadIdx.x % across * 4; }
+
+// The thread's four lines of its term j.
+template <uint32_t width>
+__device__ Vector4* weights_of_thread(Shared<width>& shared, uint32_t j) {
+  return shared.weights + ((thread_column() + j) * slice_row(tile) + thread_row()) / 4;
+}
+
+// The thread's 4 x 4 scores become weights: lines are a's, terms are b's.
+template <uint32_t width>
+__device__ void put_weights(const float (&x)[4][4], Shared<width>& shared) {
+#pragma unroll
+  for (uint32_t j = 0; j < 4; ++j) *weights_of_thread(shared, j) = {{x[0][j], x[1][j], x[2][j], x[3][j]}};
+}
+
+// A chunk's chains are added to the outputs, which are the totals until they are multiplied by factor(row of the tile)
+// at the end; or, where it is the first, are the totals.
+template <uint32_t width, class Factor>
+__device__ void add_outputs(const AttentionShape& p, const Place& at, const float (&sums)[4][width / across],
+                            float* outputs, uint64_t row_stride, bool first, Factor factor) {
+  const bool aligned = p.aligned != 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+    const uint32_t row = thread_row() + i;
+    if (at.token + row >= p.context) continue;
+    const float f = factor(row);
+#pragma unroll
+    for (uint32_t j = 0; j < width / across; j += 4) {
+      const uint32_t column = at.column + line_of_thread<width, width / across>(threadIdx.x % across, j);
+      const uint32_t inside = left(column, p.head_size);
+      float* to = outputs + (at.token + row) * row_stride + column;
+      Vector4 y = first ? Vector4{{0.0f, 0.0f, 0.0f, 0.0f}} : load4(to, inside, aligned);
+      y = y + Vector4{{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
+      store4(to, {{y.x[0] * f, y.x[1] * f, y.x[2] * f, y.x[3] * f}}, inside, aligned);
+    }
+  }
+}
+
+__device__ inline bool masked(const AttentionShape& p, uint32_t query, uint32_t key) {
+  return key > query || query >= p.context;
+}
+
+__device__ inline float larger(float a, float b) { return a > b ? a : b; }
+
+// The largest score of each of the thread's rows of queries.
+template <uint32_t width>
+__device__ void find_row_max(float (&highest)[4], const AttentionShape& p, const Operand& q, uint32_t query,
+                             const Operand& k, Shared<width>& shared) {
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) highest[i] = -infinity();
+  for (uint32_t key = 0; key <= query; key += tile) {
+    float s[4][4];
+    contract(s, q, query, k, key, shared);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        const bool hidden = masked(p, query + thread_row() + i, key + thread_column() + j);
+        if (!hidden) highest[i] = larger(s[i][j] * p.scale, highest[i]);
+      }
+    }
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+    for (uint32_t lanes = across / 2; lanes > 0; lanes /= 2) {
+      highest[i] = larger(__shfl_xor_sync(all_lanes, highest[i], lanes), highest[i]);
+    }
+  }
+}
+
+// The row sums of the weights, as they come tile by tile: a warp sums warp_rows rows, its lanes as section 3 says.
+struct RowSums {
+  float lanes[warp_rows];
+
+  __device__ static uint32_t first_row() { return threadIdx.x / 32 * warp_rows; }
+
+  // The weights of 64 keys; all must have been written.
+  __device__ void add(const float* weights) {
+#pragma unroll
+    for (uint32_t term = lane(); term < tile; term += 32) {
+#pragma unroll
+      for (uint32_t i = 0; i < warp_rows; i += 4) {
+        const Vector4 v = *reinterpret_cast<const Vector4*>(weights + term * slice_row(tile) + first_row() + i);
+#pragma unroll
+        for (uint32_t j = 0; j < 4; ++j) lanes[i + j] = lanes[i + j] + v.x[j];
+      }
+    }
+  }
+
+  // Adds the lanes of a segment, also the last, to the rows' totals.
+  __device__ void end_segment(float* totals) {
+#pragma unroll
+    for (uint32_t i = 0; i < warp_rows; ++i) {
+      const float sum = warp_sum(lanes[i]);
+      if (lane() == 0) totals[first_row() + i] = totals[first_row() + i] + sum;
+      lanes[i] = 0.0f;
+    }
+  }
+};
+
+template <uint32_t width>
+__device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared) {
+  const AttentionShape& p = args.shape;
+  Place at = place_of_block(p, width);
+  at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
+  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
+  const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_dimension(p, p.qkv, head.v);
+  float* out = args.out + head.out.first;
+
+  float highest[4];
+  find_row_max(highest, p, q, at.token, k, shared);
+  if (threadIdx.x < tile) shared.inverse_sum[threadIdx.x] = 0.0f;  // the sum itself until the end
+  float sums[4][width / across];
+  clear(sums);
+  RowSums row_sums = {};
+  for (uint32_t key = 0; key <= at.token; key += tile) {
+    float s[4][4];
+    contract(s, q, at.token, k, key, shared);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        const bool hidden = masked(p, at.token + thread_row() + i, key + thread_column() + j);
+        s[i][j] = hidden ? 0.0f : exp(s[i][j] * p.scale - highest[i]);
+      }
+    }
+    put_weights(s, shared);
+    extend(sums, v, at.column, key, shared);
+    row_sums.add(shared.weights->x);
+    if ((key + tile) % segment_elements == 0) row_sums.end_segment(shared.inverse_sum);
+    if ((key + tile) % chunk_terms == 0 && key < at.token) {
+      add_outputs<width>(p, at, sums, out, head.out.row, key < chunk_terms, [](uint32_t) { return 1.0f; });
+      clear(sums);
+    }
+  }
+  row_sums.end_segment(shared.inverse_sum);
+  if (threadIdx.x % across == 0) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) shared.row_max[thread_row() + i] = highest[i];
+  }
+  __syncthreads();
+  if (threadIdx.x < tile) shared.inverse_sum[threadIdx.x] = 1.0f / shared.inverse_sum[threadIdx.x];
+  __syncthreads();
+  add_outputs<width>(p, at, sums, out, head.out.row, at.token < chunk_terms,
+                     [&](uint32_t row) { return shared.inverse_sum[row]; });
+  if (at.column == 0 && threadIdx.x < left(at.token, p.context) && threadIdx.x < tile) {
+    args.row_max[head.query + at.token + threadIdx.x] = shared.row_max[threadIdx.x];
+    args.inverse_sum[head.query + at.token + threadIdx.x] = shared.inverse_sum[threadIdx.x];
+  }
+}
+
+// What the backward pass needs of the 64 queries from `query` on, into shared memory; a barrier must follow.
+template <uint32_t width>
+__device__ void load_queries(const AttentionBackwardArgs& args, const Head& head, uint32_t query,
+                             Shared<width>& shared) {
+  const AttentionShape& p = args.shape;
+  for (uint32_t i = 0; i < warp_rows; ++i) {
+    const uint32_t row = threadIdx.x / 32 * warp_rows + i;
+    if (query + row >= p.context) break;  // the whole warp
+    const uint64_t first = head.out.first + (query + row) * head.out.row;
+    const float product = row_sum(p.head_size, [&](uint32_t d) { return args.dout[first + d] * args.out[first + d]; });
+    if (lane() != 0) continue;
+    shared.row_product[row] = product;
+    shared.row_max[row] = p.row_max[head.query + query + row];
+    shared.inverse_sum[row] = p.inverse_sum[head.query + query + row];
+  }
+}
+
+// P of section 5 from the score of query number `row` of the tile.
+template <uint32_t width>
+__device__ float weight(const AttentionShape& p, float score, uint32_t row, const Shared<width>& shared) {
+  return exp(score * p.scale - shared.row_max[row]) * shared.inverse_sum[row];
+}
+
+template <uint32_t width>
+__device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width>& shared) {
+  const AttentionShape& p = args.shape;
+  Place at = place_of_block(p, width);
+  at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
+  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
+  const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
+  const Operand dout = by_token(p, args.dout, head.out), k_columns = by_dimension(p, p.qkv, head.k);
+
+  float* dq = args.dqkv + head.q.first;
+  load_queries(args, head, at.token, shared);
+  float sums[4][width / across];
+  clear(sums);
+  for (uint32_t key = 0; key <= at.token; key += tile) {
+    float x[4][4];
+    contract(x, q, at.token, k, key, shared);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) x[i][j] = weight(p, x[i][j], thread_row() + i, shared);
+    }
+    put_weights(x, shared);  // out of the registers; no other thread reads them
+    contract(x, dout, at.token, v, key, shared);
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const Vector4 weights = *weights_of_thread(shared, j);
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t row = thread_row() + i;
+        const bool hidden = masked(p, at.token + row, key + thread_column() + j);
+        x[i][j] = hidden ? 0.0f : weights.x[i] * (x[i][j] - shared.row_product[row]);
+      }
+    }
+    put_weights(x, shared);
+    extend(sums, k_columns, at.column, key, shared);
+    if ((key + tile) % chunk_terms == 0 && key < at.token) {
+      add_outputs<width>(p, at, sums, dq, head.q.row, key < chunk_terms, [](uint32_t) { return 1.0f; });
+      clear(sums);
+    }
+  }
+  add_outputs<width>(p, at, sums, dq, head.q.row, at.token < chunk_terms, [&](uint32_t) { return p.scale; });
+}
+
+// one_chunk: of queries, which saves the registers of the totals.
+template <uint32_t width, bool one_chunk>
+__device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& shared) {
+  const AttentionShape& p = args.shape;
+  const Place at = place_of_block(p, width);
+  const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads;
+  for (uint32_t member = 0; member < group; ++member) {
+    const Head head = head_of(p, sequence, at.head % p.kv_heads * group + member);
+    const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
+    const Operand dout = by_token(p, args.dout, head.out), dout_columns = by_dimension(p, args.dout, head.out);
+    const Operand q_columns = by_dimension(p, p.qkv, head.q);
+    float dk[4][width / across], dv[4][width / across], dk_totals[4][width / across], dv_totals[4][width / across];
+    clear(dk);
+    clear(dv);
+    clear(dk_totals);
+    clear(dv_totals);
+    // Queries before the tile's keys contribute exact zeros.
+    for (uint32_t query = at.token; query < p.context; query += tile) {
+      load_queries(args, head, query, shared);
+      float x[4][4];
+      contract(x, k, at.token, q, query, shared);
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+        for (uint32_t j = 0; j < 4; ++j) {
+          const uint32_t row = thread_column() + j;
+          const bool hidden = masked(p, query + row, at.token + thread_row() + i);
+          x[i][j] = hidden ? 0.0f : weight(p, x[i][j], row, shared);
+        }
+      }
+      put_weights(x, shared);
+      extend(dv, dout_columns, at.column, query, shared);
+      contract(x, v, at.token, dout, query, shared);
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        const uint32_t row = thread_column() + j;
+        const Vector4 weights = *weights_of_thread(shared, j);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) {
+          const bool hidden = masked(p, query + row, at.token + thread_row() + i);
+          x[i][j] = hidden ? 0.0f : weights.x[i] * (x[i][j] - shared.row_product[row]);
+        }
+      }
+      put_weights(x, shared);
+      extend(dk, q_columns, at.column, query, shared);
+      if (!one_chunk && (query + tile) % chunk_terms == 0) {
+        end_chunk(dk_totals, dk);
+        end_chunk(dv_totals, dv);
+      }
+    }
+    end_chunk(dk_totals, dk);
+    end_chunk(dv_totals, dv);
+    // The heads' totals are added as chunks are elsewhere.
+    const bool first = member == 0, last = member + 1 == group;
+    add_outputs<width>(p, at, dk_totals, args.dqkv + head.k.first, head.k.row, first,
+                       [&](uint32_t) { return last ? p.scale : 1.0f; });
+    add_outputs<width>(p, at, dv_totals, args.dqkv + head.v.first, head.v.row, first, [](uint32_t) { return 1.0f; });
+  }
+}
+
+}  // namespace
+
+// Names have the number of dimensions that a block's outputs have. _long: of any context, not of one chunk at most.
+#define ATTENTION(name, Args, blocks, width, function)                                  \
+  extern "C" __global__ __launch_bounds__(threads, blocks) void name(const Args args) { \
+    static __shared__ Shared<width> shared;                                             \
+    function(args, shared);                                                             \
+  }
+ATTENTION(attention_forward_64, AttentionForwardArgs, 2, 64, forward)
+ATTENTION(attention_forward_128, AttentionForwardArgs, 1, 128, forward)
+ATTENTION(attention_backward_queries_64, AttentionBackwardArgs, 2, 64, backward_queries)
+ATTENTION(attention_backward_queries_128, AttentionBackwardArgs, 1, 128, backward_queries)
+ATTENTION(attention_backward_keys_64, AttentionBackwardArgs, 1, 64, (backward_keys<64, true>))
+ATTENTION(attention_backward_keys_128, AttentionBackwardArgs, 1, 128, (backward_keys<128, true>))
+ATTENTION(attention_backward_keys_64_long, AttentionBackwardArgs, 1, 64, (backward_keys<64, false>))
+
+}  // namespace kernels::cuda

@@ -1,0 +1,50 @@
+// Cross-entropy (docs/numerics.md section 5), a block for each row; the gradient takes the logits' place, and the
+// exponentials are computed twice instead of being stored.
+#include "cuda/cross_entropy_args.h"
+#include "cuda/elementary.cuh"
+#include "cuda/reduce.cuh"
+
+namespace kernels::cuda {
+namespace {
+
+constexpr uint32_t warps = row_threads / warp_lanes;
+
+__device__ inline float larger(float a, float b) { return a > b ? a : b; }
+
+}  // namespace
+
+extern "C" __global__ __launch_bounds__(row_threads) void cross_entropy(const CrossEntropyArgs args) {
+  static __shared__ float of_warps[warps];
+  float* x = args.logits + uint64_t{blockIdx.x} * args.vocabulary;
+  const uint32_t count = args.vocabulary, warp = threadIdx.x / warp_lanes, target = args.targets[blockIdx.x];
+  const float target_logit = x[target];
+
+  float m = -infinity();
+  for (uint32_t v = threadIdx.x; v < count; v += blockDim.x) m = larger(x[v], m);
+  for (int lanes = 16; lanes >= 1; lanes /= 2) m = larger(__shfl_xor_sync(all_lanes, m, lanes), m);
+  if (lane() == 0) of_warps[warp] = m;
+  __syncthreads();
+  for (uint32_t w = 0; w < warps; ++w) m = larger(of_warps[w], m);
+  __syncthreads();
+
+  // Each warp sums a segment, then all add the segments upward.
+  float sum = 0.0f;
+  for (uint32_t first = 0; first < count; first += warps * segment_elements) {
+    const uint32_t begin = first + warp * segment_elements;
+    const uint32_t length = begin < count ? min(segment_elements, count - begin) : 0;
+    const float of_segment = row_sum(length, [&](uint32_t i) { return exp(x[begin + i] - m); });
+    if (lane() == 0) of_warps[warp] = of_segment;
+    __syncthreads();
+    for (uint32_t w = 0; w < warps; ++w) sum = sum + of_warps[w];  // beyond the row: zeros
+    __syncthreads();
+  }
+
+  if (threadIdx.x == 0) args.losses[blockIdx.x] = log(sum) + (m - target_logit);
+  if (args.scale_gradient == 0.0f) return;
+  const float inverse = 1.0f / sum;
+  for (uint32_t v = threadIdx.x; v < count; v += blockDim.x) {
+    x[v] = (exp(x[v] - m) * inverse - (v == target ? 1.0f : 0.0f)) * args.scale_gradient;
+  }
+}
+
+}  // namespace kernels::cuda

@@ -1,0 +1,150 @@
+// Tiles of products, what matmul.cu and attention.cu share: slices of operands in shared memory, sums in registers.
+//
+// An operand has lines (rows of a, columns of b) of terms. A slice is a few terms of a tile's lines, in shared memory
+// term by term: term t of line l at [t * slice_row(lines) + l]. A thread owns its sums and adds terms upward.
+#pragma once
+
+#include "cuda/shapes.h"
+
+namespace kernels::cuda {
+
+// Four neighbours, moved at once where they are aligned.
+struct alignas(16) Vector4 {
+  float x[4];
+};
+
+__device__ inline Vector4 operator+(const Vector4& a, const Vector4& b) {
+  return {{a.x[0] + b.x[0], a.x[1] + b.x[1], a.x[2] + b.x[2], a.x[3] + b.x[3]}};
+}
+
+// The first `inside` of four floats, then zeros. aligned: that whole groups are Vector4s.
+__device__ inline Vector4 load4(const float* from, uint32_t inside, bool aligned) {
+  if (aligned && inside >= 4) return *reinterpret_cast<const Vector4*>(from);
+  Vector4 v;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) v.x[i] = i < inside ? from[i] : 0.0f;
+  return v;
+}
+
+__device__ inline void store4(float* to, const Vector4& v, uint32_t inside, bool aligned) {
+  if (aligned && inside >= 4) {
+    *reinterpret_cast<Vector4*>(to) = v;
+    return;
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+    if (i < inside) to[i] = v.x[i];
+  }
+}
+
+// How many of the things from `first` on are below `end`.
+__device__ inline uint32_t left(uint32_t first, uint32_t end) { return first < end ? end - first : 0; }
+
+// Term t of line l stands at first[l * stride + t], or, where lines are the neighbours, at first[t * stride + l].
+struct Operand {
+  const float* first;
+  uint64_t stride;
+  uint32_t lines, terms;
+  bool aligned;  // groups of four neighbours may be read at once
+};
+
+// Floats from one term of a slice to the next: whole vectors, and other banks for the terms that threads store at once.
+__device__ constexpr uint32_t slice_row(uint32_t lines) { return lines + 4; }
+
+// One thread's share of a slice on its way to shared memory. The neighbours in memory are terms (along_terms) or lines.
+template <uint32_t lines, uint32_t depth, uint32_t threads, bool along_terms>
+struct SliceLoad {
+  static constexpr uint32_t groups = lines * depth / 4 / threads;
+  static_assert(groups * 4 * threads == lines * depth, "every thread has whole groups");
+  Vector4 values[groups];
+
+  // Terms [term, term + depth) of lines [line, line + lines); what is outside the operand is 0.
+  __device__ void load(const Operand& from, uint32_t line, uint32_t term) {
+#pragma unroll
+    for (uint32_t g = 0; g < groups; ++g) {
+      const uint32_t l = line + line_of(g), t = term + term_of(g);
+      const uint32_t lines_left = left(l, from.lines), terms_left = left(t, from.terms);
+      values[g] = along_terms ? load4(from.first + l * from.stride + t, lines_left ? terms_left : 0, from.aligned)
+                              : load4(from.first + t * from.stride + l, terms_left ? lines_left : 0, from.aligned);
+    }
+  }
+
+  __device__ void store(float* slice) const {
+#pragma unroll
+    for (uint32_t g = 0; g < groups; ++g) {
+      float* to = slice + term_of(g) * slice_row(lines) + line_of(g);
+      if (along_terms) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) to[i * slice_row(lines)] = values[g].x[i];
+      } else {
+        *reinterpret_cast<Vector4*>(to) = values[g];
+      }
+    }
+  }
+
+ private:
+  static constexpr uint32_t across = (along_terms ? depth : lines) / 4;
+  __device__ static uint32_t line_of(uint32_t g) {
+    const uint32_t number = threadIdx.x + g * threads;
+    return along_terms ? number / across : number % across * 4;
+  }
+  __device__ static uint32_t term_of(uint32_t g) {
+    const uint32_t number = threadIdx.x + g * threads;
+    return along_terms ? number % across * 4 : number / across;
+  }
+};
+
+// A thread's `each` lines of a tile's `lines` are groups of four neighbours: line i is number line_of_thread(…, i).
+template <uint32_t lines, uint32_t each>
+__device__ uint32_t line_of_thread(uint32_t thread, uint32_t i) {
+  return i / 4 * (lines / (each / 4)) + thread * 4 + i % 4;
+}
+
+template <uint32_t lines, uint32_t each>
+__device__ void load_lines(float (&x)[each], const float* term, uint32_t thread) {
+#pragma unroll
+  for (uint32_t i = 0; i < each; i += 4) {
+    const Vector4 v = *reinterpret_cast<const Vector4*>(term + line_of_thread<lines, each>(thread, i));
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) x[i + j] = v.x[j];
+  }
+}
+
+// The thread's sums go on through `depth` terms of a slice of a (tile_m lines) and one of b (tile_n lines).
+template <uint32_t depth, uint32_t tile_m, uint32_t tile_n, uint32_t thread_m, uint32_t thread_n>
+__device__ void multiply_slices(float (&sums)[thread_m][thread_n], const float* a, const float* b) {
+  constexpr uint32_t across = tile_n / thread_n;
+#pragma unroll
+  for (uint32_t t = 0; t < depth; ++t) {
+    float x[thread_m], y[thread_n];
+    load_lines<tile_m>(x, a + t * slice_row(tile_m), threadIdx.x / across);
+    load_lines<tile_n>(y, b + t * slice_row(tile_n), threadIdx.x % across);
+#pragma unroll
+    for (uint32_t i = 0; i < thread_m; ++i) {
+#pragma unroll
+      for (uint32_t j = 0; j < thread_n; ++j) sums[i][j] = __fmaf_rn(x[i], y[j], sums[i][j]);
+    }
+  }
+}
+
+template <uint32_t rows, uint32_t columns>
+__device__ void clear(float (&sums)[rows][columns]) {
+#pragma unroll
+  for (uint32_t i = 0; i < rows; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < columns; ++j) sums[i][j] = 0.0f;
+  }
+}
+
+// The end of a chunk of docs/numerics.md section 3: its sums are added to the totals and begin anew.
+template <uint32_t rows, uint32_t columns>
+__device__ void end_chunk(float (&totals)[rows][columns], float (&sums)[rows][columns]) {
+#pragma unroll
+  for (uint32_t i = 0; i < rows; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < columns; ++j) totals[i][j] = totals[i][j] + sums[i][j];
+  }
+  clear(sums);
+}
+
+}  // namespace kernels::cuda

@@ -1,0 +1,154 @@
+// matmul.cu gives the reference's bits, whatever tile is chosen.
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "cuda_host/matmul_launch.h"
+#include "same_bits.h"
+
+namespace kernels::cuda {
+namespace {
+
+using test::both_orders;
+using test::expect_same_bits;
+using test::poisoned;
+using test::Random;
+using test::Values;
+
+constexpr uint32_t tiles[] = {128, 64, 32};
+
+struct Case {
+  size_t m, n, k;
+  bool a_transposed, b_transposed;
+  size_t padding;  // of lines, so that they are aligned or not
+};
+
+void check(Random& random, const Case& shape, uint32_t tile) {
+  const size_t m = shape.m, n = shape.n, k = shape.k;
+  const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
+  const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
+  const size_t ldc = n + shape.padding, epilogue = random.between(0, 4);
+  const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
+  const Values bias = random.values(n), residual = random.values(m * ldc);
+  const Values c0 = epilogue >= 3 ? random.values(m * ldc) : poisoned(m * ldc);
+  const auto op_with = [&](Values& c) {
+    Matmul op{.m = m, .n = n, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = ldc};
+    op.a_row = a_transposed ? 1 : lda, op.a_col = a_transposed ? lda : 1;
+    op.b_row = b_transposed ? 1 : ldb, op.b_col = b_transposed ? ldb : 1;
+    if (epilogue == 1 || epilogue == 2) op.bias = bias.data();
+    if (epilogue == 2) op.residual = residual.data();
+    if (epilogue == 3) op.residual = c.data();
+    if (epilogue == 4) op.accumulate = true;
+    return op;
+  };
+  Values expected = c0;
+  make_reference_ops()->matmul(op_with(expected));
+  for (const simt::Order order : both_orders) {
+    Values c = c0;
+    simt::SimtLauncher device(order);
+    launch_matmul(op_with(c), tile, device);
+    expect_same_bits(c, expected,
+                     std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + ", tile " +
+                         std::to_string(tile) + (a_transposed ? ", a transposed" : "") +
+                         (b_transposed ? ", b transposed" : "") + ", epilogue " + std::to_string(epilogue));
+  }
+}
+
+void check_layouts(Random& random, uint32_t tile, size_t m, size_t n, size_t k) {
+  for (const bool a_transposed : {false, true}) {
+    for (const bool b_transposed : {false, true}) {
+      check(random, {m, n, k, a_transposed, b_transposed, random.between(0, 4)}, tile);
+    }
+  }
+}
+
+TEST(CudaMatmul, RandomShapes) {
+  Random random(1);
+  for (const uint32_t tile : tiles) {
+    for (int i = 0; i < 6; ++i) {
+      check_layouts(random, tile, random.between(1, tile + 40), random.between(1, tile + 70), random.between(1, 50));
+    }
+  }
+}
+
+TEST(CudaMatmul, AlignedShapes) {
+  Random random(2);
+  for (const uint32_t tile : tiles) {
+    for (const size_t padding : {0, 4}) {
+      for (const bool a_transposed : {false, true}) {
+        for (const bool b_transposed : {false, true}) {
+          check(random, {tile + 8, 2 * tile, 20, a_transposed, b_transposed, padding}, tile);
+          check(random, {tile, tile - 4, 64, a_transposed, b_transposed, padding}, tile);
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaMatmul, ChunkBoundaries) {
+  Random random(3);
+  for (const uint32_t tile : tiles) {
+    for (const size_t k : {0, 1, 7, 8, 9, 2047, 2048, 2049, 4100}) {
+      const bool a_transposed = random.between(0, 1), b_transposed = random.between(0, 1);
+      check(random, {random.between(1, 14), random.between(1, 35), k, a_transposed, b_transposed, 1}, tile);
+    }
+    check_layouts(random, tile, 9, 13, 2056);
+  }
+}
+
+// Chains that meet sums beside a midpoint of two fp32 values, and denormal ones: each term rounds once.
+TEST(CudaMatmul, RoundsOnce) {
+  Random random(4);
+  for (const float root : {1.0f, 0x1p-55f, 0x1p-63f}) {
+    const size_t n = 19, k = 2;
+    Values a(n * k), b(k * n);
+    for (size_t i = 0; i < n; ++i) {
+      const float tiny = 0x1p-23f * static_cast<float>(1 + i);
+      a[i * k] = root * root * (1 + 0x1p-23f * static_cast<float>(random.between(0, 0x7fffff)));
+      a[i * k + 1] = 0x1p-12f * (1 + tiny) * root;
+      b[i] = i % 2 ? 1 : -1;
+      b[n + i] = 0x1p-12f * (1 - tiny) * root;
+    }
+    Values expected(n * n), c = poisoned(n * n);
+    Matmul op{.m = n, .n = n, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n};
+    simt::SimtLauncher device;
+    launch_matmul(op, 32, device);
+    op.c = expected.data();
+    make_reference_ops()->matmul(op);
+    expect_same_bits(c, expected, "beside midpoints");
+  }
+}
+
+TEST(CudaMatmul, IsNeverMinusZero) {
+  const Values a = {-0.0f, 0.0f}, b = {1.0f, -1.0f};
+  for (const uint32_t tile : tiles) {
+    Values c = poisoned(1);
+    simt::SimtLauncher device;
+    launch_matmul(
+        {.m = 1, .n = 1, .k = 2, .a = a.data(), .a_row = 2, .b = b.data(), .b_row = 1, .c = c.data(), .ldc = 1}, tile,
+        device);
+    expect_same_bits(c, {0.0f}, "tile " + std::to_string(tile));
+  }
+}
+
+TEST(CudaMatmul, ChoosesTilesThatAreManyEnough) {
+  EXPECT_EQ(matmul_tile(1024, 50257), 128u);
+  EXPECT_EQ(matmul_tile(1024, 768), 64u);
+  EXPECT_EQ(matmul_tile(100, 100), 32u);
+  EXPECT_EQ(matmul_tile(1, 1), 32u);
+}
+
+TEST(CudaMatmul, RefusesWhatNoKernelDoes) {
+  float x[4] = {};
+  simt::SimtLauncher device;
+  Matmul op{.m = 1, .n = 1, .k = 1, .a = x, .a_row = 2, .b = x, .b_row = 2, .c = x, .ldc = 1};
+  EXPECT_THROW(launch_matmul(op, 48, device), std::invalid_argument);
+  op.a_col = 2;
+  EXPECT_THROW(launch_matmul(op, 32, device), std::invalid_argument);
+  op.a_col = 1, op.b_col = 3;
+  EXPECT_THROW(launch_matmul(op, 32, device), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace kernels::cuda

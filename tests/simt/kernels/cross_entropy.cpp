@@ -1,0 +1,5 @@
+#include "device.h"
+// After it, since it defines the device's words.
+#include "cuda/cross_entropy.cu"
+
+SIMT_KERNEL(cross_entropy);
