@@ -39,12 +39,19 @@ namespace {
 constexpr unsigned char nan_byte = 0xff;  // four of them are a NaN, and -1
 constexpr unsigned char guard_byte = 0xa5;
 
-enum class State { ready, at_barrier, in_warp_operation, ended };
+// Whether each thread keeps a fibre of its own: to the thread sanitizer, fibres are the threads that race.
+#if defined(SIMT_THREAD_SANITIZER)
+constexpr bool own_fibres = true;
+#else
+constexpr bool own_fibres = false;
+#endif
+
+enum class State { fresh, ready, at_barrier, in_warp_operation, ended };
 enum class Operation { barrier, ballot, shuffle };
 
 struct Thread {
   uint3 index;
-  std::unique_ptr<Fibre> fibre;  // while it has begun and not ended
+  std::unique_ptr<Fibre> fibre;  // while it has begun and not ended, or always
   State state;
   // While it waits, in a warp operation the latter too:
   Site site;
@@ -81,13 +88,8 @@ __attribute__((no_sanitize("address", "undefined"))) void fill_shared_section() 
 
 class Block {
  public:
-  Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward)
-      : launch_(launch), kernel_(kernel), downward_(downward), threads_(blockDim.x * blockDim.y * blockDim.z) {
-    for (size_t i = 0; i < threads_.size(); ++i) {
-      const auto n = static_cast<unsigned>(i);
-      threads_[i].index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
-    }
-  }
+  Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward);
+  ~Block();
 
   // Runs the block blockIdx.
   void run();
@@ -110,6 +112,10 @@ class Block {
   static bool is_complete(const Thread* warp, size_t count, const Thread& caller);
   void complete(Thread* warp, uint32_t mask);
   bool pass_barrier();
+  void order_before_threads();
+  void order_after_threads();
+  template <class Which>
+  static void order_at_barrier(Thread* first, size_t count, Which which);
   void fill_shared();
   void check_guard() const;
   [[noreturn]] void fail(const std::string& problem) const {
@@ -126,9 +132,35 @@ class Block {
 Block* block = nullptr;                      // the one that runs
 std::vector<std::unique_ptr<Fibre>> idle;  // the last one is used first: its stack is in the cache
 
+std::unique_ptr<Fibre> take_fibre() {
+  if (idle.empty()) return std::make_unique<Fibre>();
+  std::unique_ptr<Fibre> fibre = std::move(idle.back());
+  idle.pop_back();
+  return fibre;
+}
+
+Block::Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward)
+    : launch_(launch), kernel_(kernel), downward_(downward), threads_(blockDim.x * blockDim.y * blockDim.z) {
+  for (size_t i = 0; i < threads_.size(); ++i) {
+    const auto n = static_cast<unsigned>(i);
+    threads_[i].index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+    threads_[i].state = State::ended;
+    if (own_fibres) threads_[i].fibre = take_fibre();
+  }
+}
+
+// Fibres whose threads have not ended are of no more use.
+Block::~Block() {
+  order_after_threads();
+  for (Thread& thread : threads_) {
+    if (thread.fibre && thread.state == State::ended) idle.push_back(std::move(thread.fibre));
+  }
+}
+
 void Block::run() {
   fill_shared();
-  for (Thread& thread : threads_) thread.state = State::ready;
+  for (Thread& thread : threads_) thread.state = State::fresh;
+  order_before_threads();
   const size_t warps = (threads_.size() + 31) / 32;
   do {
     for (size_t w = 0; w < warps; ++w) {
@@ -136,7 +168,32 @@ void Block::run() {
       run_warp(first, std::min<size_t>(32, threads_.size() - first));
     }
   } while (pass_barrier());
+  order_after_threads();
   check_guard();
+}
+
+// To the thread sanitizer a block comes after all before it.
+void Block::order_before_threads() {
+  if (!own_fibres) return;
+  release(this);
+  for (Thread& thread : threads_) thread.fibre->acquire(this);
+}
+void Block::order_after_threads() {
+  if (!own_fibres) return;
+  for (Thread& thread : threads_) thread.fibre->release(this);
+  acquire(this);
+}
+
+// What the threads for which `which` holds have done comes before what any of them does next.
+template <class Which>
+void Block::order_at_barrier(Thread* first, size_t count, Which which) {
+  if (!own_fibres) return;
+  for (size_t i = 0; i < count; ++i) {
+    if (which(i)) first[i].fibre->release(&first->state);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (which(i)) first[i].fibre->acquire(&first->state);
+  }
 }
 
 // Until every lane has ended or waits at a barrier.
@@ -145,7 +202,7 @@ void Block::run_warp(size_t first, size_t count) {
   do {
     for (size_t i = 0; i < count; ++i) {
       Thread& thread = warp[in_order(i, count)];
-      if (thread.state == State::ready) run_thread(thread);
+      if (thread.state == State::fresh || thread.state == State::ready) run_thread(thread);
     }
   } while (complete_operations(warp, count));
 }
@@ -154,19 +211,17 @@ void Block::run_thread(Thread& thread) {
   current_ = &thread;
   threadIdx = thread.index;
   bool ended;
-  if (thread.fibre) {
+  if (thread.state == State::ready) {
     ended = thread.fibre->resume();
   } else {
-    if (idle.empty()) idle.push_back(std::make_unique<Fibre>());
-    thread.fibre = std::move(idle.back());
-    idle.pop_back();
+    if (!own_fibres) thread.fibre = take_fibre();
     ended = thread.fibre->start([](void* self) { block->kernel_.call(static_cast<Block*>(self)->launch_.args); }, this);
   }
   if (thread.state == State::in_warp_operation && !(thread.mask >> lane() & 1))
     fail(text(thread) + ", which leaves it out");
   if (!ended) return;
   thread.state = State::ended;
-  idle.push_back(std::move(thread.fibre));
+  if (!own_fibres) idle.push_back(std::move(thread.fibre));
 }
 
 // Completes the warp operations whose lanes have all come; false where no lane waits in one.
@@ -208,6 +263,9 @@ bool Block::is_complete(const Thread* warp, size_t count, const Thread& caller) 
 }
 
 void Block::complete(Thread* warp, uint32_t mask) {
+  // Only __syncwarp orders memory.
+  if (warp[std::countr_zero(mask)].operation == Operation::barrier)
+    order_at_barrier(warp, 32, [mask](size_t l) { return (mask >> l & 1) != 0; });
   uint32_t bits = 0;
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const int l = std::countr_zero(rest);
@@ -236,6 +294,7 @@ bool Block::pass_barrier() {
   }
   if (one.state == State::ended) return false;
   for (Thread& thread : threads_) thread.state = State::ready;
+  order_at_barrier(threads_.data(), threads_.size(), [](size_t) { return true; });
   return true;
 }
 

@@ -11,6 +11,9 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(SIMT_THREAD_SANITIZER)
+#include <sanitizer/tsan_interface.h>
+#endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -96,6 +99,10 @@ struct Fibre::State {
   const void* outside_stack = nullptr;
   size_t outside_bytes = 0;
 #endif
+#if defined(SIMT_THREAD_SANITIZER)
+  void* sanitizer_inside = __tsan_create_fiber(0);
+  void* sanitizer_outside = nullptr;
+#endif
 
   static thread_local State* starting;
 
@@ -104,6 +111,10 @@ struct Fibre::State {
   void enter() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&saved_outside, stack(), stack_bytes);
+#endif
+#if defined(SIMT_THREAD_SANITIZER)
+    sanitizer_outside = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(sanitizer_inside, __tsan_switch_to_fiber_no_sync);
 #endif
     outside.go_to(inside);
 #if defined(__SANITIZE_ADDRESS__)
@@ -114,6 +125,9 @@ struct Fibre::State {
   void leave() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&saved_inside, outside_stack, outside_bytes);
+#endif
+#if defined(SIMT_THREAD_SANITIZER)
+    __tsan_switch_to_fiber(sanitizer_outside, __tsan_switch_to_fiber_no_sync);
 #endif
     inside.go_to(outside);
 #if defined(__SANITIZE_ADDRESS__)
@@ -152,6 +166,9 @@ Fibre::~Fibre() {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(state_->stack(), stack_bytes);
 #endif
+#if defined(SIMT_THREAD_SANITIZER)
+  __tsan_destroy_fiber(state_->sanitizer_inside);
+#endif
   munmap(state_->memory, state_->guard_bytes + stack_bytes);
 }
 
@@ -169,5 +186,27 @@ bool Fibre::resume() {
 }
 
 void Fibre::leave() { state_->leave(); }
+
+#if defined(SIMT_THREAD_SANITIZER)
+void Fibre::release(void* tag) {
+  void* caller = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(state_->sanitizer_inside, __tsan_switch_to_fiber_no_sync);
+  __tsan_release(tag);
+  __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+}
+void Fibre::acquire(void* tag) {
+  void* caller = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(state_->sanitizer_inside, __tsan_switch_to_fiber_no_sync);
+  __tsan_acquire(tag);
+  __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+}
+void release(void* tag) { __tsan_release(tag); }
+void acquire(void* tag) { __tsan_acquire(tag); }
+#else
+void Fibre::release(void*) {}
+void Fibre::acquire(void*) {}
+void release(void*) {}
+void acquire(void*) {}
+#endif
 
 }  // namespace simt

@@ -77,6 +77,18 @@ extern "C" __global__ void test_race(const TestArgs args) {
   args.y[threadIdx.x] = word[63 - threadIdx.x];
 }
 
+// The same without the race; the lanes of a warp exchange by its own barrier.
+extern "C" __global__ void test_barrier_instead(const TestArgs args) {
+  static __shared__ float word[64];
+  word[threadIdx.x] = 1;
+  __syncthreads();
+  const float other = word[63 - threadIdx.x];
+  __syncthreads();
+  word[threadIdx.x] = other + 1;
+  __syncwarp();
+  args.y[threadIdx.x] = word[threadIdx.x ^ 1];
+}
+
 // One thread does not come to the barrier.
 extern "C" __global__ void test_missing_thread(const TestArgs args) {
   if (threadIdx.x == args.number) return;
@@ -121,6 +133,7 @@ SIMT_KERNEL(test_shared_is_poisoned);
 SIMT_KERNEL(test_dynamic_shared);
 SIMT_KERNEL(test_beyond_shared);
 SIMT_KERNEL(test_race);
+SIMT_KERNEL(test_barrier_instead);
 SIMT_KERNEL(test_missing_thread);
 SIMT_KERNEL(test_two_barriers);
 SIMT_KERNEL(test_ended_lane);

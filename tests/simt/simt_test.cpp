@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -52,6 +53,15 @@ TEST(Simt, ShufflesBarriersAndThreeDimensions) {
     launch.grid[0] = 2, launch.grid[1] = 3, launch.grid[2] = 4;
     device.launch(launch);
     EXPECT_EQ(y, std::vector<float>(24, 95 * 48));
+  }
+}
+
+TEST(Simt, BarriersOrderSharedMemory) {
+  for (const Order order : both_orders) {
+    std::vector<float> y(64);
+    const TestArgs args{.x = nullptr, .y = y.data(), .number = 0, .padding = 0};
+    SimtLauncher(order).launch(launch_of("test_barrier_instead", args, 64));
+    EXPECT_EQ(y, std::vector<float>(64, 2));
   }
 }
 
@@ -119,6 +129,17 @@ TEST(Simt, SharedArraysHaveBounds) {
 }
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+TEST(Simt, RacesAreFound) {
+  std::vector<float> y(64);
+  const TestArgs args{.x = nullptr, .y = y.data(), .number = 0, .padding = 0};
+  const auto run = [&] {
+    SimtLauncher().launch(launch_of("test_race", args, 64));
+    std::exit(0);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(66), "ThreadSanitizer: data race");
+}
+#else
 TEST(Simt, ARaceGivesOtherBitsInTheOtherOrder) {
   std::vector<float> results[2];
   for (const Order order : both_orders) {
@@ -129,6 +150,7 @@ TEST(Simt, ARaceGivesOtherBitsInTheOtherOrder) {
   }
   EXPECT_NE(results[0], results[1]);
 }
+#endif
 
 // The message of what a kernel did wrong.
 std::string failure(const char* kernel, uint32_t number, uint32_t threads) {
