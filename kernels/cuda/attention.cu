@@ -17,9 +17,9 @@ __device__ constexpr uint32_t wider(uint32_t width) { return width > tile ? widt
 
 template <uint32_t width>
 struct Shared {
-  Vector4 weights[tile * slice_row(tile) / 4];  // a slice of `tile` terms: what the second product takes
-  Vector4 a[depth * slice_row(tile) / 4];
-  Vector4 b[depth * slice_row(wider(width)) / 4];
+  alignas(16) float weights[tile * slice_row(tile)];  // a slice of `tile` terms: what the second product takes
+  alignas(16) float a[depth * slice_row(tile)];
+  alignas(16) float b[depth * slice_row(wider(width))];
   float row_max[tile], inverse_sum[tile], row_product[tile];  // of the tile's queries; row_product is D of the docs
 };
 
@@ -75,12 +75,12 @@ __device__ void contract(float (&products)[4][4], const Operand& a, uint32_t a_l
   next_b.load(b, b_line, 0);
   for (uint32_t term = 0; term < a.terms; term += depth) {
     __syncthreads();
-    next_a.store(shared.a->x);
-    next_b.store(shared.b->x);
+    next_a.store(shared.a);
+    next_b.store(shared.b);
     __syncthreads();
     next_a.load(a, a_line, term + depth);
     next_b.load(b, b_line, term + depth);
-    multiply_slices<depth, tile, tile>(products, shared.a->x, shared.b->x);
+    multiply_slices<depth, tile, tile>(products, shared.a, shared.b);
   }
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i) {
@@ -98,10 +98,10 @@ __device__ void extend(float (&sums)[4][width / across], const Operand& x, uint3
 #pragma unroll 1
   for (uint32_t t = 0; t < tile; t += depth) {
     __syncthreads();
-    next.store(shared.b->x);
+    next.store(shared.b);
     __syncthreads();
     if (t + depth < tile) next.load(x, column, term + t + depth);
-    multiply_slices<depth, tile, width>(sums, shared.weights->x + t * slice_row(tile), shared.b->x);
+    multiply_slices<depth, tile, width>(sums, shared.weights + t * slice_row(tile), shared.b);
   }
 }
 
@@ -111,7 +111,7 @@ __device__ inline uint32_t thread_column() { return threadIdx.x % across * 4; }
 // The thread's four lines of its term j.
 template <uint32_t width>
 __device__ Vector4* weights_of_thread(Shared<width>& shared, uint32_t j) {
-  return shared.weights + ((thread_column() + j) * slice_row(tile) + thread_row()) / 4;
+  return reinterpret_cast<Vector4*>(shared.weights + (thread_column() + j) * slice_row(tile) + thread_row());
 }
 
 // The thread's 4 x 4 scores become weights: lines are a's, terms are b's.
@@ -235,7 +235,7 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
     }
     put_weights(s, shared);
     extend(sums, v, at.column, key, shared);
-    row_sums.add(shared.weights->x);
+    row_sums.add(shared.weights);
     if ((key + tile) % segment_elements == 0) row_sums.end_segment(shared.inverse_sum);
     if ((key + tile) % chunk_terms == 0 && key < at.token) {
       add_outputs<width>(p, at, sums, out, head.out.row, key < chunk_terms, [](uint32_t) { return 1.0f; });

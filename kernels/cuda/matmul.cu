@@ -10,31 +10,9 @@ constexpr uint32_t depth = 8;  // terms of a slice
 
 template <uint32_t tile>
 struct Slices {
-  Vector4 a[2][depth * slice_row(tile) / 4];
-  Vector4 b[2][depth * slice_row(tile) / 4];
+  alignas(16) float a[2][depth * slice_row(tile)];
+  alignas(16) float b[2][depth * slice_row(tile)];
 };
-
-struct Corner {
-  uint32_t row, column;
-};
-
-template <uint32_t tile>
-__device__ Corner corner_of_block(const MatmulArgs& p) {
-  const uint32_t number = blockIdx.x;
-  return p.rows_first ? Corner{number % p.row_tiles * tile, number / p.row_tiles * tile}
-                      : Corner{number / p.column_tiles * tile, number % p.column_tiles * tile};
-}
-
-// What follows the contraction, for four neighbours of c.
-__device__ inline void put(const MatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
-  const uint32_t inside = left(n, p.n);
-  const bool aligned = p.c_aligned != 0;
-  const uint64_t at = m * p.ldc + n;
-  if (p.bias) y = y + load4(p.bias + n, inside, aligned);
-  if (p.residual) y = y + load4(p.residual + at, inside, aligned);
-  if (p.accumulate) y = load4(p.c + at, inside, aligned) + y;
-  store4(p.c + at, y, inside, aligned);
-}
 
 // Layouts: a_terms where the terms of a's lines are neighbours in memory, else its lines are; b_terms likewise.
 template <uint32_t tile, uint32_t thread_m, uint32_t thread_n, bool one_chunk, bool a_terms, bool b_terms>
@@ -51,8 +29,8 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
   clear(totals);
   next_a.load(a, at.row, 0);
   next_b.load(b, at.column, 0);
-  next_a.store(slices.a[0]->x);
-  next_b.store(slices.b[0]->x);
+  next_a.store(slices.a[0]);
+  next_b.store(slices.b[0]);
   __syncthreads();
   for (uint32_t term = 0, now = 0; term < p.k; term += depth, now ^= 1) {
     const bool more = left(term, p.k) > depth;
@@ -60,10 +38,10 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
       next_a.load(a, at.row, term + depth);
       next_b.load(b, at.column, term + depth);
     }
-    multiply_slices<depth, tile, tile>(sums, slices.a[now]->x, slices.b[now]->x);
+    multiply_slices<depth, tile, tile>(sums, slices.a[now], slices.b[now]);
     if (more) {
-      next_a.store(slices.a[now ^ 1]->x);
-      next_b.store(slices.b[now ^ 1]->x);
+      next_a.store(slices.a[now ^ 1]);
+      next_b.store(slices.b[now ^ 1]);
     }
     if (!one_chunk && (term + depth) % chunk_terms == 0) end_chunk(totals, sums);
     __syncthreads();

@@ -1,4 +1,4 @@
-// Tiles of products, what matmul.cu and attention.cu share: slices of operands in shared memory, sums in registers.
+// Tiles of products, what the products and attention share: slices of operands in shared memory, sums in registers.
 //
 // An operand has lines (rows of a, columns of b) of terms. A slice is a few terms of a tile's lines, in shared memory
 // term by term: term t of line l at [t * slice_row(lines) + l]. A thread owns its sums and adds terms upward.
@@ -9,9 +9,11 @@
 namespace kernels::cuda {
 
 // Four neighbours, moved at once where they are aligned.
-struct alignas(16) Vector4 {
-  float x[4];
+template <class T>
+struct alignas(4 * sizeof(T)) Four {
+  T x[4];
 };
+using Vector4 = Four<float>;
 
 __device__ inline Vector4 operator+(const Vector4& a, const Vector4& b) {
   return {{a.x[0] + b.x[0], a.x[1] + b.x[1], a.x[2] + b.x[2], a.x[3] + b.x[3]}};
@@ -100,11 +102,11 @@ __device__ uint32_t line_of_thread(uint32_t thread, uint32_t i) {
   return i / 4 * (lines / (each / 4)) + thread * 4 + i % 4;
 }
 
-template <uint32_t lines, uint32_t each>
-__device__ void load_lines(float (&x)[each], const float* term, uint32_t thread) {
+template <uint32_t lines, uint32_t each, class T>
+__device__ void load_lines(T (&x)[each], const T* term, uint32_t thread) {
 #pragma unroll
   for (uint32_t i = 0; i < each; i += 4) {
-    const Vector4 v = *reinterpret_cast<const Vector4*>(term + line_of_thread<lines, each>(thread, i));
+    const Four<T> v = *reinterpret_cast<const Four<T>*>(term + line_of_thread<lines, each>(thread, i));
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) x[i + j] = v.x[j];
   }
@@ -127,12 +129,12 @@ __device__ void multiply_slices(float (&sums)[thread_m][thread_n], const float* 
   }
 }
 
-template <uint32_t rows, uint32_t columns>
-__device__ void clear(float (&sums)[rows][columns]) {
+template <uint32_t rows, uint32_t columns, class T>
+__device__ void clear(T (&sums)[rows][columns]) {
 #pragma unroll
   for (uint32_t i = 0; i < rows; ++i) {
 #pragma unroll
-    for (uint32_t j = 0; j < columns; ++j) sums[i][j] = 0.0f;
+    for (uint32_t j = 0; j < columns; ++j) sums[i][j] = 0;
   }
 }
 
@@ -145,6 +147,31 @@ __device__ void end_chunk(float (&totals)[rows][columns], float (&sums)[rows][co
     for (uint32_t j = 0; j < columns; ++j) totals[i][j] = totals[i][j] + sums[i][j];
   }
   clear(sums);
+}
+
+// Of a tile in c.
+struct Corner {
+  uint32_t row, column;
+};
+
+// Args: of a product, with its names in matmul_args.h.
+template <uint32_t tile, class Args>
+__device__ Corner corner_of_block(const Args& p) {
+  const uint32_t number = blockIdx.x;
+  return p.rows_first ? Corner{number % p.row_tiles * tile, number / p.row_tiles * tile}
+                      : Corner{number / p.column_tiles * tile, number % p.column_tiles * tile};
+}
+
+// What follows the contraction, for four neighbours of c.
+template <class Args>
+__device__ void put(const Args& p, uint32_t m, uint32_t n, Vector4 y) {
+  const uint32_t inside = left(n, p.n);
+  const bool aligned = p.c_aligned != 0;
+  const uint64_t at = m * p.ldc + n;
+  if (p.bias) y = y + load4(p.bias + n, inside, aligned);
+  if (p.residual) y = y + load4(p.residual + at, inside, aligned);
+  if (p.accumulate) y = load4(p.c + at, inside, aligned) + y;
+  store4(p.c + at, y, inside, aligned);
 }
 
 }  // namespace kernels::cuda

@@ -21,6 +21,7 @@ class CudaOps : public Ops {
   void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
   void quantise_rows(const Quantise&) override;
   void quantise_columns(const Quantise&) override;
+  void int8_matmul(const Int8Matmul&) override;
   void embedding_forward(const EmbeddingForward&) override;
   void embedding_backward(const EmbeddingBackward&) override;
   void layer_norm_forward(const LayerNormForward&) override;

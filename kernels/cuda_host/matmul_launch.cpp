@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/int8_matmul_args.h"
 #include "cuda/matmul_args.h"
 #include "cuda_host/shape.h"
 
@@ -31,6 +32,40 @@ void require_neighbours(const char* operand, size_t stride, size_t other) {
                               " and " + std::to_string(other) + "; one must be 1");
 }
 
+// Whether the terms of a's lines (rows) and of b's (columns) are neighbours in memory; else the lines are.
+struct Layout {
+  bool a_terms, b_terms;
+  std::string name() const { return std::string(a_terms ? "_t" : "_l") + (b_terms ? "t" : "l"); }
+};
+
+// Checks the strides and fills the fields that MatmulArgs and Int8MatmulArgs have in common.
+template <class Op, class Args>
+Layout fill(const Op& op, uint32_t tile, Args& args) {
+  require_neighbours("a", op.a_row, op.a_col);
+  require_neighbours("b", op.b_row, op.b_col);
+  const Layout layout{op.a_col == 1, op.b_row == 1};
+  args.a = op.a, args.b = op.b, args.c = op.c, args.bias = op.bias, args.residual = op.residual;
+  args.a_stride = layout.a_terms ? op.a_row : op.a_col;
+  args.b_stride = layout.b_terms ? op.b_col : op.b_row;
+  args.ldc = op.ldc;
+  args.m = narrow(op.m), args.n = narrow(op.n), args.k = narrow(op.k);
+  args.row_tiles = blocks_for(op.m, tile), args.column_tiles = blocks_for(op.n, tile);
+  args.rows_first = args.row_tiles <= args.column_tiles;  // the shorter side: its operand stays in the cache
+  args.accumulate = op.accumulate;
+  args.c_aligned = aligned(op.c, op.ldc) && aligned(op.bias, 0) && aligned(op.residual, op.ldc);
+  return layout;
+}
+
+Shape shape_of(size_t row_tiles, size_t column_tiles, uint32_t threads) {
+  return {.grid = {narrow(row_tiles * column_tiles), 1, 1}, .block = {threads, 1, 1}};
+}
+
+// Groups of digits that are read at once: 16 terms, or 4 lines.
+bool aligned_digits(const int8_t* first, size_t stride, bool terms) {
+  const size_t group = terms ? 16 : 4;
+  return reinterpret_cast<uintptr_t>(first) % group == 0 && stride % group == 0;
+}
+
 }  // namespace
 
 uint32_t matmul_tile(size_t m, size_t n) {
@@ -42,27 +77,27 @@ uint32_t matmul_tile(size_t m, size_t n) {
 
 void launch_matmul(const Matmul& op, uint32_t size, Launcher& device) {
   const Tile& tile = tile_of(size);
-  require_neighbours("a", op.a_row, op.a_col);
-  require_neighbours("b", op.b_row, op.b_col);
-  if (op.m == 0 || op.n == 0) return;
-  const bool a_terms = op.a_col == 1, b_terms = op.b_row == 1;
   MatmulArgs args{};
-  args.a = op.a, args.b = op.b, args.c = op.c, args.bias = op.bias, args.residual = op.residual;
-  args.a_stride = a_terms ? op.a_row : op.a_col;
-  args.b_stride = b_terms ? op.b_col : op.b_row;
-  args.ldc = op.ldc;
-  args.m = narrow(op.m), args.n = narrow(op.n), args.k = narrow(op.k);
-  args.row_tiles = blocks_for(op.m, size), args.column_tiles = blocks_for(op.n, size);
-  args.rows_first = args.row_tiles <= args.column_tiles;  // the shorter side: its operand stays in the cache
-  args.accumulate = op.accumulate;
+  const Layout layout = fill(op, size, args);
+  if (op.m == 0 || op.n == 0) return;
   args.a_aligned = aligned(op.a, args.a_stride);
   args.b_aligned = aligned(op.b, args.b_stride);
-  args.c_aligned = aligned(op.c, op.ldc) && aligned(op.bias, 0) && aligned(op.residual, op.ldc);
+  const bool one_chunk = tile.has_short && op.k <= chunk_terms;
+  const std::string name = "matmul_" + std::to_string(size) + layout.name() + (one_chunk ? "" : "_long");
+  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, tile.threads), args);
+}
 
-  const std::string name = "matmul_" + std::to_string(size) + (a_terms ? "_t" : "_l") + (b_terms ? "t" : "l") +
-                           (tile.has_short && op.k <= chunk_terms ? "" : "_long");
-  const Shape shape{.grid = {narrow(size_t{args.row_tiles} * args.column_tiles), 1, 1}, .block = {tile.threads, 1, 1}};
-  launch(device, name.c_str(), shape, args);
+void launch_int8_matmul(const Int8Matmul& op, Launcher& device, Int8Arithmetic arithmetic) {
+  Int8MatmulArgs args{};
+  const Layout layout = fill(op, int8_tile, args);
+  if (op.m == 0 || op.n == 0) return;
+  args.a_low = op.a_low, args.a_scales = op.a_scales, args.b_scales = op.b_scales;
+  args.a_aligned =
+      aligned_digits(op.a, args.a_stride, layout.a_terms) && aligned_digits(op.a_low, args.a_stride, layout.a_terms);
+  args.b_aligned = aligned_digits(op.b, args.b_stride, layout.b_terms);
+  args.c_aligned = args.c_aligned && aligned(op.b_scales, 0);
+  const std::string name = "int8_matmul" + layout.name() + (arithmetic == Int8Arithmetic::fp32 ? "_fp32" : "");
+  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, int8_threads), args);
 }
 
 }  // namespace kernels::cuda

@@ -1,4 +1,5 @@
-// Launches of kernels/cuda/matmul.cu.
+// Launches of kernels/cuda/matmul.cu and int8_matmul.cu. The pointers are device pointers. Throw std::invalid_argument
+// where neither of a's two strides, or of b's, is 1.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,10 @@ namespace kernels::cuda {
 // The side of the square tiles that c is cut into: 128, 64 or 32. No bit depends on it.
 uint32_t matmul_tile(size_t m, size_t n);
 
-// Queues the product; the pointers are device pointers. Throws std::invalid_argument where neither of a's two strides,
-// or of b's, is 1.
 void launch_matmul(const Matmul& op, uint32_t tile, Launcher& device);
+
+// fp32 is what devices of compute capability 6.0 do by themselves; only the executor of tests/simt/ has it by a name.
+enum class Int8Arithmetic { best, fp32 };
+void launch_int8_matmul(const Int8Matmul& op, Launcher& device, Int8Arithmetic arithmetic = Int8Arithmetic::best);
 
 }  // namespace kernels::cuda

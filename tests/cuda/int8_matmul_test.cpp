@@ -1,0 +1,108 @@
+// int8_matmul.cu gives the reference's bits with either arithmetic.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "cuda_host/matmul_launch.h"
+#include "same_bits.h"
+
+namespace kernels::cuda {
+namespace {
+
+using test::both_orders;
+using test::expect_same_bits;
+using test::poisoned;
+using test::Random;
+using test::Values;
+using Digits = std::vector<int8_t>;
+
+constexpr Int8Arithmetic arithmetics[] = {Int8Arithmetic::best, Int8Arithmetic::fp32};
+
+struct Case {
+  size_t m, n, k;
+  bool a_transposed, b_transposed, two_digits;
+  size_t padding;  // of lines, so that they are aligned or not
+};
+
+Digits digits(Random& random, size_t count) {
+  Digits x(count);
+  for (int8_t& v : x) v = static_cast<int8_t>(static_cast<int>(random.between(0, 254)) - 127);
+  return x;
+}
+
+void check(Random& random, const Case& shape) {
+  const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = random.between(0, 4);
+  const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
+  const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
+  const size_t ldc = n + shape.padding;
+  const Digits a = digits(random, lda * (a_transposed ? k : m)), low = digits(random, a.size());
+  const Digits b = digits(random, ldb * (b_transposed ? n : k));
+  const Values bias = random.values(n), residual = random.values(m * ldc);
+  const Values a_scales = random.values(m), b_scales = random.values(n);
+  const Values c0 = epilogue == 1 || epilogue == 4 ? random.values(m * ldc) : poisoned(m * ldc);
+  const auto op_with = [&](Values& c) {
+    Int8Matmul op{.m = m, .n = n, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = ldc};
+    op.a_row = a_transposed ? 1 : lda, op.a_col = a_transposed ? lda : 1;
+    op.b_row = b_transposed ? 1 : ldb, op.b_col = b_transposed ? ldb : 1;
+    if (shape.two_digits) op.a_low = low.data();
+    if (epilogue != 1) op.a_scales = a_scales.data();
+    if (epilogue != 2) op.b_scales = b_scales.data();
+    if (epilogue == 2 || epilogue == 3) op.bias = bias.data();
+    if (epilogue == 3) op.residual = residual.data();
+    if (epilogue == 4) op.residual = c.data();
+    if (epilogue == 1) op.accumulate = true;
+    return op;
+  };
+  Values expected = c0;
+  make_reference_ops()->int8_matmul(op_with(expected));
+  for (const Int8Arithmetic arithmetic : arithmetics) {
+    for (const simt::Order order : both_orders) {
+      Values c = c0;
+      simt::SimtLauncher device(order);
+      launch_int8_matmul(op_with(c), device, arithmetic);
+      expect_same_bits(c, expected,
+                       std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + ", arithmetic " +
+                           std::to_string(static_cast<int>(arithmetic)) + (a_transposed ? ", a transposed" : "") +
+                           (b_transposed ? ", b transposed" : "") + ", epilogue " + std::to_string(epilogue));
+    }
+  }
+}
+
+TEST(CudaInt8Matmul, RandomShapes) {
+  Random random(1);
+  for (size_t i = 0; i < 32; ++i) {
+    check(random, {random.between(1, 100), random.between(1, 90), random.between(1, 90), (i & 1) != 0, (i & 2) != 0,
+                   (i & 4) != 0, random.between(0, 3)});
+  }
+}
+
+TEST(CudaInt8Matmul, AlignedShapes) {
+  Random random(2);
+  for (size_t i = 0; i < 4; ++i) {
+    for (const size_t padding : {0, 4, 16}) {
+      check(random, {64, 80, 64, (i & 1) != 0, (i & 2) != 0, padding == 4, padding});
+    }
+  }
+}
+
+TEST(CudaInt8Matmul, LongSums) {
+  Random random(3);
+  for (const size_t k : {0, 31, 32, 33, 1023, 1024, 1025, 2081}) {
+    check(random, {random.between(1, 9), random.between(1, 9), k, k % 2 == 0, k % 3 == 0, true, 1});
+  }
+}
+
+// The other arithmetic's are in tests/kernels/int8_ops_test.cpp.
+TEST(CudaInt8Matmul, TheLargestSumOfFp32IsExact) {
+  const Digits a(int8_terms, 127), b(int8_terms, -127);
+  Values c = poisoned(1);
+  Int8Matmul op{.m = 1, .n = 1, .k = int8_terms, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = 1};
+  op.a_row = int8_terms, op.b_row = 1, op.b_col = int8_terms;
+  simt::SimtLauncher device;
+  launch_int8_matmul(op, device, Int8Arithmetic::fp32);
+  EXPECT_EQ(c[0], static_cast<float>(-127 * 127 * int64_t{int8_terms}));
+}
+
+}  // namespace
+}  // namespace kernels::cuda
