@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 
@@ -80,6 +81,17 @@ bool parse_golden(const std::string& row, GoldenUnit& unit) {
       unit.seed >> unit.sha256;
   if (!in) throw std::runtime_error("a golden unit lacks columns: " + row);
   return true;
+}
+
+std::vector<GoldenUnit> read_golden(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) throw std::runtime_error(file + " cannot be read");
+  std::vector<GoldenUnit> units;
+  GoldenUnit unit;
+  for (std::string row; std::getline(in, row);) {
+    if (parse_golden(row, unit)) units.push_back(unit);
+  }
+  return units;
 }
 
 std::string golden_digest(const GoldenUnit& unit, Ops& ops) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/ops.h"
 
@@ -22,6 +23,9 @@ struct GoldenUnit {
 
 // False for a row that holds no unit: a comment, the columns' names. Throws std::runtime_error for a malformed row.
 bool parse_golden(const std::string& row, GoldenUnit& unit);
+
+// The units of a file like golden.txt. Throws std::runtime_error for one that cannot be read, and as parse_golden().
+std::vector<GoldenUnit> read_golden(const std::string& file);
 
 // The hexadecimal SHA-256 of a unit, computed now. Throws std::exception for a family, profile or codec it does not
 // know.

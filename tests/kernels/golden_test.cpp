@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -11,16 +10,6 @@
 
 namespace kernels {
 namespace {
-
-std::vector<test::GoldenUnit> golden_units() {
-  std::ifstream in(GOLDEN_FILE);
-  std::vector<test::GoldenUnit> units;
-  test::GoldenUnit unit;
-  for (std::string row; std::getline(in, row);) {
-    if (test::parse_golden(row, unit)) units.push_back(unit);
-  }
-  return units;
-}
 
 struct Engine {
   std::string name;
@@ -44,7 +33,7 @@ std::vector<Engine> engines() {
 class Golden : public testing::TestWithParam<Engine> {};
 
 TEST_P(Golden, GivesTheCommittedDigests) {
-  const std::vector<test::GoldenUnit> units = golden_units();
+  const std::vector<test::GoldenUnit> units = test::read_golden(GOLDEN_FILE);
   EXPECT_GE(units.size(), 10u);
   const std::unique_ptr<Ops> ops = GetParam().make();
   for (const test::GoldenUnit& unit : units) EXPECT_EQ(test::golden_digest(unit, *ops), unit.sha256) << unit.name;

@@ -62,6 +62,8 @@ struct Thread {
   uint64_t result;
 };
 
+bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+
 std::string text(uint3 p) {
   char all[40];
   std::snprintf(all, sizeof all, "(%u, %u, %u)", p.x, p.y, p.z);
@@ -244,10 +246,10 @@ bool Block::complete_operations(Thread* warp, size_t count) {
     if (l >= count) fail(text(*waiting) + ", but the block has no lane " + std::to_string(l) + " in this warp");
     const Thread& other = warp[l];
     if (other.state != State::in_warp_operation || other.mask != waiting->mask ||
-        other.operation != waiting->operation || other.site.line != waiting->site.line)
+        other.operation != waiting->operation || !same(other.site, waiting->site))
       fail(text(*waiting) + ", but " + text(other));
   }
-  fail(text(*waiting) + ", which its lanes call from different files");
+  return false;  // not reached: it would have been complete
 }
 
 bool Block::is_complete(const Thread* warp, size_t count, const Thread& caller) {
@@ -256,7 +258,7 @@ bool Block::is_complete(const Thread* warp, size_t count, const Thread& caller) 
     if (!(caller.mask >> l & 1)) continue;
     const Thread& other = warp[l];
     if (other.state != State::in_warp_operation || other.mask != caller.mask || other.operation != caller.operation ||
-        other.site.line != caller.site.line || std::strcmp(other.site.file, caller.site.file) != 0)
+        !same(other.site, caller.site))
       return false;
   }
   return true;
@@ -287,10 +289,8 @@ void Block::complete(Thread* warp, uint32_t mask) {
 bool Block::pass_barrier() {
   const Thread& one = threads_.front();
   for (const Thread& thread : threads_) {
-    const bool same = thread.state == one.state &&
-                      (one.state == State::ended || (thread.site.line == one.site.line &&
-                                                     std::strcmp(thread.site.file, one.site.file) == 0));
-    if (!same) fail("barrier divergence: " + text(one) + ", " + text(thread));
+    const bool alike = thread.state == one.state && (one.state == State::ended || same(thread.site, one.site));
+    if (!alike) fail("barrier divergence: " + text(one) + ", " + text(thread));
   }
   if (one.state == State::ended) return false;
   for (Thread& thread : threads_) thread.state = State::ready;
@@ -332,6 +332,10 @@ uint64_t warp_operation(Operation operation, uint32_t mask, uint64_t value, unsi
 }
 
 }  // namespace
+
+#if defined(__x86_64__)
+const bool has_fma = __builtin_cpu_supports("fma") != 0;
+#endif
 
 unsigned lane() { return block->lane(); }
 

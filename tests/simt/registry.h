@@ -30,6 +30,10 @@ const Args& args_of(void (*)(Args), const void* args) {
   return *static_cast<const Args*>(args);
 }
 
+#if defined(__x86_64__)
+extern const bool has_fma;  // this CPU's instruction
+#endif
+
 // The calling thread's place in its warp.
 unsigned lane();
 

@@ -1,0 +1,26 @@
+// Whole training units through the CUDA kernels give the committed digests of tests/kernels/golden.txt.
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "golden.h"
+#include "simt_ops.h"
+
+namespace kernels::test {
+
+void PrintTo(const GoldenUnit& unit, std::ostream* out) { *out << unit.name; }
+
+namespace {
+
+class CudaGolden : public testing::TestWithParam<GoldenUnit> {};
+
+TEST_P(CudaGolden, GivesTheCommittedDigest) {
+  SimtOps ops(GetParam().seed % 2 == 0 ? simt::Order::upward : simt::Order::downward);
+  EXPECT_EQ(golden_digest(GetParam(), ops), GetParam().sha256);
+}
+
+INSTANTIATE_TEST_SUITE_P(Units, CudaGolden, testing::ValuesIn(read_golden(GOLDEN_FILE)),
+                         [](const auto& unit) { return unit.param.name; });
+
+}  // namespace
+}  // namespace kernels::test

@@ -1,0 +1,15 @@
+// The operations by the CUDA kernels on the SIMT executor.
+#pragma once
+
+#include "cuda_host/cuda_ops.h"
+#include "launcher.h"
+
+namespace kernels::test {
+
+// Declared in this order, the launcher outlives the operations.
+class SimtOps : private simt::SimtLauncher, public cuda::CudaOps {
+ public:
+  explicit SimtOps(simt::Order order) : SimtLauncher(order), CudaOps(static_cast<SimtLauncher&>(*this)) {}
+};
+
+}  // namespace kernels::test
