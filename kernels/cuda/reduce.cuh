@@ -42,10 +42,9 @@ __device__ inline uint32_t warp_maximum(uint32_t value) {
 template <uint32_t sums>
 using RunPartials = float[sums][run_warps][32];
 
-// out[s][column] += the run sum of what add(row, column, acc) adds to acc[s].
+// out[column] += the run sum of what add(row, column, acc) adds to acc[threadIdx.y]: `out` is the array of that sum.
 template <uint32_t sums, class Add>
-__device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials<sums>& partial,
-                                    float* const (&out)[sums], Add add) {
+__device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials<sums>& partial, float* out, Add add) {
   const uint32_t warp = threadIdx.y, column = blockIdx.x * 32 + threadIdx.x;
   const bool inside = column < columns;
   const uint32_t runs = (rows + run_elements - 1) / run_elements;
@@ -65,9 +64,7 @@ __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials
     }
     __syncthreads();
   }
-  for (uint32_t s = 0; s < sums; ++s) {
-    if (s == warp && inside) out[s][column] = out[s][column] + total;
-  }
+  if (warp < sums && inside) out[column] = out[column] + total;
 }
 
 }  // namespace kernels::cuda

@@ -20,6 +20,7 @@ MAY_USE = {
 MUST_NOT_INCLUDE = [
     ("kernels", ("kernels/files/", "kernels/bench/", "kernels/include/kernels/files.h"), r"nlohmann/|kernels/files\.h",
      "JSON belongs to kernels/files"),
+    ("kernels/cuda", (), r"^(?!cuda/|cpu/math_constants\.h$|cstdint$)", "device code has no headers but its own"),
     ("kernels", (), r"curl/|boost/asio|boost/beast|sys/socket\.h|openssl/|sqlite|SQLiteCpp|spdlog/", "kernels are maths"),
     ("pool-protocol", (), r"curl/|boost/|sys/socket\.h|cuda|SQLiteCpp|spdlog/", "the protocol has no sockets and no CUDA"),
     ("agent", (), r"SQLiteCpp|prometheus/", "the store and the metrics are the pool's"),
@@ -66,7 +67,7 @@ def wrong_includes(root):
                 for owner in owners(root, roots, source, name) - allowed - {folder}:
                     problems.append(f"{where} includes {name} of {owner}; {folder} may use only {sorted(allowed)}")
                 for subject, exempt, pattern, why in MUST_NOT_INCLUDE:
-                    if folder == subject and not where.startswith(exempt) and re.search(pattern, name):
+                    if where.startswith(subject + "/") and not where.startswith(exempt) and re.search(pattern, name):
                         problems.append(f"{where} includes {name}: {why}")
     return problems
 
@@ -164,10 +165,12 @@ class Checker(unittest.TestCase):
         self.write("agent/run.cpp", '#include "coordinator.h"\n')
         self.write("kernels/files/a.cpp", "#include <nlohmann/json.hpp>\n")
         self.write("kernels/cpu/a.cpp", "#include <nlohmann/json.hpp>\n")
+        self.write("kernels/cuda/a.cu", '#include <cmath>\n#include "cuda/a.cuh"\n')
+        self.write("kernels/cuda_host/a.cpp", "#include <cmath>\n")
         self.write("pool-protocol/src/a.cpp", "#  include <kernels/ops.h>\n")
         problems = "\n".join(wrong_includes(self.root))
-        self.assertEqual(len(problems.splitlines()), 3, problems)
-        for part in ("agent/run.cpp", "kernels/cpu/a.cpp", "pool-protocol/src/a.cpp"):
+        self.assertEqual(len(problems.splitlines()), 4, problems)
+        for part in ("agent/run.cpp", "kernels/cpu/a.cpp", "kernels/cuda/a.cu", "pool-protocol/src/a.cpp"):
             self.assertIn(part, problems)
 
     def test_wrong_link(self):
