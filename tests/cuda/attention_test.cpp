@@ -17,12 +17,13 @@ using test::poisoned;
 using test::Random;
 using test::Values;
 
-struct Case {
+struct AttentionCase {
   size_t sequences, context, heads, kv_heads, head_size;
 };
 
 template <class Forward, class Backward>
-Values compute(const Case& shape, const Values& qkv, const Values& dout, Forward forward, Backward backward) {
+Values compute_attention(const AttentionCase& shape, const Values& qkv, const Values& dout, Forward forward,
+                         Backward backward) {
   const size_t queries = shape.sequences * shape.heads * shape.context;
   Values out = poisoned(dout.size()), max = poisoned(queries), inverse = poisoned(queries);
   Values dqkv = poisoned(qkv.size()), workspace(2 * shape.context * shape.context);
@@ -51,17 +52,17 @@ Values compute(const Case& shape, const Values& qkv, const Values& dout, Forward
   return joined({out, max, inverse, dqkv});
 }
 
-void check(Random& random, const Case& shape) {
+void check_attention(Random& random, const AttentionCase& shape) {
   const size_t tokens = shape.sequences * shape.context;
   const Values qkv = random.values(tokens * (shape.heads + 2 * shape.kv_heads) * shape.head_size);
   const Values dout = random.values(tokens * shape.heads * shape.head_size);
   const auto reference = make_reference_ops();
-  const Values expected = compute(
+  const Values expected = compute_attention(
       shape, qkv, dout, [&](const AttentionForward& op) { reference->attention_forward(op); },
       [&](const AttentionBackward& op) { reference->attention_backward(op); });
   for (const simt::Order order : both_orders) {
     simt::SimtLauncher device(order);
-    const Values got = compute(
+    const Values got = compute_attention(
         shape, qkv, dout, [&](const AttentionForward& op) { launch_attention_forward(op, device); },
         [&](const AttentionBackward& op) { launch_attention_backward(op, device); });
     expect_same_bits(got, expected,
@@ -72,9 +73,10 @@ void check(Random& random, const Case& shape) {
 
 TEST(CudaAttention, EdgesOfTiles) {
   Random random(2);
-  for (const size_t context : {1, 63, 64, 65, 128}) check(random, {1, context, 2, 1, 16});
-  for (const size_t head_size : {1, 15, 17, 63, 64, 65, 128, 129, 260}) check(random, {1, 67, 1, 1, head_size});
-  check(random, {2, 65, 4, 2, 72});
+  for (const size_t context : {1, 63, 64, 65, 128}) check_attention(random, {1, context, 2, 1, 16});
+  for (const size_t head_size : {1, 15, 17, 63, 64, 65, 128, 129, 260})
+    check_attention(random, {1, 67, 1, 1, head_size});
+  check_attention(random, {2, 65, 4, 2, 72});
 }
 
 TEST(CudaAttention, RefusesHeadsOfSeveralChunks) {

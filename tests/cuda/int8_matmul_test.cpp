@@ -19,7 +19,7 @@ using Digits = std::vector<int8_t>;
 
 constexpr Int8Arithmetic arithmetics[] = {Int8Arithmetic::best, Int8Arithmetic::fp32};
 
-struct Case {
+struct Int8MatmulCase {
   size_t m, n, k;
   bool a_transposed, b_transposed, two_digits;
   size_t padding;  // of lines, so that they are aligned or not
@@ -31,7 +31,7 @@ Digits digits(Random& random, size_t count) {
   return x;
 }
 
-void check(Random& random, const Case& shape) {
+void check_int8_matmul(Random& random, const Int8MatmulCase& shape) {
   const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = random.between(0, 4);
   const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
   const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
@@ -72,8 +72,8 @@ void check(Random& random, const Case& shape) {
 TEST(CudaInt8Matmul, RandomShapes) {
   Random random(1);
   for (size_t i = 0; i < 32; ++i) {
-    check(random, {random.between(1, 100), random.between(1, 90), random.between(1, 90), (i & 1) != 0, (i & 2) != 0,
-                   (i & 4) != 0, random.between(0, 3)});
+    check_int8_matmul(random, {random.between(1, 100), random.between(1, 90), random.between(1, 90), (i & 1) != 0,
+                               (i & 2) != 0, (i & 4) != 0, random.between(0, 3)});
   }
 }
 
@@ -81,7 +81,7 @@ TEST(CudaInt8Matmul, AlignedShapes) {
   Random random(2);
   for (size_t i = 0; i < 4; ++i) {
     for (const size_t padding : {0, 4, 16}) {
-      check(random, {64, 80, 64, (i & 1) != 0, (i & 2) != 0, padding == 4, padding});
+      check_int8_matmul(random, {64, 80, 64, (i & 1) != 0, (i & 2) != 0, padding == 4, padding});
     }
   }
 }
@@ -89,7 +89,7 @@ TEST(CudaInt8Matmul, AlignedShapes) {
 TEST(CudaInt8Matmul, LongSums) {
   Random random(3);
   for (const size_t k : {0, 31, 32, 33, 1023, 1024, 1025, 2081}) {
-    check(random, {random.between(1, 9), random.between(1, 9), k, k % 2 == 0, k % 3 == 0, true, 1});
+    check_int8_matmul(random, {random.between(1, 9), random.between(1, 9), k, k % 2 == 0, k % 3 == 0, true, 1});
   }
 }
 

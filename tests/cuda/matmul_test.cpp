@@ -18,13 +18,13 @@ using test::Values;
 
 constexpr uint32_t tiles[] = {128, 64, 32};
 
-struct Case {
+struct MatmulCase {
   size_t m, n, k;
   bool a_transposed, b_transposed;
   size_t padding;  // of lines, so that they are aligned or not
 };
 
-void check(Random& random, const Case& shape, uint32_t tile) {
+void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
   const size_t m = shape.m, n = shape.n, k = shape.k;
   const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
   const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
@@ -58,7 +58,7 @@ void check(Random& random, const Case& shape, uint32_t tile) {
 void check_layouts(Random& random, uint32_t tile, size_t m, size_t n, size_t k) {
   for (const bool a_transposed : {false, true}) {
     for (const bool b_transposed : {false, true}) {
-      check(random, {m, n, k, a_transposed, b_transposed, random.between(0, 4)}, tile);
+      check_matmul(random, {m, n, k, a_transposed, b_transposed, random.between(0, 4)}, tile);
     }
   }
 }
@@ -78,8 +78,8 @@ TEST(CudaMatmul, AlignedShapes) {
     for (const size_t padding : {0, 4}) {
       for (const bool a_transposed : {false, true}) {
         for (const bool b_transposed : {false, true}) {
-          check(random, {tile + 8, 2 * tile, 20, a_transposed, b_transposed, padding}, tile);
-          check(random, {tile, tile - 4, 64, a_transposed, b_transposed, padding}, tile);
+          check_matmul(random, {tile + 8, 2 * tile, 20, a_transposed, b_transposed, padding}, tile);
+          check_matmul(random, {tile, tile - 4, 64, a_transposed, b_transposed, padding}, tile);
         }
       }
     }
@@ -91,7 +91,7 @@ TEST(CudaMatmul, ChunkBoundaries) {
   for (const uint32_t tile : tiles) {
     for (const size_t k : {0, 1, 7, 8, 9, 2047, 2048, 2049, 4100}) {
       const bool a_transposed = random.between(0, 1), b_transposed = random.between(0, 1);
-      check(random, {random.between(1, 14), random.between(1, 35), k, a_transposed, b_transposed, 1}, tile);
+      check_matmul(random, {random.between(1, 14), random.between(1, 35), k, a_transposed, b_transposed, 1}, tile);
     }
     check_layouts(random, tile, 9, 13, 2056);
   }
