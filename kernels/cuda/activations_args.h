@@ -30,8 +30,8 @@ static_assert(sizeof(SwigluForwardArgs) == 24);
 struct SwigluBackwardArgs {
   uint32_t rows, inner;
   const float* gate_up;
-  const float* dy;   // (rows, inner)
-  float* dgate_up;   // (rows, 2 * inner); may be gate_up
+  const float* dy;  // (rows, inner)
+  float* dgate_up;  // (rows, 2 * inner); may be gate_up
 };
 static_assert(sizeof(SwigluBackwardArgs) == 32);
 

@@ -14,8 +14,8 @@ extern "C" __global__ void embedding_forward(const EmbeddingForwardArgs args) {
   });
 }
 
-// A warp per token and 32 channels. It looks for the token's id in 32 tokens at a time: where the id was seen before, an
-// earlier warp adds this token; else this warp adds all tokens that have it.
+// A warp per token and 32 channels. It looks for the token's id in 32 tokens at a time: where the id was seen before,
+// an earlier warp adds this token; else this warp adds all tokens that have it.
 extern "C" __global__ void embedding_backward_tokens(const EmbeddingBackwardTokensArgs args) {
   const uint32_t token = blockIdx.x;
   const uint32_t channel = (blockIdx.y * blockDim.y + threadIdx.y) * 32 + lane();

@@ -13,8 +13,7 @@ __device__ inline uint64_t grid_size() { return uint64_t{gridDim.x} * blockDim.x
 template <class F>
 __device__ inline void for_each_row_and_column(uint32_t rows, uint32_t columns, F f) {
   for (uint64_t row = blockIdx.y; row < rows; row += gridDim.y)
-    for (uint64_t column = grid_index(); column < columns; column += grid_size())
-      f(row, static_cast<uint32_t>(column));
+    for (uint64_t column = grid_index(); column < columns; column += grid_size()) f(row, static_cast<uint32_t>(column));
 }
 
 }  // namespace kernels::cuda

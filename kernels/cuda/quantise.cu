@@ -1,5 +1,5 @@
-// Vectors as int8 digits and a scale, docs/numerics.md section 9. The maximum of magnitudes is one of integers, so any order
-// of threads gives it.
+// Vectors as int8 digits and a scale, docs/numerics.md section 9. The maximum of magnitudes is one of integers, so any
+// order of threads gives it.
 #include "cuda/elementary.cuh"
 #include "cuda/quantise_args.h"
 #include "cuda/reduce.cuh"

@@ -37,8 +37,8 @@ __device__ inline uint32_t warp_maximum(uint32_t value) {
   return value;
 }
 
-// Run sums over rows, for 32 columns a block of (32, run_warps) threads: each warp adds up a run, then one warp per sum adds
-// the runs. `partial` is shared memory.
+// Run sums over rows, for 32 columns a block of (32, run_warps) threads: each warp adds up a run, then one warp per sum
+// adds the runs. `partial` is shared memory.
 template <uint32_t sums>
 using RunPartials = float[sums][run_warps][32];
 

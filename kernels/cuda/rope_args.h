@@ -10,8 +10,8 @@ struct RopeArgs {
   uint64_t row;      // floats from one token to the next
   const float* cos;  // (context, head_size / 2)
   const float* sin;
-  float* x;          // (tokens, row)
-  uint32_t back;     // 1: the rotation back
+  float* x;       // (tokens, row)
+  uint32_t back;  // 1: the rotation back
   uint32_t padding;
 };
 static_assert(sizeof(RopeArgs) == 56);

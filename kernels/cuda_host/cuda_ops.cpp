@@ -57,11 +57,8 @@ void CudaOps::embedding_forward(const EmbeddingForward& op) {
 }
 
 void CudaOps::embedding_backward(const EmbeddingBackward& op) {
-  const EmbeddingBackwardTokensArgs tokens{.tokens = narrow(op.tokens),
-                                           .channels = narrow(op.channels),
-                                           .ids = op.ids,
-                                           .dout = op.dout,
-                                           .dwte = op.dwte};
+  const EmbeddingBackwardTokensArgs tokens{
+      .tokens = narrow(op.tokens), .channels = narrow(op.channels), .ids = op.ids, .dout = op.dout, .dwte = op.dwte};
   const Shape shape{.grid = {tokens.tokens, blocks_for(op.channels, 4 * warp_lanes), 1}, .block = {warp_lanes, 4, 1}};
   launch(device_, "embedding_backward_tokens", shape, tokens);
   if (!op.dwpe) return;
@@ -132,8 +129,7 @@ void CudaOps::rms_norm_backward(const RmsNormBackward& op) {
 }
 
 void CudaOps::bias_backward(const BiasBackward& op) {
-  const BiasBackwardArgs args{
-      .rows = narrow(op.rows), .channels = narrow(op.channels), .dy = op.dy, .dbias = op.dbias};
+  const BiasBackwardArgs args{.rows = narrow(op.rows), .channels = narrow(op.channels), .dy = op.dy, .dbias = op.dbias};
   launch(device_, "bias_backward", over_columns(op.channels, run_warps), args);
 }
 
@@ -149,17 +145,13 @@ void CudaOps::gelu_backward(const GeluBackward& op) {
 }
 
 void CudaOps::swiglu_forward(const SwigluForward& op) {
-  const SwigluForwardArgs args{
-      .rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .y = op.y};
+  const SwigluForwardArgs args{.rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .y = op.y};
   launch(device_, "swiglu_forward", over_matrix(op.rows, op.inner), args);
 }
 
 void CudaOps::swiglu_backward(const SwigluBackward& op) {
-  const SwigluBackwardArgs args{.rows = narrow(op.rows),
-                                .inner = narrow(op.inner),
-                                .gate_up = op.gate_up,
-                                .dy = op.dy,
-                                .dgate_up = op.dgate_up};
+  const SwigluBackwardArgs args{
+      .rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .dy = op.dy, .dgate_up = op.dgate_up};
   launch(device_, "swiglu_backward", over_matrix(op.rows, op.inner), args);
 }
 
@@ -211,8 +203,7 @@ void CudaOps::adamw(const AdamW& op) {
 
 void CudaOps::nesterov(const Nesterov& op) {
   if (op.count == 0) return;
-  const NesterovArgs args{
-      .count = op.count, .g = op.g, .w = op.w, .m = op.m, .lr = op.lr, .momentum = op.momentum};
+  const NesterovArgs args{.count = op.count, .g = op.g, .w = op.w, .m = op.m, .lr = op.lr, .momentum = op.momentum};
   launch(device_, "nesterov", over_elements(op.count), args);
 }
 
@@ -251,8 +242,7 @@ void CudaOps::add(const float* x, float* y, size_t count) {
 
 void CudaOps::scale(float factor, float* y, size_t count) {
   if (count == 0) return;
-  launch(device_, "scale", over_elements(count),
-         ScaleArgs{.count = count, .y = y, .factor = factor, .padding = 0});
+  launch(device_, "scale", over_elements(count), ScaleArgs{.count = count, .y = y, .factor = factor, .padding = 0});
 }
 
 void CudaOps::subtract(const float* a, const float* b, float* out, size_t count) {
@@ -264,8 +254,7 @@ size_t CudaOps::first_non_finite(const float* x, size_t count) {
   if (count == 0) return 0;
   auto* index = static_cast<unsigned long long*>(scratch(sizeof(unsigned long long)));
   launch(device_, "set_index", Shape{}, SetIndexArgs{.index = index, .value = count});
-  launch(device_, "first_non_finite", over_elements(count),
-         FirstNonFiniteArgs{.count = count, .x = x, .index = index});
+  launch(device_, "first_non_finite", over_elements(count), FirstNonFiniteArgs{.count = count, .x = x, .index = index});
   unsigned long long found;
   device_.read(&found, index, sizeof found);
   return found;

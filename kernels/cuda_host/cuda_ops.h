@@ -8,9 +8,9 @@
 
 namespace kernels::cuda {
 
-// An Ops whose structs hold device pointers. Operations are queued and may still run when they return; those that return
-// a value wait. Besides what ops.h says, each throws what the launcher throws, std::length_error for 2^31 rows or
-// columns and more, and std::invalid_argument for what a comment below does not allow.
+// An Ops whose structs hold device pointers. Operations are queued and may still run when they return; those that
+// return a value wait. Besides what ops.h says, each throws what the launcher throws, std::length_error for 2^31 rows
+// or columns and more, and std::invalid_argument for what a comment below does not allow.
 class CudaOps : public Ops {
  public:
   // device must outlive the CudaOps.

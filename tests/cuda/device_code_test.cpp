@@ -1,4 +1,5 @@
-// What the tests of whole operations do not reach: the elementary functions everywhere, and grids smaller than the work.
+// What the tests of whole operations do not reach: the elementary functions everywhere, and grids smaller than the
+// work.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -58,8 +59,7 @@ TEST(CudaDeviceCode, AGridSmallerThanTheMatrixDoesAllOfIt) {
   const size_t rows = 7, inner = 100;
   const Values gate_up = test::Random(1).values(2 * rows * inner);
   Values expected = poisoned(rows * inner), got = expected;
-  make_reference_ops()->swiglu_forward(
-      {.rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = expected.data()});
+  make_reference_ops()->swiglu_forward({.rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = expected.data()});
   const SwigluForwardArgs args{.rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = got.data()};
   simt::SimtLauncher device;
   launch(device, "swiglu_forward", Shape{.grid = {2, 3, 1}, .block = {32, 1, 1}}, args);

@@ -28,8 +28,8 @@ constexpr size_t guard_bytes = 4096;  // beyond the dynamic shared memory
 // cuda/dynamic_shared.cuh declares it.
 alignas(16) unsigned char dynamic_shared[simt::maximum_shared_bytes + simt::guard_bytes];
 
-// The linker's names for the ends of the section in which device.h puts __shared__ variables. It exists, and begins at a
-// whole word, also where no kernel has such a variable.
+// The linker's names for the ends of the section in which device.h puts __shared__ variables. It exists, and begins at
+// a whole word, also where no kernel has such a variable.
 extern "C" unsigned char __start_simt_shared[], __stop_simt_shared[];
 [[gnu::used]] alignas(8) static __shared__ uint64_t anchor;
 
@@ -131,7 +131,7 @@ class Block {
   Thread* current_ = nullptr;
 };
 
-Block* block = nullptr;                      // the one that runs
+Block* block = nullptr;                    // the one that runs
 std::vector<std::unique_ptr<Fibre>> idle;  // the last one is used first: its stack is in the cache
 
 std::unique_ptr<Fibre> take_fibre() {

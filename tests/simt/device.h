@@ -1,5 +1,5 @@
-// Compiles a .cu of kernels/cuda/ with the host's compiler: a file of tests/simt/kernels/ includes this header, then the
-// .cu, then names its entry points with SIMT_KERNEL. simt::SimtLauncher (launcher.h) runs them.
+// Compiles a .cu of kernels/cuda/ with the host's compiler: a file of tests/simt/kernels/ includes this header, then
+// the .cu, then names its entry points with SIMT_KERNEL. simt::SimtLauncher (launcher.h) runs them.
 //
 // What a .cu may use, besides the language (C++17, no headers but those of kernels/cuda/):
 //   entry points      extern "C" __global__ void name(const NameArgs args), optionally with __launch_bounds__
@@ -19,9 +19,10 @@
 //
 // The executor fails with simt::Failure, which names kernel, block, threads and lines, where threads of a block wait at
 // different barriers or one has ended while others wait; where a lane calls a warp operation with a mask that leaves it
-// out or names a lane that does not exist or has ended, or lanes of a mask call different operations; and where a shuffle
-// reads a lane outside the mask. Shared memory is filled with NaN before each block. Built with the address sanitizer,
-// an access outside a shared array, beyond the launch's dynamic shared memory, or outside an allocation is found.
+// out or names a lane that does not exist or has ended, or lanes of a mask call different operations; and where a
+// shuffle reads a lane outside the mask. Shared memory is filled with NaN before each block. Built with the address
+// sanitizer, an access outside a shared array, beyond the launch's dynamic shared memory, or outside an allocation is
+// found; with the thread sanitizer, two accesses of a block's threads that neither __syncthreads nor __syncwarp orders.
 #pragma once
 
 #include <algorithm>
@@ -46,12 +47,24 @@ struct uint3 {
   unsigned x, y, z;
 };
 using dim3 = uint3;
-struct __align__(8) int2 { int x, y; };
-struct __align__(16) int4 { int x, y, z, w; };
-struct __align__(8) uint2 { unsigned x, y; };
-struct __align__(16) uint4 { unsigned x, y, z, w; };
-struct __align__(8) float2 { float x, y; };
-struct __align__(16) float4 { float x, y, z, w; };
+struct __align__(8) int2 {
+  int x, y;
+};
+struct __align__(16) int4 {
+  int x, y, z, w;
+};
+struct __align__(8) uint2 {
+  unsigned x, y;
+};
+struct __align__(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct __align__(8) float2 {
+  float x, y;
+};
+struct __align__(16) float4 {
+  float x, y, z, w;
+};
 
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
@@ -94,8 +107,7 @@ T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_F
   return simt_shuffle(mask, value, static_cast<unsigned>(source) % 32, {file, line});
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, const char* file = __builtin_FILE(),
-                  int line = __builtin_LINE()) {
+T __shfl_xor_sync(unsigned mask, T value, int lanes, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   return simt_shuffle(mask, value, (simt::lane() ^ static_cast<unsigned>(lanes)) % 32, {file, line});
 }
 // Lanes that have no source keep their own value.
@@ -115,8 +127,8 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta, const char* file = __
 // Atomics: each returns what was there before.
 
 template <class T>
-constexpr bool is_atomic = std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
-                           std::is_same_v<T, unsigned long long>;
+constexpr bool is_atomic =
+    std::is_same_v<T, int> || std::is_same_v<T, unsigned> || std::is_same_v<T, unsigned long long>;
 template <class T, class Change>
 T simt_atomic(T* p, Change change) {
   static_assert(is_atomic<T>, "atomics are for int, unsigned and unsigned long long");

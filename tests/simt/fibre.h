@@ -21,8 +21,8 @@ class Fibre {
   // Called by the job: goes back to whoever started or resumed it.
   void leave();
 
-  // For the thread sanitizer, to which each fibre is a thread: what this fibre has done so far comes before what others do
-  // that acquire the tag from now on. Switching fibres orders nothing. Nothing happens without the sanitizer.
+  // For the thread sanitizer, to which each fibre is a thread: what this fibre has done so far comes before what others
+  // do that acquire the tag from now on. Switching fibres orders nothing. Nothing happens without the sanitizer.
   void release(void* tag);
   void acquire(void* tag);
 

@@ -51,12 +51,12 @@ void SimtLauncher::launch(const kernels::cuda::Launch& launch) {
 }
 
 void* SimtLauncher::allocate(size_t bytes) {
-  void* device = ::operator new(bytes, std::align_val_t{256});
+  void* device = ::operator new (bytes, std::align_val_t{256});
   std::memset(device, 0xff, bytes);
   return device;
 }
 
-void SimtLauncher::free(void* device) noexcept { ::operator delete(device, std::align_val_t{256}); }
+void SimtLauncher::free(void* device) noexcept { ::operator delete (device, std::align_val_t{256}); }
 
 void SimtLauncher::read(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
 

@@ -1,5 +1,5 @@
-// Runs the kernels of kernels/cuda/ on the CPU, from the same sources: every CUDA thread is a fibre, blocks run one after
-// the other. device.h says what it finds.
+// Runs the kernels of kernels/cuda/ on the CPU, from the same sources: every CUDA thread is a fibre, blocks run one
+// after the other. device.h says what it finds.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,9 @@ class Failure : public std::runtime_error {
 // bits in both.
 enum class Order { upward, downward };
 
-// Device memory is host memory. launch() throws Failure for what device.h lists, std::invalid_argument for a launch that
-// no device takes, and else returns when the kernel has ended. Launches of all SimtLaunchers in the process exclude each
-// other, since they share the storage of __shared__ variables.
+// Device memory is host memory. launch() throws Failure for what device.h lists, std::invalid_argument for a launch
+// that no device takes, and else returns when the kernel has ended. Launches of all SimtLaunchers in the process
+// exclude each other, since they share the storage of __shared__ variables.
 class SimtLauncher : public kernels::cuda::Launcher {
  public:
   explicit SimtLauncher(Order order = Order::upward) : order_(order) {}

@@ -1,5 +1,5 @@
-// Between the device's language (device.h) and the executor: the kernels by name, and the operations at which threads wait
-// for each other.
+// Between the device's language (device.h) and the executor: the kernels by name, and the operations at which threads
+// wait for each other.
 #pragma once
 
 #include <cstddef>
@@ -46,9 +46,7 @@ uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site);
 }  // namespace simt
 
 // Makes the entry point kernels::cuda::name known by its name.
-#define SIMT_KERNEL(name)                                                                                       \
-  [[maybe_unused]] static const bool simt_registered_##name =                                                   \
-      simt::add_kernel(#name, {[](const void* args) {                                                           \
-                                 kernels::cuda::name(simt::args_of(kernels::cuda::name, args));                 \
-                               },                                                                               \
-                               simt::args_bytes(kernels::cuda::name)})
+#define SIMT_KERNEL(name)                                                                              \
+  [[maybe_unused]] static const bool simt_registered_##name = simt::add_kernel(                        \
+      #name, {[](const void* args) { kernels::cuda::name(simt::args_of(kernels::cuda::name, args)); }, \
+              simt::args_bytes(kernels::cuda::name)})

@@ -125,7 +125,8 @@ TEST(Simt, SharedArraysHaveBounds) {
   bad.number = 2;
   SimtLauncher device;
   device.launch(launch_of("test_beyond_shared", good, 4));
-  EXPECT_DEATH(device.launch(launch_of("test_beyond_shared", bad, 4)), "global-buffer-overflow|runtime error");  // whichever sanitizer looks first
+  EXPECT_DEATH(device.launch(launch_of("test_beyond_shared", bad, 4)),
+               "global-buffer-overflow|runtime error");  // whichever sanitizer looks first
 }
 #endif
 
