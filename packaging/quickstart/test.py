@@ -18,7 +18,7 @@ SECONDS_PER_FUZZER = 60
 # What the sanitizers run: every part of the programs, and the pool's server from outside. Timings, browsers and runs of
 # both programs together are the release's part.
 SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coordinator"),
-             "tsan": ("simt", "cuda", "agent", "coordinator")}
+             "tsan": ("simt", "agent", "coordinator")}
 NOT_SANITIZED = "slow|cross|browser"
 # The first finding ends the process, so that the test which runs into it fails.
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1"}
