@@ -94,14 +94,15 @@ TEST(CudaInt8Matmul, LongSums) {
 }
 
 // The other arithmetic's are in tests/kernels/int8_ops_test.cpp.
-TEST(CudaInt8Matmul, TheLargestSumOfFp32IsExact) {
-  const Digits a(int8_terms, 127), b(int8_terms, -127);
+TEST(CudaInt8Matmul, LargeSumsOfFp32AreExact) {
+  const size_t k = 20'001;
+  const Digits a(k, 127), b(k, -127);
   Values c = poisoned(1);
-  Int8Matmul op{.m = 1, .n = 1, .k = int8_terms, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = 1};
-  op.a_row = int8_terms, op.b_row = 1, op.b_col = int8_terms;
+  Int8Matmul op{.m = 1, .n = 1, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = 1};
+  op.a_row = k, op.b_row = 1, op.b_col = k;
   simt::SimtLauncher device;
   launch_int8_matmul(op, device, Int8Arithmetic::fp32);
-  EXPECT_EQ(c[0], static_cast<float>(-127 * 127 * int64_t{int8_terms}));
+  EXPECT_EQ(c[0], static_cast<float>(-127 * 127 * static_cast<int64_t>(k)));
 }
 
 }  // namespace
