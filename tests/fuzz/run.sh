@@ -11,7 +11,7 @@ runs=-1  # without end
 if [ "$seconds" = --long ]; then seconds=7200 runs=10000000; fi
 
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADMINER_FUZZ=ON -DGRADMINER_KERNEL_OPTIMISATION=-O1 \
-  -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0 -DGRADMINER_WERROR=OFF \
+  -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0 -DGRADMINER_WERROR=OFF -DGRADMINER_CUDA=OFF \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
   -DCMAKE_CXX_FLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" >/dev/null
 ninja -C build/fuzz fuzzers

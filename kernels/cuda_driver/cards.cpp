@@ -1,0 +1,55 @@
+#include "cuda_driver/cards.h"
+
+#include <algorithm>
+
+namespace kernels {
+namespace cuda {
+namespace {
+
+void describe(const Driver& driver, CudaCard& card) {
+  Ordinal device = 0;
+  driver.run(card.bus_id, driver.cuDeviceGet, &device, card.ordinal);
+  char text[256] = {};
+  driver.run(card.bus_id, driver.cuDeviceGetPCIBusId, text, static_cast<int>(sizeof text - 1), device);
+  card.bus_id = text;
+  driver.run(card.bus_id, driver.cuDeviceGetName, text, static_cast<int>(sizeof text - 1), device);
+  card.name = text;
+  driver.run(card.bus_id, driver.cuDeviceGetAttribute, &card.major, attribute::compute_capability_major, device);
+  driver.run(card.bus_id, driver.cuDeviceGetAttribute, &card.minor, attribute::compute_capability_minor, device);
+  size_t bytes = 0;
+  driver.run(card.bus_id, driver.cuDeviceTotalMem, &bytes, device);
+  card.memory_bytes = bytes;
+}
+
+}  // namespace
+
+std::vector<CudaCard> cards(const Driver& driver) {
+  const Result started = driver.cuInit.function(0);
+  if (started == result::no_device) return {};
+  if (started != result::success) throw driver.error("the CUDA driver does not start", driver.cuInit.name, started);
+  int count = 0;
+  driver.run("the CUDA driver", driver.cuDeviceGetCount, &count);
+  std::vector<CudaCard> found(static_cast<size_t>(count));
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    CudaCard& card = found[static_cast<size_t>(ordinal)];
+    card.ordinal = ordinal;
+    card.bus_id = "card " + std::to_string(ordinal);
+    try {
+      describe(driver, card);
+    } catch (const DriverError& error) {
+      card.problem = error.what();
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const CudaCard& a, const CudaCard& b) { return a.bus_id < b.bus_id; });
+  return found;
+}
+
+}  // namespace cuda
+
+CudaCards cuda_cards() {
+  const cuda::Driver driver;
+  return {cuda::version_text(driver.version), cuda::cards(driver)};
+}
+
+}  // namespace kernels

@@ -1,0 +1,15 @@
+// The cards of an open driver.
+#pragma once
+
+#include <vector>
+
+#include "cuda_driver/driver.h"
+#include "kernels/cuda_cards.h"
+
+namespace kernels::cuda {
+
+// Starts the driver and lists the cards, ordered by bus id. Throws DriverError where the driver does not start; what
+// fails for one card is that card's problem.
+std::vector<CudaCard> cards(const Driver& driver);
+
+}  // namespace kernels::cuda

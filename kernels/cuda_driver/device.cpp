@@ -1,0 +1,121 @@
+#include "cuda_driver/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace kernels::cuda {
+namespace {
+
+constexpr size_t piece_bytes = 8 << 20;
+
+DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer>(device); }
+
+}  // namespace
+
+// The deleters leave results alone: what cannot be given back has failed before, and was reported then.
+
+Device::Device(const Driver& driver, const CudaCard& card)
+    : driver_(driver), bus_id_(card.bus_id), code_(code_for({card.major, card.minor})) {
+  start_context(card.ordinal);
+  Stream stream = nullptr;
+  driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
+  stream_ = {stream, driver_.cuStreamDestroy.function};
+  void* pinned = nullptr;
+  driver_.run(bus_id_, driver_.cuMemHostAlloc, &pinned, piece_bytes, 0u);
+  pinned_ = {pinned, driver_.cuMemFreeHost.function};
+  for (const std::span<const std::byte> image : code_.images) load(image);
+}
+
+Device::~Device() { driver_.cuCtxSetCurrent.function(context_.get()); }
+
+void Device::start_context(int ordinal) {
+  Ordinal device = 0;
+  driver_.run(bus_id_, driver_.cuDeviceGet, &device, ordinal);
+  driver_.run(bus_id_, driver_.cuDevicePrimaryCtxSetFlags, device, schedule_blocking_sync);
+  Context context = nullptr;
+  driver_.run(bus_id_, driver_.cuDevicePrimaryCtxRetain, &context, device);
+  context_ = {context, [this, device](Context) {
+                driver_.cuCtxSetCurrent.function(nullptr);
+                driver_.cuDevicePrimaryCtxRelease.function(device);
+              }};
+  make_current();
+}
+
+void Device::make_current() { driver_.run(bus_id_, driver_.cuCtxSetCurrent, context_.get()); }
+
+void Device::load(std::span<const std::byte> image) {
+  Module module = nullptr;
+  driver_.run(bus_id_ + ": " + std::string(code_.name), driver_.cuModuleLoadData, &module,
+              static_cast<const void*>(image.data()));
+  modules_.push_back({module, driver_.cuModuleUnload.function});
+}
+
+Device::Kernel& Device::find(const std::string& name) {
+  const auto known = kernels_.find(name);
+  if (known != kernels_.end()) return known->second;
+  for (const Handle<Module>& module : modules_) {
+    Function function = nullptr;
+    const Result found = driver_.cuModuleGetFunction.function(&function, module.get(), name.c_str());
+    if (found == result::success) return kernels_[name] = {function, 0};
+    if (found != result::not_found) throw driver_.error(bus_id_ + ": " + name, driver_.cuModuleGetFunction.name, found);
+  }
+  throw DriverError(bus_id_ + ": no kernel " + name + " in " + std::string(code_.name));
+}
+
+void Device::launch(const Launch& launch) {
+  make_current();
+  Kernel& kernel = find(launch.kernel);
+  const std::string where = bus_id_ + ": " + launch.kernel;
+  if (launch.shared_bytes > kernel.shared_bytes) {  // beyond 48 KB it must be asked for
+    driver_.run(where, driver_.cuFuncSetAttribute, kernel.function, attribute::maximum_dynamic_shared_bytes,
+                static_cast<int>(launch.shared_bytes));
+    kernel.shared_bytes = launch.shared_bytes;
+  }
+  size_t bytes = launch.args_bytes;
+  void* buffer[] = {launch_buffer_pointer, const_cast<void*>(launch.args), launch_buffer_size, &bytes, nullptr};
+  driver_.run(where, driver_.cuLaunchKernel, kernel.function, launch.grid[0], launch.grid[1], launch.grid[2],
+              launch.block[0], launch.block[1], launch.block[2], launch.shared_bytes, stream_.get(),
+              static_cast<void**>(nullptr), static_cast<void**>(buffer));
+}
+
+void* Device::allocate(size_t bytes) {
+  make_current();
+  DevicePointer device = 0;
+  driver_.run(bus_id_ + ": " + std::to_string(bytes) + " bytes", driver_.cuMemAlloc, &device,
+              std::max<size_t>(bytes, 1));
+  return reinterpret_cast<void*>(device);
+}
+
+void Device::free(void* device) noexcept {
+  if (device == nullptr) return;
+  driver_.cuCtxSetCurrent.function(context_.get());
+  driver_.cuMemFree.function(number(device));
+}
+
+void Device::read(void* host, const void* device, size_t bytes) {
+  make_current();
+  for (size_t done = 0; done < bytes; done += piece_bytes) {
+    const size_t piece = std::min(piece_bytes, bytes - done);
+    driver_.run(bus_id_, driver_.cuMemcpyDtoHAsync, pinned_.get(), number(device) + done, piece, stream_.get());
+    synchronise();
+    std::memcpy(static_cast<std::byte*>(host) + done, pinned_.get(), piece);
+  }
+}
+
+void Device::write(void* device, const void* host, size_t bytes) {
+  make_current();
+  for (size_t done = 0; done < bytes; done += piece_bytes) {
+    const size_t piece = std::min(piece_bytes, bytes - done);
+    std::memcpy(pinned_.get(), static_cast<const std::byte*>(host) + done, piece);
+    driver_.run(bus_id_, driver_.cuMemcpyHtoDAsync, number(device) + done, static_cast<const void*>(pinned_.get()),
+                piece, stream_.get());
+    synchronise();
+  }
+}
+
+void Device::synchronise() {
+  make_current();
+  driver_.run(bus_id_, driver_.cuStreamSynchronize, stream_.get());
+}
+
+}  // namespace kernels::cuda

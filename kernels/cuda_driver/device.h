@@ -1,0 +1,60 @@
+// One card: the kernels of this program loaded, one queue of launches, memory, copies.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda_driver/code.h"
+#include "cuda_driver/driver.h"
+#include "cuda_host/launch.h"
+#include "kernels/cuda_cards.h"
+
+namespace kernels::cuda {
+
+// Uses the card's primary context; a thread that waits for the card sleeps. A process has at most one Device for a card
+// at a time. Every function throws DriverError, which names the card by its bus id.
+class Device final : public Launcher {
+ public:
+  // `driver` outlives it. Throws std::runtime_error too where the program has no code for the card.
+  Device(const Driver& driver, const CudaCard& card);
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  ~Device() override;
+
+  void launch(const Launch& launch) override;
+  void* allocate(size_t bytes) override;
+  void free(void* device) noexcept override;
+  void read(void* host, const void* device, size_t bytes) override;
+  void write(void* device, const void* host, size_t bytes);
+
+  // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
+  void synchronise();
+
+ private:
+  template <typename T>
+  using Handle = std::unique_ptr<std::remove_pointer_t<T>, std::function<void(T)>>;
+  struct Kernel {
+    Function function = nullptr;
+    uint32_t shared_bytes = 0;  // dynamic shared memory that it may have
+  };
+
+  void make_current();
+  void start_context(int ordinal);
+  void load(std::span<const std::byte> image);
+  Kernel& find(const std::string& name);
+
+  const Driver& driver_;
+  const std::string bus_id_;
+  const Code& code_;
+  Handle<Context> context_;
+  Handle<Stream> stream_;
+  Handle<void*> pinned_;  // what copies pass through, a piece at a time
+  std::vector<Handle<Module>> modules_;
+  std::map<std::string, Kernel> kernels_;
+};
+
+}  // namespace kernels::cuda

@@ -1,0 +1,51 @@
+#include "cuda_driver/driver.h"
+
+#include <dlfcn.h>
+
+namespace kernels::cuda {
+namespace {
+
+void* open_library(const char* name) {
+  if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
+  throw DriverError(std::string("no CUDA driver (") + dlerror() + "); cards need NVIDIA's driver, 450 or later");
+}
+
+void* symbol_of(void* library, const char* name) {
+  if (void* symbol = dlsym(library, name)) return symbol;
+  throw DriverError(std::string("the CUDA driver lacks ") + name + "; its installation is damaged, install it anew");
+}
+
+}  // namespace
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+template <typename... Arguments>
+Call<Arguments...>::Call(void* library, const char* symbol)
+    : name(symbol), function(reinterpret_cast<Result (*)(Arguments...)>(symbol_of(library, symbol))) {}
+
+Driver::Driver(const char* library) : library_(open_library(library)) {}
+
+int Driver::supported_version() const {
+  int found = 0;
+  if (const Result failed = cuDriverGetVersion.function(&found)) {
+    throw DriverError("the CUDA driver does not tell its version: cuDriverGetVersion gives " + std::to_string(failed));
+  }
+  if (found < needed_driver_version) {
+    throw DriverError("the CUDA driver is too old: it supports CUDA " + version_text(found) + ", needed is CUDA " +
+                      version_text(needed_driver_version) + " or later; install NVIDIA's driver, 450 or later");
+  }
+  return found;
+}
+
+DriverError Driver::error(const std::string& where, const char* call, Result result) const {
+  const char *name = nullptr, *description = nullptr;  // the driver leaves null for a number that it does not know
+  if (cuGetErrorName.function(result, &name) != result::success || name == nullptr) name = "unknown";
+  if (cuGetErrorString.function(result, &description) != result::success || description == nullptr) {
+    description = "no description";
+  }
+  return DriverError(where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")");
+}
+
+}  // namespace kernels::cuda

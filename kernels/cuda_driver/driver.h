@@ -1,0 +1,108 @@
+// NVIDIA's driver, opened at run time: nothing of CUDA is linked, so one program runs with every driver from 450 on,
+// and without any. The names are those of the driver's binary interface; what carries a _v2 has an older meaning
+// without it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace kernels::cuda {
+
+constexpr int needed_driver_version = 11000;  // CUDA 11.0: driver 450
+
+using Result = int;
+using Ordinal = int;
+using DevicePointer = unsigned long long;
+using Context = struct ContextOfDriver*;
+using Stream = struct StreamOfDriver*;
+using Module = struct ModuleOfDriver*;
+using Function = struct FunctionOfDriver*;
+
+namespace result {
+constexpr Result success = 0, no_device = 100, not_found = 500;
+}
+namespace attribute {
+constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // of a device
+constexpr int maximum_dynamic_shared_bytes = 8;                              // of a function
+}  // namespace attribute
+constexpr unsigned schedule_blocking_sync = 4;  // a waiting thread sleeps
+constexpr unsigned stream_non_blocking = 1;     // no order with the default stream
+inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
+inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
+
+// There is no usable driver, or a call of it failed. what() is one line: the call, where, what the driver says.
+class DriverError : public std::runtime_error {
+ public:
+  using runtime_error::runtime_error;
+};
+
+// One function of the library. Throws DriverError where the library lacks it.
+template <typename... Arguments>
+struct Call {
+  Call(void* library, const char* symbol);
+  const char* name;
+  Result (*function)(Arguments...);
+};
+
+// "12.4" of 12040.
+std::string version_text(int version);
+
+// The open driver. It stays open until the program ends; its functions may be called by any thread.
+class Driver {
+ private:
+  void* library_;
+
+ public:
+  // Opens the driver and checks its version. Throws DriverError: found, needed, what to do.
+  explicit Driver(const char* library = "libcuda.so.1");
+
+  // Calls a function and throws DriverError where it fails; `where` names the device.
+  template <typename... Arguments, typename... Given>
+  void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
+    if (const Result failed = call.function(given...)) throw error(where, call.name, failed);
+  }
+  DriverError error(const std::string& where, const char* call, Result result) const;
+
+  const Call<int*> cuDriverGetVersion{library_, "cuDriverGetVersion"};
+  const int version = supported_version();  // from here on all functions are there
+
+  const Call<Result, const char**> cuGetErrorName{library_, "cuGetErrorName"};
+  const Call<Result, const char**> cuGetErrorString{library_, "cuGetErrorString"};
+  const Call<unsigned> cuInit{library_, "cuInit"};
+
+  const Call<int*> cuDeviceGetCount{library_, "cuDeviceGetCount"};
+  const Call<Ordinal*, int> cuDeviceGet{library_, "cuDeviceGet"};
+  const Call<char*, int, Ordinal> cuDeviceGetName{library_, "cuDeviceGetName"};
+  const Call<char*, int, Ordinal> cuDeviceGetPCIBusId{library_, "cuDeviceGetPCIBusId"};
+  const Call<size_t*, Ordinal> cuDeviceTotalMem{library_, "cuDeviceTotalMem_v2"};
+  const Call<int*, int, Ordinal> cuDeviceGetAttribute{library_, "cuDeviceGetAttribute"};
+
+  const Call<Ordinal, unsigned> cuDevicePrimaryCtxSetFlags{library_, "cuDevicePrimaryCtxSetFlags_v2"};
+  const Call<Context*, Ordinal> cuDevicePrimaryCtxRetain{library_, "cuDevicePrimaryCtxRetain"};
+  const Call<Ordinal> cuDevicePrimaryCtxRelease{library_, "cuDevicePrimaryCtxRelease_v2"};
+  const Call<Context> cuCtxSetCurrent{library_, "cuCtxSetCurrent"};
+  const Call<Stream*, unsigned> cuStreamCreate{library_, "cuStreamCreate"};
+  const Call<Stream> cuStreamDestroy{library_, "cuStreamDestroy_v2"};
+  const Call<Stream> cuStreamSynchronize{library_, "cuStreamSynchronize"};
+
+  const Call<DevicePointer*, size_t> cuMemAlloc{library_, "cuMemAlloc_v2"};
+  const Call<DevicePointer> cuMemFree{library_, "cuMemFree_v2"};
+  const Call<void**, size_t, unsigned> cuMemHostAlloc{library_, "cuMemHostAlloc"};
+  const Call<void*> cuMemFreeHost{library_, "cuMemFreeHost"};
+  const Call<DevicePointer, const void*, size_t, Stream> cuMemcpyHtoDAsync{library_, "cuMemcpyHtoDAsync_v2"};
+  const Call<void*, DevicePointer, size_t, Stream> cuMemcpyDtoHAsync{library_, "cuMemcpyDtoHAsync_v2"};
+
+  const Call<Module*, const void*> cuModuleLoadData{library_, "cuModuleLoadData"};
+  const Call<Module> cuModuleUnload{library_, "cuModuleUnload"};
+  const Call<Function*, Module, const char*> cuModuleGetFunction{library_, "cuModuleGetFunction"};
+  const Call<Function, int, int> cuFuncSetAttribute{library_, "cuFuncSetAttribute"};
+  const Call<Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, void**>
+      cuLaunchKernel{library_, "cuLaunchKernel"};
+
+ private:
+  int supported_version() const;
+};
+
+}  // namespace kernels::cuda

@@ -1,0 +1,376 @@
+#include "fake_cuda.h"
+
+#include <elf.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <sstream>
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+enum Result : int {
+  success = 0,
+  invalid_value = 1,
+  not_initialised = 3,
+  no_device = 100,
+  invalid_device = 101,
+  invalid_context = 201,
+  no_binary = 209,
+  invalid_image = 200,
+  invalid_handle = 400,
+  not_found = 500,
+};
+
+struct Card {
+  std::string bus_id, name;
+  int major = 0, minor = 0;
+  size_t bytes = 0;
+};
+
+struct Module {
+  std::string image;
+};
+
+struct Function {
+  std::string name;
+  int dynamic_shared = 48 << 10;
+};
+
+struct Context {
+  int ordinal = 0;
+};
+
+struct State {
+  bool started = false;
+  std::vector<Card> cards;
+  std::string fail_call;
+  int fail_ordinal = -1, fail_result = 0;
+  std::map<char*, size_t> memory;  // by address
+  std::vector<std::unique_ptr<Context>> contexts;
+  std::vector<std::unique_ptr<Function>> functions;
+  fakes::FakeCuda seen;
+};
+
+State& state() {
+  static State only;
+  return only;
+}
+
+thread_local Context* current = nullptr;
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+void read_environment() {
+  State& s = state();
+  s.cards.clear();
+  s.contexts.clear();
+  std::istringstream cards(environment("FAKE_CUDA_CARDS"));
+  for (std::string entry; std::getline(cards, entry, ';');) {
+    std::istringstream fields(entry);
+    std::string capability, bytes;
+    Card card;
+    std::getline(fields, card.bus_id, ',');
+    std::getline(fields, capability, ',');
+    std::getline(fields, bytes, ',');
+    std::getline(fields, card.name);
+    if (std::sscanf(capability.c_str(), "%d.%d", &card.major, &card.minor) != 2) std::abort();
+    card.bytes = std::stoull(bytes);
+    s.cards.push_back(card);
+    s.contexts.push_back(std::make_unique<Context>(Context{static_cast<int>(s.contexts.size())}));
+  }
+  s.fail_call.clear();
+  std::istringstream fail(environment("FAKE_CUDA_FAIL"));
+  std::string ordinal, result;
+  if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result)) {
+    s.fail_ordinal = std::stoi(ordinal);
+    s.fail_result = std::stoi(result);
+  }
+}
+
+// What a call begins with: it may be told to fail.
+int begin(const char* call, int ordinal) {
+  const State& s = state();
+  if (!s.started) return not_initialised;
+  const bool fails = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
+  return fails ? s.fail_result : success;
+}
+
+int begin_device(const char* call, int ordinal) {
+  if (state().started && (ordinal < 0 || ordinal >= static_cast<int>(state().cards.size()))) return invalid_device;
+  return begin(call, ordinal);
+}
+
+int begin_context(const char* call) { return current == nullptr ? invalid_context : begin(call, current->ordinal); }
+
+// Whether all bytes lie in one allocation.
+bool allocated(const char* address, size_t bytes) {
+  const auto& memory = state().memory;
+  auto after = memory.upper_bound(const_cast<char*>(address));
+  if (after == memory.begin()) return false;
+  const auto& [first, size] = *--after;
+  return address + bytes <= first + size;
+}
+
+// The bytes of an image, whose length a caller does not tell.
+std::string image_bytes(const char* image) {
+  if (std::memcmp(image, ELFMAG, SELFMAG) != 0) return image;  // PTX ends with a zero byte
+  Elf64_Ehdr header;
+  std::memcpy(&header, image, sizeof header);
+  return {image, std::max(header.e_shoff + size_t{header.e_shnum} * header.e_shentsize,
+                          header.e_phoff + size_t{header.e_phnum} * header.e_phentsize)};
+}
+
+// The architecture that a cubin is for: 86, 120, … The field moved with version 8 of NVIDIA's ELF format.
+unsigned architecture(const std::string& image) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, image.data(), sizeof header);
+  return (header.e_ident[EI_ABIVERSION] >= 8 ? header.e_flags >> 8 : header.e_flags) & 0xff;
+}
+
+bool has_kernel(const std::string& image, const std::string& name) {
+  const bool elf = image.compare(0, SELFMAG, ELFMAG) == 0;
+  return image.find(elf ? std::string(1, '\0') + ".text." + name + '\0' : ".entry " + name + "(") != std::string::npos;
+}
+
+int load(const char* bytes, void** module) {
+  auto loaded = std::make_unique<Module>(Module{image_bytes(bytes)});
+  const Card& card = state().cards[static_cast<size_t>(current->ordinal)];
+  if (loaded->image.compare(0, SELFMAG, ELFMAG) == 0) {
+    const unsigned target = architecture(loaded->image);
+    if (target / 10 != static_cast<unsigned>(card.major) || target % 10 > static_cast<unsigned>(card.minor))
+      return no_binary;
+    state().seen.modules.push_back("sm_" + std::to_string(target));
+  } else {
+    if (loaded->image.find(".version") == std::string::npos) return invalid_image;
+    state().seen.modules.push_back("ptx");
+  }
+  ++state().seen.loaded;
+  *module = loaded.release();
+  return success;
+}
+
+}  // namespace
+
+EXPORTED fakes::FakeCuda& fake_cuda() { return state().seen; }
+
+EXPORTED int cuDriverGetVersion(int* version) {
+#ifdef FAKE_CUDA_10
+  *version = 10020;
+#else
+  const std::string given = environment("FAKE_CUDA_VERSION");
+  *version = given.empty() ? 12040 : std::stoi(given);
+#endif
+  return success;
+}
+
+EXPORTED int cuGetErrorName(int result, const char** name) {
+  *name = result == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : result == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : nullptr;
+  return *name == nullptr ? invalid_value : success;
+}
+
+EXPORTED int cuGetErrorString(int result, const char** text) {
+  *text = result == 2 ? "out of memory" : result == 719 ? "unspecified launch failure" : nullptr;
+  return *text == nullptr ? invalid_value : success;
+}
+
+EXPORTED int cuInit(unsigned) {
+  read_environment();
+  state().started = true;
+  if (const int failed = begin("cuInit", -1)) return failed;
+  return state().cards.empty() ? no_device : success;
+}
+
+EXPORTED int cuDeviceGetCount(int* count) {
+  *count = static_cast<int>(state().cards.size());
+  return begin("cuDeviceGetCount", -1);
+}
+
+EXPORTED int cuDeviceGet(int* device, int ordinal) {
+  *device = ordinal;
+  return begin_device("cuDeviceGet", ordinal);
+}
+
+EXPORTED int cuDeviceGetName(char* text, int length, int device) {
+  if (const int failed = begin_device("cuDeviceGetName", device)) return failed;
+  std::snprintf(text, static_cast<size_t>(length), "%s", state().cards[static_cast<size_t>(device)].name.c_str());
+  return success;
+}
+
+EXPORTED int cuDeviceGetPCIBusId(char* text, int length, int device) {
+  if (const int failed = begin_device("cuDeviceGetPCIBusId", device)) return failed;
+  std::snprintf(text, static_cast<size_t>(length), "%s", state().cards[static_cast<size_t>(device)].bus_id.c_str());
+  return success;
+}
+
+EXPORTED int cuDeviceTotalMem_v2(size_t* bytes, int device) {
+  if (const int failed = begin_device("cuDeviceTotalMem_v2", device)) return failed;
+  *bytes = state().cards[static_cast<size_t>(device)].bytes;
+  return success;
+}
+
+EXPORTED int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  if (const int failed = begin_device("cuDeviceGetAttribute", device)) return failed;
+  const Card& card = state().cards[static_cast<size_t>(device)];
+  if (attribute != 75 && attribute != 76) return invalid_value;
+  *value = attribute == 75 ? card.major : card.minor;
+  return success;
+}
+
+#ifndef FAKE_CUDA_10  // these are new in 11.0
+
+EXPORTED int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+  state().seen.context_flags = flags;
+  return begin_device("cuDevicePrimaryCtxSetFlags_v2", device);
+}
+
+EXPORTED int cuDevicePrimaryCtxRelease_v2(int device) {
+  --state().seen.contexts;
+  return begin_device("cuDevicePrimaryCtxRelease_v2", device);
+}
+
+#endif
+
+EXPORTED int cuDevicePrimaryCtxRetain(void** context, int device) {
+  if (const int failed = begin_device("cuDevicePrimaryCtxRetain", device)) return failed;
+  *context = state().contexts[static_cast<size_t>(device)].get();
+  ++state().seen.contexts;
+  return success;
+}
+
+EXPORTED int cuCtxSetCurrent(void* context) {
+  current = static_cast<Context*>(context);
+  return begin("cuCtxSetCurrent", current == nullptr ? -1 : current->ordinal);
+}
+
+EXPORTED int cuStreamCreate(void** stream, unsigned flags) {
+  if (const int failed = begin_context("cuStreamCreate")) return failed;
+  if (flags > 1) return invalid_value;
+  *stream = current;
+  ++state().seen.streams;
+  return success;
+}
+
+EXPORTED int cuStreamDestroy_v2(void*) {
+  --state().seen.streams;
+  return begin_context("cuStreamDestroy_v2");
+}
+
+EXPORTED int cuStreamSynchronize(void* stream) {
+  return stream == current ? begin_context("cuStreamSynchronize") : invalid_handle;
+}
+
+EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
+  if (const int failed = begin_context("cuMemAlloc_v2")) return failed;
+  if (bytes == 0) return invalid_value;
+  char* memory = static_cast<char*>(std::malloc(bytes));
+  state().memory[memory] = bytes;
+  *device = reinterpret_cast<unsigned long long>(memory);
+  ++state().seen.allocations;
+  return success;
+}
+
+EXPORTED int cuMemFree_v2(unsigned long long device) {
+  if (const int failed = begin_context("cuMemFree_v2")) return failed;
+  char* memory = reinterpret_cast<char*>(device);
+  if (state().memory.erase(memory) == 0) return invalid_value;
+  std::free(memory);
+  --state().seen.allocations;
+  return success;
+}
+
+EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+  if (const int failed = begin_context("cuMemHostAlloc")) return failed;
+  *memory = std::malloc(bytes);
+  ++state().seen.pinned;
+  return success;
+}
+
+EXPORTED int cuMemFreeHost(void* memory) {
+  std::free(memory);
+  --state().seen.pinned;
+  return begin_context("cuMemFreeHost");
+}
+
+EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
+  if (const int failed = begin_context("cuMemcpyHtoDAsync_v2")) return failed;
+  char* memory = reinterpret_cast<char*>(device);
+  if (stream != current || !allocated(memory, bytes)) return invalid_value;
+  std::memcpy(memory, host, bytes);
+  return success;
+}
+
+EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
+  if (const int failed = begin_context("cuMemcpyDtoHAsync_v2")) return failed;
+  const char* memory = reinterpret_cast<const char*>(device);
+  if (stream != current || !allocated(memory, bytes)) return invalid_value;
+  std::memcpy(host, memory, bytes);
+  return success;
+}
+
+EXPORTED int cuModuleLoadData(void** module, const void* image) {
+  if (const int failed = begin_context("cuModuleLoadData")) return failed;
+  return load(static_cast<const char*>(image), module);
+}
+
+EXPORTED int cuModuleUnload(void* module) {
+  delete static_cast<Module*>(module);
+  --state().seen.loaded;
+  return begin_context("cuModuleUnload");
+}
+
+EXPORTED int cuModuleGetFunction(void** function, void* module, const char* name) {
+  if (const int failed = begin_context("cuModuleGetFunction")) return failed;
+  if (!has_kernel(static_cast<Module*>(module)->image, name)) return not_found;
+  state().functions.push_back(std::make_unique<Function>(Function{name}));
+  *function = state().functions.back().get();
+  return success;
+}
+
+EXPORTED int cuFuncSetAttribute(void* function, int attribute, int value) {
+  if (const int failed = begin_context("cuFuncSetAttribute")) return failed;
+  if (attribute != 8 || value > 227 << 10) return invalid_value;
+  static_cast<Function*>(function)->dynamic_shared = value;
+  return success;
+}
+
+EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                            unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters,
+                            void** extra) {
+  if (const int failed = begin_context("cuLaunchKernel")) return failed;
+  const auto& kernel = *static_cast<Function*>(function);
+  const unsigned threads = block_x * block_y * block_z;
+  if (threads == 0 || threads > 1024 || grid_x == 0 || grid_y == 0 || grid_z == 0) return invalid_value;
+  if (shared > static_cast<unsigned>(kernel.dynamic_shared) || stream != current) return invalid_value;
+  void* const buffer = reinterpret_cast<void*>(1);
+  void* const size = reinterpret_cast<void*>(2);
+  if (parameters != nullptr || extra[0] != buffer || extra[2] != size || extra[4] != nullptr) return invalid_value;
+  state().seen.launches.push_back({kernel.name,
+                                   current->ordinal,
+                                   {grid_x, grid_y, grid_z},
+                                   {block_x, block_y, block_z},
+                                   shared,
+                                   std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))});
+  return success;
+}
+
+#define TRAP(name)                                                                  \
+  EXPORTED void name() {                                                            \
+    std::fputs("fake_cuda: " #name " is of the oldest binary interface\n", stderr); \
+    std::abort();                                                                   \
+  }
+TRAP(cuDeviceTotalMem)
+TRAP(cuDevicePrimaryCtxRelease)
+TRAP(cuDevicePrimaryCtxSetFlags)
+TRAP(cuStreamDestroy)
+TRAP(cuMemAlloc)
+TRAP(cuMemFree)
+TRAP(cuMemcpyHtoDAsync)
+TRAP(cuMemcpyDtoHAsync)

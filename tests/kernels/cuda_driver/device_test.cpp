@@ -1,0 +1,158 @@
+// Memory, copies and launches through a driver without cards (tests/fakes/fake_cuda.h), which notes and checks them.
+#include "cuda_driver/device.h"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+
+#include "cuda_driver/cards.h"
+#include "fake_cuda.h"
+
+namespace kernels::cuda {
+namespace {
+
+class CudaDevice : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (embedded_code().empty()) GTEST_SKIP() << "built without CUDA code";
+    driver_ = std::make_unique<Driver>(FAKE_CUDA);
+    void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
+    fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+    *fake_ = {};
+  }
+  void TearDown() override {
+    if (fake_ == nullptr) return;
+    EXPECT_EQ(fake_->contexts, 0);
+    EXPECT_EQ(fake_->streams, 0);
+    EXPECT_EQ(fake_->pinned, 0);
+    EXPECT_EQ(fake_->loaded, 0);
+    EXPECT_EQ(fake_->allocations, 0);
+  }
+
+  // The only card of a machine; from now on `fail` fails.
+  CudaCard card(const char* capability, const char* fail = "") {
+    setenv("FAKE_CUDA_CARDS", (std::string("0000:01:00.0,") + capability + ",6371475456,Card").c_str(), 1);
+    setenv("FAKE_CUDA_FAIL", fail, 1);
+    return cards(*driver_).at(0);
+  }
+
+  std::unique_ptr<Driver> driver_;
+  fakes::FakeCuda* fake_ = nullptr;
+};
+
+std::string error_of(const std::function<void()>& body) {
+  try {
+    body();
+    return "no error";
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+}
+
+struct Args {
+  uint64_t count;
+  const float* x;
+  float* y;
+};
+
+TEST_F(CudaDevice, LoadsTheCodeOfItsCapability) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"6.0", "sm_60"}, {"6.1", "sm_61"}, {"7.0", "sm_70"},   {"7.5", "sm_75"},   {"8.0", "sm_80"},   {"8.6", "sm_86"},
+      {"8.9", "sm_89"}, {"9.0", "sm_90"}, {"10.0", "sm_100"}, {"10.3", "sm_100"}, {"12.0", "sm_120"}, {"13.0", "ptx"}};
+  for (const auto& [capability, expected] : cases) {
+    fake_->modules.clear();
+    const Device device(*driver_, card(capability));
+    EXPECT_EQ(fake_->modules, std::vector<std::string>(embedded_code()[0].images.size(), expected)) << capability;
+    EXPECT_EQ(fake_->context_flags, schedule_blocking_sync);
+  }
+}
+
+TEST_F(CudaDevice, ACardWithoutCodeIsRefused) {
+  const CudaCard old = card("5.2");
+  EXPECT_NE(error_of([&] { Device(*driver_, old); }).find("no code for compute capability 5.2"), std::string::npos);
+}
+
+TEST_F(CudaDevice, CopiesLargeArraysInPieces) {
+  Device device(*driver_, card("8.6"));
+  std::vector<uint32_t> in((20u << 20) / sizeof(uint32_t) + 3), out(in.size());
+  std::iota(in.begin(), in.end(), 1u);
+  const size_t bytes = in.size() * sizeof(uint32_t);
+  void* memory = device.allocate(bytes);
+  device.write(memory, in.data(), bytes);
+  device.read(out.data(), memory, bytes);
+  EXPECT_EQ(in, out);
+  device.read(out.data(), static_cast<const uint32_t*>(memory) + 5, 4);
+  EXPECT_EQ(out[0], 6u);
+  device.write(memory, nullptr, 0);
+  device.free(memory);
+  device.free(nullptr);
+  device.free(device.allocate(0));
+}
+
+TEST_F(CudaDevice, Launches) {
+  Device device(*driver_, card("9.0"));
+  Args args{7, nullptr, nullptr};
+  device.launch({.kernel = "add",
+                 .grid = {3, 2, 1},
+                 .block = {64, 1, 2},
+                 .shared_bytes = 100u << 10,
+                 .args = &args,
+                 .args_bytes = sizeof args});
+  args.count = 8;
+  device.launch({.kernel = "add", .args = &args, .args_bytes = sizeof args});
+  device.synchronise();
+  ASSERT_EQ(fake_->launches.size(), 2u);
+  const fakes::FakeLaunch& first = fake_->launches[0];
+  EXPECT_EQ(first.kernel, "add");
+  EXPECT_EQ(first.grid, (std::array<unsigned, 3>{3, 2, 1}));
+  EXPECT_EQ(first.block, (std::array<unsigned, 3>{64, 1, 2}));
+  EXPECT_EQ(first.shared_bytes, 100u << 10);
+  ASSERT_EQ(first.args.size(), sizeof args);
+  Args seen{};
+  std::memcpy(&seen, first.args.data(), sizeof seen);
+  EXPECT_EQ(seen.count, 7u) << "the arguments were copied by launch()";
+}
+
+TEST_F(CudaDevice, ErrorsNameCardCallAndReason) {
+  Args args{};
+  const Launch add{.kernel = "add", .args = &args, .args_bytes = sizeof args};
+  {
+    Device device(*driver_, card("6.1"));
+    EXPECT_EQ(error_of([&] { device.launch({.kernel = "nothing"}); }), "0000:01:00.0: no kernel nothing in sm_61");
+    Launch large = add;
+    large.block[0] = 2048;
+    EXPECT_EQ(error_of([&] { device.launch(large); }),
+              "0000:01:00.0: add: cuLaunchKernel: no description (unknown, 1)");
+  }
+  {
+    Device device(*driver_, card("6.1", "cuMemAlloc_v2,0,2"));
+    EXPECT_EQ(error_of([&] { device.allocate(4096); }),
+              "0000:01:00.0: 4096 bytes: cuMemAlloc_v2: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)");
+  }
+  {
+    Device device(*driver_, card("6.1", "cuStreamSynchronize,0,719"));
+    device.launch(add);
+    EXPECT_EQ(error_of([&] { device.synchronise(); }),
+              "0000:01:00.0: cuStreamSynchronize: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)");
+  }
+}
+
+// Whatever fails at the start, what was taken before is given back.
+TEST_F(CudaDevice, AStartThatFailsLeavesNothing) {
+  for (const char* call : {"cuDeviceGet", "cuDevicePrimaryCtxSetFlags_v2", "cuDevicePrimaryCtxRetain",
+                           "cuCtxSetCurrent", "cuStreamCreate", "cuMemHostAlloc", "cuModuleLoadData"}) {
+    const CudaCard only = card("8.6");
+    const CudaCard failing = card("8.6", (std::string(call) + ",0,719").c_str());
+    const CudaCard& used = failing.problem.empty() ? failing : only;
+    EXPECT_NE(error_of([&] { Device(*driver_, used); }).find(std::string(call) + ": unspecified launch failure"),
+              std::string::npos)
+        << call;
+    EXPECT_EQ(fake_->contexts + fake_->streams + fake_->pinned + fake_->loaded, 0) << call;
+  }
+}
+
+}  // namespace
+}  // namespace kernels::cuda
