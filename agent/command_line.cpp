@@ -66,7 +66,7 @@ void add_sample(CLI::App& app, SampleOptions& options) {
 }
 
 void add_devices(CLI::App& app, bool& json) {
-  CLI::App* command = app.add_subcommand("devices", "What this machine can compute on");
+  CLI::App* command = app.add_subcommand("devices", "What this machine can compute on, and its NVIDIA cards");
   command->add_flag("--json", json, "Print one JSON object");
   command->callback([&json] { devices_command(json); });
 }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine.h"
+#include "kernels/cuda_cards.h"
 #include "system_info.h"
 
 namespace agent {
@@ -13,6 +14,59 @@ std::string list(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
+}
+
+// What NVIDIA's driver says, or why it says nothing.
+struct Cuda {
+  kernels::CudaCards found;
+  std::string problem;
+};
+
+Cuda ask_cuda() {
+  try {
+    return {kernels::cuda_cards(), ""};
+  } catch (const std::runtime_error& error) {
+    return {{}, error.what()};
+  }
+}
+
+std::string capability(const kernels::CudaCard& card) {
+  return std::to_string(card.major) + "." + std::to_string(card.minor);
+}
+
+nlohmann::ordered_json cuda_json(const Cuda& cuda) {
+  if (!cuda.problem.empty()) return {{"problem", cuda.problem}};
+  nlohmann::ordered_json cards = nlohmann::ordered_json::array();
+  for (const kernels::CudaCard& card : cuda.found.cards) {
+    nlohmann::ordered_json entry{{"bus_id", card.bus_id}};
+    if (card.problem.empty()) {
+      entry.update(
+          {{"name", card.name}, {"compute_capability", capability(card)}, {"memory_bytes", card.memory_bytes}});
+    } else {
+      entry["problem"] = card.problem;
+    }
+    cards.push_back(entry);
+  }
+  return {{"driver", cuda.found.driver}, {"cards", cards}};
+}
+
+void print_cuda(const Cuda& cuda) {
+  if (!cuda.problem.empty()) {
+    std::printf("cuda %s\n", cuda.problem.c_str());
+    return;
+  }
+  const bool none = cuda.found.cards.empty();
+  std::printf("cuda driver for CUDA %s; %s\n", cuda.found.driver.c_str(),
+              none ? "no card" : "this version does not compute on cards yet");
+  if (!none) std::printf("     %-14s %-36s %-10s %s\n", "bus id", "name", "capability", "memory");
+  for (const kernels::CudaCard& card : cuda.found.cards) {
+    if (card.problem.empty()) {
+      std::printf("     %-14s %-36s %-10s %s\n", card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
+                  human_bytes(static_cast<double>(card.memory_bytes)).c_str());
+    } else {
+      std::printf("     %s\n", card.problem.c_str());
+    }
+  }
 }
 
 }  // namespace
@@ -25,8 +79,9 @@ void devices_command(bool json) {
                              {"memory_bytes", memory_total()},
                              {"memory_available_bytes", memory_available()},
                              {"profiles", engine_profiles()}};
+  const Cuda cuda = ask_cuda();
   if (json) {
-    std::printf("%s\n", nlohmann::ordered_json{{"devices", {cpu}}}.dump().c_str());
+    std::printf("%s\n", nlohmann::ordered_json{{"devices", {cpu}}, {"cuda", cuda_json(cuda)}}.dump().c_str());
     return;
   }
   std::printf("cpu  %s\n", cpu_name().c_str());
@@ -35,6 +90,7 @@ void devices_command(bool json) {
   std::printf("     memory    %s, %s available\n", human_bytes(static_cast<double>(memory_total())).c_str(),
               human_bytes(static_cast<double>(memory_available())).c_str());
   std::printf("     profiles  %s\n", list(engine_profiles()).c_str());
+  print_cuda(cuda);
 }
 
 }  // namespace agent

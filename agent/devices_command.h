@@ -1,4 +1,4 @@
-// `gradminer devices`: what this machine can compute on.
+// `gradminer devices`: what this machine can compute on, and the cards that NVIDIA's driver names.
 #pragma once
 
 namespace agent {

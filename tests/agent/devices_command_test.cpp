@@ -1,0 +1,87 @@
+// `gradminer devices`: the program finds a driver without cards (tests/fakes/fake_cuda.h) where it finds NVIDIA's.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "temporary_folder.h"
+
+namespace agent {
+namespace {
+
+constexpr char two_cards[] =
+    "0000:0A:00.0,8.6,25447170048,NVIDIA GeForce RTX 3090;0000:02:00.0,6.1,6371475456,GTX 1060";
+
+std::string devices(const std::string& environment, const std::string& arguments = "") {
+  const fakes::TemporaryFolder folder;
+  const std::string out = folder.path / "out";
+  const std::string command = environment + " " GRADMINER_BINARY " devices " + arguments + " >" + out;
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  std::ostringstream text;
+  text << std::ifstream(out).rdbuf();
+  return text.str();
+}
+
+std::string with(const std::string& cards, const std::string& fail = "") {
+  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER " FAKE_CUDA_CARDS='" + cards + "' FAKE_CUDA_FAIL=" + fail;
+}
+
+// What follows the lines of the CPU.
+std::string cuda_part(const std::string& text) {
+  const size_t begin = text.find("\ncuda ");
+  return begin == std::string::npos ? "nothing of CUDA in: " + text : text.substr(begin + 1);
+}
+
+TEST(Devices, CardsByBus) {
+  EXPECT_EQ(cuda_part(devices(with(two_cards))),
+            "cuda driver for CUDA 12.4; this version does not compute on cards yet\n"
+            "     bus id         name                                 capability memory\n"
+            "     0000:02:00.0   GTX 1060                             6.1        6.4 GB\n"
+            "     0000:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB\n");
+}
+
+TEST(Devices, CardsByBusAsJson) {
+  const nlohmann::json answer = nlohmann::json::parse(devices(with(two_cards), "--json"));
+  ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU alone computes";
+  EXPECT_EQ(answer["cuda"]["driver"], "12.4");
+  EXPECT_EQ(answer["cuda"]["cards"],
+            nlohmann::json::parse(R"([{"bus_id": "0000:02:00.0", "name": "GTX 1060", "compute_capability": "6.1",
+                                       "memory_bytes": 6371475456},
+                                      {"bus_id": "0000:0A:00.0", "name": "NVIDIA GeForce RTX 3090",
+                                       "compute_capability": "8.6", "memory_bytes": 25447170048}])"));
+}
+
+TEST(Devices, ACardThatFails) {
+  const std::string fails = with(two_cards, "cuDeviceGetName,0,2");
+  const std::string problem = "0000:0A:00.0: cuDeviceGetName: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)";
+  const std::string text = devices(fails);
+  EXPECT_NE(text.find("\n     0000:02:00.0   GTX 1060 "), std::string::npos) << text;
+  EXPECT_NE(text.find("\n     " + problem + "\n"), std::string::npos) << text;
+  const nlohmann::json card = nlohmann::json::parse(devices(fails, "--json"))["cuda"]["cards"][1];
+  EXPECT_EQ(card, (nlohmann::json{{"bus_id", "0000:0A:00.0"}, {"problem", problem}}));
+}
+
+TEST(Devices, NoCard) { EXPECT_EQ(cuda_part(devices(with(""))), "cuda driver for CUDA 12.4; no card\n"); }
+
+TEST(Devices, ADriverThatIsTooOld) {
+  const std::string problem =
+      "the CUDA driver is too old: it supports CUDA 10.2, needed is CUDA 11.0 or later; install NVIDIA's driver, 450 "
+      "or later";
+  const std::string old = "LD_LIBRARY_PATH=" FAKE_CUDA_10_FOLDER;
+  EXPECT_EQ(cuda_part(devices(old)), "cuda " + problem + "\n");
+  EXPECT_EQ(nlohmann::json::parse(devices(old, "--json"))["cuda"], (nlohmann::json{{"problem", problem}}));
+}
+
+// What is found in its place cannot be opened: as on a machine without the driver, whatever this one has.
+TEST(Devices, NoDriver) {
+  const fakes::TemporaryFolder folder;
+  fakes::write_file(folder.path / "libcuda.so.1", "no library");
+  const std::string text = cuda_part(devices("LD_LIBRARY_PATH=" + folder.path.string()));
+  EXPECT_EQ(text.rfind("cuda no CUDA driver (", 0), 0u) << text;
+  EXPECT_NE(text.find("); cards need NVIDIA's driver, 450 or later\n"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace agent
