@@ -23,8 +23,9 @@ def main():
     parser.add_argument("--sources", nargs="+", required=True)
     parser.add_argument("--architectures", nargs="+", required=True)
     given = parser.parse_args()
-    (given.folder / "code.S").write_text(assembler(given.folder, given.sources, given.architectures))
-    (given.folder / "code_table.cpp").write_text(table(given.sources, given.architectures))
+    code, code_table = given.folder / "code.S", given.folder / "code_table.cpp"
+    for file in (code, code_table):  # what is missing is made again, whatever goes wrong below
+        file.unlink(missing_ok=True)
 
     rows = [row for source in given.sources for architecture in given.architectures
             if is_cubin(architecture) for row in usage(given.folder, source, architecture)]
@@ -33,6 +34,8 @@ def main():
     if spilling:
         sys.exit("These kernels spill registers to memory; give them fewer values to hold at once, or more registers:\n" +
                  text([COLUMNS, *spilling]))
+    code.write_text(assembler(given.folder, given.sources, given.architectures))
+    code_table.write_text(table(given.sources, given.architectures))
 
 
 def is_cubin(architecture):
@@ -64,11 +67,11 @@ def table(sources, architectures):
         images = ", ".join(f"{{cuda_{source}_{architecture}, cuda_{source}_{architecture}_end}}" for source in sources)
         lines.append(f"static const std::span<const std::byte> {architecture}[] = {{{images}}};")
     lines += ["", "std::span<const Code> embedded_code() {", "  static const Code codes[] = {"]
-    lines += [code(architecture) for architecture in architectures]
+    lines += [entry(architecture) for architecture in architectures]
     return "\n".join([*lines, "  };", "  return codes;", "}", "", "}  // namespace kernels::cuda", ""])
 
 
-def code(architecture):
+def entry(architecture):
     major, minor, letter = re.fullmatch(r"(?:sm|compute)_(\d+)(\d)(a?)", architecture).groups()
     kind = "Kind::ptx" if not is_cubin(architecture) else "Kind::exact_cubin" if letter else "Kind::cubin"
     return f'      {{"{architecture}", {{{major}, {minor}}}, {kind}, {architecture}}},'

@@ -64,12 +64,16 @@ class Compile(unittest.TestCase):
         self.assertNotIn("fma", ptx)
 
     def test_a_kernel_that_spills_is_refused(self):
+        self.assertEqual(self.compile(GOOD, "sm_60").returncode, 0)
+        self.assertEqual(self.embed("sm_60").returncode, 0)
+        self.assertTrue((self.folder / "code.S").exists())
         self.assertEqual(self.compile(GOOD + SPILLS, "sm_60").returncode, 0)
         done = self.embed("sm_60")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"source +spills +sm_60 +32")
         self.assertNotIn("good", done.stderr)
         self.assertIn("good", (self.folder / "kernels.txt").read_text())
+        self.assertFalse((self.folder / "code.S").exists(), "a build that goes on would carry it")
 
     def test_approximate_operations_are_refused(self):
         for operation in ("expf(x[1])", "rsqrtf(x[1])", "__fdividef(x[1], x[2])", "__expf(x[1])", "__fmul_rz(x[1], x[2])"):
