@@ -14,8 +14,8 @@ DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer
 
 // The deleters leave results alone: what cannot be given back has failed before, and was reported then.
 
-Device::Device(const Driver& driver, const CudaCard& card)
-    : driver_(driver), bus_id_(card.bus_id), code_(code_for({card.major, card.minor})) {
+Device::Device(const Driver& driver, const CudaCard& card, const Code& code)
+    : driver_(driver), bus_id_(card.bus_id), code_(code) {
   start_context(card.ordinal);
   Stream stream = nullptr;
   driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);

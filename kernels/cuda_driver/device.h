@@ -19,8 +19,8 @@ namespace kernels::cuda {
 // at a time. Every function throws DriverError, which names the card by its bus id.
 class Device final : public Launcher {
  public:
-  // `driver` outlives it. Throws std::runtime_error too where the program has no code for the card.
-  Device(const Driver& driver, const CudaCard& card);
+  // Loads `code`, see code_for(). `driver` and `code` outlive it.
+  Device(const Driver& driver, const CudaCard& card, const Code& code);
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() override;
