@@ -83,7 +83,7 @@ void* Device::allocate(size_t bytes) {
   DevicePointer device = 0;
   driver_.run(bus_id_ + ": " + std::to_string(bytes) + " bytes", driver_.cuMemAlloc, &device,
               std::max<size_t>(bytes, 1));
-  return reinterpret_cast<void*>(device);
+  return reinterpret_cast<void*>(device);  // NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers
 }
 
 void Device::free(void* device) noexcept {

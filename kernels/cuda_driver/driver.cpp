@@ -7,7 +7,8 @@ namespace {
 
 void* open_library(const char* name) {
   if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-  throw DriverError(std::string("no CUDA driver (") + dlerror() + "); cards need NVIDIA's driver, 450 or later");
+  const char* const why = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
+  throw DriverError(std::string("no CUDA driver (") + why + "); cards need NVIDIA's driver, 450 or later");
 }
 
 void* symbol_of(void* library, const char* name) {
