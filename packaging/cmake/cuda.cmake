@@ -34,18 +34,20 @@ set(CUDA_ARCHITECTURES_12 sm_89 sm_90a sm_100 sm_120)
 # cuda/kernels.txt tells the registers, shared memory and spills of every kernel for every architecture.
 function(carry_cuda_code target folder)
   file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cu)
-  file(GLOB headers CONFIGURE_DEPENDS ${folder}/*.h ${folder}/*.cuh)
   foreach(source ${sources})
     get_filename_component(stem ${source} NAME_WE)
     list(APPEND stems ${stem})
     foreach(version 11 12)
       list(TRANSFORM CUDA_ARCHITECTURES_${version} REPLACE "(.+)" "${CUDA_FOLDER}/${stem}.\\1.log" OUTPUT_VARIABLE made)
+      list(GET made 0 first)
+      string(REGEX REPLACE "log$" "d" includes ${first})
       list(APPEND logs ${made})
       add_custom_command(
         OUTPUT ${made}
         COMMAND /usr/bin/python3 ${CUDA_TOOLS}/compile.py ${CUDA_LIBRARY_${version}} ${source} ${PROJECT_SOURCE_DIR}/kernels
                 ${CUDA_FOLDER} ${CUDA_ARCHITECTURES_${version}}
-        DEPENDS ${source} ${headers} ${CUDA_TOOLS}/compile.py ${CUDA_TOOLS}/requirements.txt
+        DEPENDS ${source} ${CUDA_TOOLS}/compile.py ${CUDA_TOOLS}/requirements.txt
+        DEPFILE ${includes}
         COMMENT "Compiling ${stem}.cu (NVRTC ${version})" VERBATIM)
     endforeach()
   endforeach()

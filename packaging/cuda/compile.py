@@ -3,7 +3,7 @@
 usage: compile.py LIBNVRTC SOURCE INCLUDE_FOLDER OUT_FOLDER ARCHITECTURE...
 
 sm_NN gives STEM.sm_NN.cubin, compute_NN gives STEM.compute_NN.ptx; beside each lies its .log with what the assembler said of
-registers and spills.
+registers and spills. STEM.FIRST_ARCHITECTURE.d tells ninja what was included.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ NUMERICS = ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"
 # A driver that compiles PTX may contract what does not say .rn, and what is approximate has other bits on other cards.
 ARITHMETIC = re.compile(r"\b(?:add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos|tanh)\.[\w.]*f(?:16|32|64)\b")
 EXACT = re.compile(r"(?:add|sub|mul|fma|div|rcp|sqrt)\.rn\.f(?:32|64)")
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 class Nvrtc:
@@ -57,9 +58,18 @@ def inexact(ptx):
     return sorted({found for found in ARITHMETIC.findall(ptx) if not EXACT.fullmatch(found)})
 
 
+def add_included(file, folder, found):
+    """Adds the files that a file includes, and those that they include."""
+    for name in INCLUDE.findall(file.read_text()):
+        header = folder / name
+        if header.is_file() and header not in found:
+            found.add(header)
+            add_included(header, folder, found)
+
+
 def main():
     library, source, include, out, *architectures = sys.argv[1:]
-    source, out = pathlib.Path(source), pathlib.Path(out)
+    source, include, out = pathlib.Path(source), pathlib.Path(include), pathlib.Path(out)
     nvrtc = Nvrtc(library)
     for architecture in architectures:
         kind = "PTX" if architecture.startswith("compute_") else "CUBIN"
@@ -74,6 +84,10 @@ def main():
         stem = out / f"{source.stem}.{architecture}"
         stem.with_name(f"{stem.name}.{kind.lower()}").write_bytes(code)
         stem.with_name(f"{stem.name}.log").write_text(log)
+    included = set()
+    add_included(source, include, included)
+    first = f"{source.stem}.{architectures[0]}"
+    (out / f"{first}.d").write_text(f"{out / first}.log: {' '.join(map(str, sorted(included)))}\n")
 
 
 if __name__ == "__main__":

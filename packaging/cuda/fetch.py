@@ -48,6 +48,8 @@ def pip(folder):
     """The pip of this Python, or one of an environment of its own."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
+    if not importlib.util.find_spec("ensurepip"):
+        sys.exit("fetch.py: it needs pip, or Debian's python3-venv")
     venv.create(folder / "venv", with_pip=True)
     return [folder / "venv/bin/python", "-m", "pip"]
 
