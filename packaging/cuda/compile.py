@@ -7,6 +7,7 @@ registers and spills. STEM.FIRST_ARCHITECTURE.d tells ninja what was included.
 """
 
 import ctypes
+import os
 import pathlib
 import re
 import sys
@@ -27,8 +28,8 @@ class Nvrtc:
     def compile(self, source, options, kind):
         """The code (kind CUBIN or PTX) and the log. Ends the program where the source is wrong."""
         program = ctypes.c_void_p()
-        self._call("nvrtcCreateProgram", ctypes.byref(program), source.read_bytes(), str(source).encode(), 0, None, None)
-        words = (ctypes.c_char_p * len(options))(*map(str.encode, options))
+        self._call("nvrtcCreateProgram", ctypes.byref(program), source.read_bytes(), os.fsencode(source), 0, None, None)
+        words = (ctypes.c_char_p * len(options))(*map(os.fsencode, options))
         failed = self._library.nvrtcCompileProgram(program, len(options), words)
         log = self._get(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
         if failed:
@@ -60,7 +61,7 @@ def inexact(ptx):
 
 def add_included(file, folder, found):
     """Adds the files that a file includes, and those that they include."""
-    for name in INCLUDE.findall(file.read_text()):
+    for name in INCLUDE.findall(file.read_text(encoding="utf-8")):
         header = folder / name
         if header.is_file() and header not in found:
             found.add(header)
@@ -83,11 +84,11 @@ def main():
                 sys.exit(f"{source}: not correctly rounded, see docs/numerics.md: {', '.join(found)}")
         stem = out / f"{source.stem}.{architecture}"
         stem.with_name(f"{stem.name}.{kind.lower()}").write_bytes(code)
-        stem.with_name(f"{stem.name}.log").write_text(log)
+        stem.with_name(f"{stem.name}.log").write_text(log, encoding="utf-8")
     included = set()
     add_included(source, include, included)
     first = f"{source.stem}.{architectures[0]}"
-    (out / f"{first}.d").write_text(f"{out / first}.log: {' '.join(map(str, sorted(included)))}\n")
+    (out / f"{first}.d").write_bytes(os.fsencode(f"{out / first}.log: {' '.join(map(str, sorted(included)))}\n"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ shared memory and spills of every kernel for every architecture. A kernel that s
 """
 
 import argparse
+import os
 import pathlib
 import re
 import sys
@@ -34,7 +35,7 @@ def main():
     if spilling:
         sys.exit("These kernels spill registers to memory; give them fewer values to hold at once, or more registers:\n" +
                  text([COLUMNS, *spilling]))
-    code.write_text(assembler(given.folder, given.sources, given.architectures))
+    code.write_bytes(os.fsencode(assembler(given.folder, given.sources, given.architectures)))
     code_table.write_text(table(given.sources, given.architectures))
 
 
@@ -79,7 +80,7 @@ def entry(architecture):
 
 def usage(folder, source, architecture):
     """A row for each kernel of one file, as the assembler's log has it."""
-    log = (folder / f"{source}.{architecture}.log").read_text()
+    log = (folder / f"{source}.{architecture}.log").read_text(encoding="utf-8")
     found = list(ENTRY.finditer(log))
     if not found or len(found) != log.count("Compiling entry function"):
         sys.exit(f"embed.py: cannot read what the assembler said of {source} for {architecture}:\n{log}")

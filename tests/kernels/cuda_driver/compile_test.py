@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-GOOD = """
+GOOD = """  // with a letter beyond ASCII: Σ
 extern "C" __global__ void good(float* x) {
   __shared__ float shared[64];
   shared[threadIdx.x] = x[threadIdx.x];
@@ -40,7 +40,7 @@ class Compile(unittest.TestCase):
 
     def compile(self, text, *architectures):
         source = self.folder / "source.cu"
-        source.write_text(text)
+        source.write_text(text, encoding="utf-8")
         return subprocess.run(["/usr/bin/python3", self.tools / "compile.py", self.library, source, self.folder, self.folder,
                                *architectures], text=True, capture_output=True)
 
