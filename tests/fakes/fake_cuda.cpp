@@ -270,7 +270,8 @@ EXPORTED int cuStreamSynchronize(void* stream) {
 EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
   if (const int failed = begin_context("cuMemAlloc_v2")) return failed;
   if (bytes == 0) return invalid_value;
-  char* memory = static_cast<char*>(std::malloc(bytes));
+  char* memory = static_cast<char*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  std::memset(memory, 0xff, bytes);  // NaN
   state().memory[memory] = bytes;
   *device = reinterpret_cast<unsigned long long>(memory);
   ++state().seen.allocations;
@@ -358,6 +359,7 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
                                    {block_x, block_y, block_z},
                                    shared,
                                    std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))});
+  if (state().seen.run) state().seen.run(state().seen.launches.back());
   return success;
 }
 

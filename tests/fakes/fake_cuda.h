@@ -1,5 +1,6 @@
-// A CUDA driver without cards, as a shared library for tests: device memory is malloc's, launches are noted and not
-// run. It is strict where the real one would fail or go astray: no context, a wrong pointer, code for another card.
+// A CUDA driver without cards, as a shared library for tests: device memory is the host's, launches are noted, and run
+// as the test says. It is strict where the real one would fail or go astray: no context, a wrong pointer, code for
+// another card.
 //
 //   FAKE_CUDA_CARDS    cards by ordinal, "BUS_ID,CAPABILITY,BYTES,NAME;...", none where it is empty
 //   FAKE_CUDA_VERSION  what cuDriverGetVersion says; default 12040
@@ -10,6 +11,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,7 @@ struct FakeLaunch {
 
 struct FakeCuda {
   std::vector<FakeLaunch> launches;
+  std::function<void(const FakeLaunch&)> run;                              // of each launch; may be empty
   std::vector<std::string> modules;                                        // what was loaded, in order: "sm_86", "ptx"
   unsigned context_flags = 0;                                              // of the newest context
   int contexts = 0, streams = 0, allocations = 0, pinned = 0, loaded = 0;  // alive now

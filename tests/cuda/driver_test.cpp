@@ -1,0 +1,125 @@
+// The way of a launch on a rig, but for the card: CudaOps, a Device with the compiled kernels, the driver's functions.
+// The driver of the tests finds each kernel in the compiled code, and tests/simt runs it.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "cuda_driver/cards.h"
+#include "cuda_driver/device.h"
+#include "cuda_host/cuda_ops.h"
+#include "fake_cuda.h"
+#include "launcher.h"
+#include "same_bits.h"
+
+namespace kernels::cuda {
+namespace {
+
+using test::expect_same_bits;
+using test::poisoned;
+using test::Random;
+using test::Values;
+
+class CudaDriver : public testing::TestWithParam<const char*> {
+ protected:
+  CudaDriver() : device_(driver_, only_card(), code_for(capability())), ops_(device_) {
+    void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
+    fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+    fake_->launches.clear();
+    fake_->run = [this](const fakes::FakeLaunch& launch) {
+      const auto [gx, gy, gz] = launch.grid;
+      const auto [bx, by, bz] = launch.block;
+      executor_.launch({.kernel = launch.kernel.c_str(),
+                        .grid = {gx, gy, gz},
+                        .block = {bx, by, bz},
+                        .shared_bytes = launch.shared_bytes,
+                        .args = launch.args.data(),
+                        .args_bytes = launch.args.size()});
+    };
+  }
+  ~CudaDriver() override { fake_->run = nullptr; }
+
+  static ComputeCapability capability() { return {std::atoi(GetParam()), std::atoi(std::strchr(GetParam(), '.') + 1)}; }
+  CudaCard only_card() {
+    setenv("FAKE_CUDA_CARDS", (std::string("0000:01:00.0,") + GetParam() + ",6371475456,Card").c_str(), 1);
+    return cards(driver_).at(0);
+  }
+
+  float* upload(const Values& values) {
+    memory_.push_back(
+        {device_.allocate(values.size() * sizeof(float)), [this](void* memory) { device_.free(memory); }});
+    device_.write(memory_.back().get(), values.data(), values.size() * sizeof(float));
+    return static_cast<float*>(memory_.back().get());
+  }
+  Values download(const float* device, size_t count) {
+    Values values(count);
+    device_.read(values.data(), device, count * sizeof(float));
+    return values;
+  }
+
+  const Driver driver_{FAKE_CUDA};
+  simt::SimtLauncher executor_;
+  Device device_;
+  CudaOps ops_;
+  fakes::FakeCuda* fake_ = nullptr;
+  std::vector<std::unique_ptr<void, std::function<void(void*)>>> memory_;
+  const std::unique_ptr<Ops> reference_ = make_reference_ops();
+  Random random_{7};
+};
+
+TEST_P(CudaDriver, AProductGivesTheReferencesBits) {
+  constexpr size_t m = 67, n = 33, k = 129;
+  const Values a = random_.values(m * k), b = random_.values(k * n), bias = random_.values(n);
+  Values expected = poisoned(m * n);
+  Matmul op{.m = m,
+            .n = n,
+            .k = k,
+            .a = a.data(),
+            .a_row = k,
+            .b = b.data(),
+            .b_row = n,
+            .c = expected.data(),
+            .ldc = n,
+            .bias = bias.data()};
+  reference_->matmul(op);
+  op.a = upload(a), op.b = upload(b), op.bias = upload(bias), op.c = upload(poisoned(m * n));
+  ops_.matmul(op);
+  expect_same_bits(download(op.c, m * n), expected, "product");
+  EXPECT_FALSE(fake_->launches.empty());
+}
+
+TEST_P(CudaDriver, ANormGivesTheReferencesBits) {
+  constexpr size_t rows = 5, channels = 100;
+  const Values x = random_.values(rows * channels), weight = random_.values(channels), bias = random_.values(channels);
+  Values y = poisoned(x.size()), mean = poisoned(rows), rstd = poisoned(rows);
+  LayerNormForward op{.rows = rows,
+                      .channels = channels,
+                      .epsilon = 1e-5f,
+                      .x = x.data(),
+                      .weight = weight.data(),
+                      .bias = bias.data(),
+                      .y = y.data(),
+                      .mean = mean.data(),
+                      .rstd = rstd.data()};
+  reference_->layer_norm_forward(op);
+  op.x = upload(x), op.weight = upload(weight), op.bias = upload(bias);
+  op.y = upload(poisoned(x.size())), op.mean = upload(poisoned(rows)), op.rstd = upload(poisoned(rows));
+  ops_.layer_norm_forward(op);
+  expect_same_bits(download(op.y, y.size()), y, "y");
+  expect_same_bits(download(op.mean, rows), mean, "mean");
+  expect_same_bits(download(op.rstd, rows), rstd, "rstd");
+}
+
+TEST_P(CudaDriver, ASumComesBack) {
+  const Values x = random_.values(10'000);
+  const float expected = reference_->row_sum(x.data(), x.size()), got = ops_.row_sum(upload(x), x.size());
+  expect_same_bits({got}, {expected}, "sum");
+}
+
+INSTANTIATE_TEST_SUITE_P(, CudaDriver, testing::Values("6.0", "6.1", "7.5", "8.6", "9.0", "12.0", "13.0"),
+                         [](const auto& instance) {
+                           return std::string(instance.param).replace(std::strlen(instance.param) - 2, 1, "_");
+                         });
+
+}  // namespace
+}  // namespace kernels::cuda
