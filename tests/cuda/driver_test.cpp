@@ -118,7 +118,9 @@ TEST_P(CudaDriver, ASumComesBack) {
 
 INSTANTIATE_TEST_SUITE_P(, CudaDriver, testing::Values("6.0", "6.1", "7.5", "8.6", "9.0", "12.0", "13.0"),
                          [](const auto& instance) {
-                           return std::string(instance.param).replace(std::strlen(instance.param) - 2, 1, "_");
+                           std::string name = instance.param;
+                           name[name.find('.')] = '_';
+                           return name;
                          });
 
 }  // namespace
