@@ -9,10 +9,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from common import ROOT, Failure, console, say
 
-MEMORY_PER_JOB = 1200 << 20  # the HTTP server's files need about 1 GB each
+MEMORY_PER_JOB = 2000 << 20  # a library as one file, with the address sanitizer
 
 
-def build(preset, targets=("all",)):
+def build(preset, targets=("all",), options=()):
+    """`options` are cmake's, where the preset has not been configured yet."""
     log = ROOT / f"build/{preset}.log"
     log.parent.mkdir(exist_ok=True)
     folder = ROOT / "build" / preset
@@ -20,7 +21,7 @@ def build(preset, targets=("all",)):
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         if not (folder / "build.ninja").exists():
             say(f"Configuring ({preset}) …")
-            run(["cmake", "--preset", preset], output, log)
+            run(["cmake", "--preset", preset, *options], output, log)
         compile_with_progress(preset, folder, targets, output, log)
 
 
