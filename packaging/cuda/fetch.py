@@ -19,7 +19,7 @@ import zipfile
 REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
 WANTED = "nvidia/cuda_nvrtc/lib/libnvrtc*.so.*"
 ALTERNATIVE = "*.alt.so.*"  # 12.9 has its library twice
-MOST_SECONDS = 600
+MOST_SECONDS = 240
 
 
 def main():
