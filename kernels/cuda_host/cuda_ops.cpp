@@ -59,7 +59,8 @@ void CudaOps::embedding_forward(const EmbeddingForward& op) {
 void CudaOps::embedding_backward(const EmbeddingBackward& op) {
   const EmbeddingBackwardTokensArgs tokens{
       .tokens = narrow(op.tokens), .channels = narrow(op.channels), .ids = op.ids, .dout = op.dout, .dwte = op.dwte};
-  const Shape shape{.grid = {tokens.tokens, blocks_for(op.channels, 4 * warp_lanes), 1}, .block = {warp_lanes, 4, 1}};
+  const Shape shape{.grid = {tokens.tokens, blocks_for(op.channels, size_t{4} * warp_lanes), 1},
+                    .block = {warp_lanes, 4, 1}};
   launch(device_, "embedding_backward_tokens", shape, tokens);
   if (!op.dwpe) return;
   const EmbeddingBackwardPositionsArgs positions{.tokens = narrow(op.tokens),
