@@ -66,8 +66,7 @@ class Tests:
         self.total = self.failed = 0
 
     def run(self, folder, *arguments, environment=()):
-        # One more than cores: the longest tests of both programs wait for each other much of their time.
-        command = ["ctest", "--test-dir", folder, f"-j{jobs() + 1}", "--output-on-failure", "--no-tests=error", *arguments]
+        command = ["ctest", "--test-dir", folder, f"-j{jobs()}", "--output-on-failure", "--no-tests=error", *arguments]
         ctest = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="backslashreplace")
         counted = False

@@ -28,7 +28,11 @@ def chromium(*arguments, dark=False):
 
 
 def dom(url, milliseconds=3000):
-    return chromium("--dump-dom", f"--virtual-time-budget={milliseconds}", url)
+    """The page with the pool's first status drawn. Chromium's virtual time can run out before that on a busy machine."""
+    def drawn():
+        page = chromium("--dump-dom", f"--virtual-time-budget={milliseconds}", url)
+        return page if len(re.findall(r'<main id="\w+" hidden', page)) == 1 else None
+    return harness.wait_for("the page to be drawn", drawn, 120)
 
 
 def text_of(page, element):
