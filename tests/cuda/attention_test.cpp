@@ -3,80 +3,35 @@
 
 #include <span>
 #include <stdexcept>
-#include <string>
 
 #include "cuda_host/attention_launch.h"
-#include "same_bits.h"
+#include "cuda_test_util.h"
+#include "simt_ops.h"
 
 namespace kernels::cuda {
 namespace {
 
+using kernels::test::attention;
+using kernels::test::AttentionCase;
+using kernels::test::SimtOps;
 using test::both_orders;
 using test::expect_same_bits;
-using test::joined;
-using test::poisoned;
 using test::Random;
 using test::Values;
 
-struct AttentionCase {
-  size_t sequences, context, heads, kv_heads, head_size;
-};
-
-template <class Forward, class Backward>
-Values compute_attention(const AttentionCase& shape, const Values& qkv, const Values& dout, Forward forward,
-                         Backward backward) {
-  const size_t queries = shape.sequences * shape.heads * shape.context;
-  Values out = poisoned(dout.size()), max = poisoned(queries), inverse = poisoned(queries);
-  Values dqkv = poisoned(qkv.size()), workspace(2 * shape.context * shape.context);
-  forward({.sequences = shape.sequences,
-           .context = shape.context,
-           .heads = shape.heads,
-           .kv_heads = shape.kv_heads,
-           .head_size = shape.head_size,
-           .qkv = qkv.data(),
-           .out = out.data(),
-           .row_max = max.data(),
-           .inverse_sum = inverse.data(),
-           .workspace = workspace.data()});
-  backward({.sequences = shape.sequences,
-            .context = shape.context,
-            .heads = shape.heads,
-            .kv_heads = shape.kv_heads,
-            .head_size = shape.head_size,
-            .qkv = qkv.data(),
-            .out = out.data(),
-            .row_max = max.data(),
-            .inverse_sum = inverse.data(),
-            .dout = dout.data(),
-            .dqkv = dqkv.data(),
-            .workspace = workspace.data()});
-  return joined({out, max, inverse, dqkv});
-}
-
 void check_attention(Random& random, const AttentionCase& shape, std::span<const simt::Order> orders = both_orders) {
-  const size_t tokens = shape.sequences * shape.context;
-  const Values qkv = random.values(tokens * (shape.heads + 2 * shape.kv_heads) * shape.head_size);
-  const Values dout = random.values(tokens * shape.heads * shape.head_size);
-  const auto reference = make_reference_ops();
-  const Values expected = compute_attention(
-      shape, qkv, dout, [&](const AttentionForward& op) { reference->attention_forward(op); },
-      [&](const AttentionBackward& op) { reference->attention_backward(op); });
+  const Values qkv = random.values(shape.inputs()), dout = random.values(shape.outputs());
+  const Values expected = attention(*make_reference_ops(), shape, qkv, dout);
   for (const simt::Order order : orders) {
-    simt::SimtLauncher device(order);
-    const Values got = compute_attention(
-        shape, qkv, dout, [&](const AttentionForward& op) { launch_attention_forward(op, device); },
-        [&](const AttentionBackward& op) { launch_attention_backward(op, device); });
-    expect_same_bits(got, expected,
-                     "context " + std::to_string(shape.context) + ", " + std::to_string(shape.heads) + " heads of " +
-                         std::to_string(shape.head_size) + " on " + std::to_string(shape.kv_heads));
+    SimtOps ops(order);
+    expect_same_bits(attention(ops, shape, qkv, dout), expected, shape.text());
   }
 }
 
 TEST(CudaAttention, EdgesOfTiles) {
   Random random(2);
   for (const size_t context : {1, 63, 64, 128}) check_attention(random, {1, context, 2, 1, 16});
-  for (const size_t head_size : {1, 17, 64, 65, 129})
-    check_attention(random, {1, 65, 1, 1, head_size});
+  for (const size_t head_size : {1, 17, 64, 65, 129}) check_attention(random, {1, 65, 1, 1, head_size});
   check_attention(random, {2, 65, 4, 2, 72});
 }
 

@@ -10,7 +10,7 @@
 #include "cuda_host/cuda_ops.h"
 #include "fake_cuda.h"
 #include "launcher.h"
-#include "same_bits.h"
+#include "cuda_test_util.h"
 
 namespace kernels::cuda {
 namespace {

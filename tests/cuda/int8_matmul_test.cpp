@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cuda_host/matmul_launch.h"
-#include "same_bits.h"
+#include "cuda_test_util.h"
 
 namespace kernels::cuda {
 namespace {

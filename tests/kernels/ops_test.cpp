@@ -45,7 +45,7 @@ TEST(Ops, MatmulRandomShapes) {
   }
   check_matmul(random, 1, 1, 1);
   check_matmul(random, 1190, 33, 17);  // more rows than a block holds
-  check_matmul(random, 5, 1100, 31);  // more columns
+  check_matmul(random, 5, 1100, 31);   // more columns
 }
 
 TEST(Ops, MatmulChunkBoundaries) {
@@ -201,55 +201,23 @@ TEST(Ops, BiasAndGelu) {
   }
 }
 
-void check_attention(Random& random, size_t sequences, size_t context, size_t heads, size_t kv_heads,
-                     size_t head_size) {
-  const size_t count = sequences * context * heads * head_size;
-  const Values qkv = random.values(sequences * context * (heads + 2 * kv_heads) * head_size);
-  const Values dout = random.values(count);
-  expect_same("attention, context " + std::to_string(context) + ", " + std::to_string(heads) + " heads of " +
-                  std::to_string(head_size) + " on " + std::to_string(kv_heads),
-              [&](Ops& ops) {
-                Values out = poisoned(count), max = poisoned(sequences * heads * context), inverse = max;
-                Values dqkv = poisoned(qkv.size());
-                Values workspace = poisoned(ops.attention_workspace(context, head_size));
-                ops.attention_forward({.sequences = sequences,
-                                       .context = context,
-                                       .heads = heads,
-                                       .kv_heads = kv_heads,
-                                       .head_size = head_size,
-                                       .qkv = qkv.data(),
-                                       .out = out.data(),
-                                       .row_max = max.data(),
-                                       .inverse_sum = inverse.data(),
-                                       .workspace = workspace.data()});
-                ops.attention_backward({.sequences = sequences,
-                                        .context = context,
-                                        .heads = heads,
-                                        .kv_heads = kv_heads,
-                                        .head_size = head_size,
-                                        .qkv = qkv.data(),
-                                        .out = out.data(),
-                                        .row_max = max.data(),
-                                        .inverse_sum = inverse.data(),
-                                        .dout = dout.data(),
-                                        .dqkv = dqkv.data(),
-                                        .workspace = workspace.data()});
-                return joined({out, max, inverse, dqkv});
-              });
+void check_attention(Random& random, const test::AttentionCase& shape) {
+  const Values qkv = random.values(shape.inputs()), dout = random.values(shape.outputs());
+  expect_same(shape.text(), [&](Ops& ops) { return test::attention(ops, shape, qkv, dout); });
 }
 
 TEST(Ops, Attention) {
   Random random(7);
   for (int i = 0; i < 10; ++i) {
     const size_t kv_heads = random.between(1, 3), heads = kv_heads * random.between(1, 3);
-    check_attention(random, random.between(1, 3), random.between(1, 150), heads, kv_heads, random.between(1, 40));
+    check_attention(random, {random.between(1, 3), random.between(1, 150), heads, kv_heads, random.between(1, 40)});
   }
-  check_attention(random, 1, 64, 1, 1, 64);
+  check_attention(random, {1, 64, 1, 1, 64});
 }
 
 TEST(Ops, AttentionOverTwoChunks) {
   Random random(13);
-  check_attention(random, 1, 2115, 2, 1, 3);
+  check_attention(random, {1, 2115, 2, 1, 3});
 }
 
 TEST(Ops, CrossEntropy) {

@@ -72,19 +72,21 @@ inline const std::vector<Engine>& engines() {
   return all;
 }
 
+// The same bits, NaNs being alike.
+inline void expect_same_bits(const Values& got, const Values& expected, const std::string& what) {
+  ASSERT_EQ(got.size(), expected.size()) << what;
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(std::memcmp(&got[i], &expected[i], sizeof(float)) == 0 ||
+                (got[i] != got[i] && expected[i] != expected[i]))
+        << what << ", element " << i << ": " << got[i] << " for " << expected[i];
+  }
+}
+
 // Runs `compute`, which returns all results of an operation, on every engine and compares the bits.
 inline void expect_same(const std::string& what, const std::function<Values(Ops&)>& compute) {
   const Values expected = compute(*engines()[0].ops);
-  for (size_t e = 1; e < engines().size(); ++e) {
-    const Engine& engine = engines()[e];
-    const Values got = compute(*engine.ops);
-    ASSERT_EQ(got.size(), expected.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      ASSERT_TRUE(std::memcmp(&got[i], &expected[i], sizeof(float)) == 0 ||
-                  (got[i] != got[i] && expected[i] != expected[i]))
-          << what << ", " << engine.name << ", element " << i << ": " << got[i] << " for " << expected[i];
-    }
-  }
+  for (size_t e = 1; e < engines().size(); ++e)
+    expect_same_bits(compute(*engines()[e].ops), expected, what + ", " + engines()[e].name);
 }
 
 // For results: what an operation leaves out is seen.
@@ -94,6 +96,48 @@ inline Values joined(std::initializer_list<Values> parts) {
   Values all;
   for (const Values& p : parts) all.insert(all.end(), p.begin(), p.end());
   return all;
+}
+
+struct AttentionCase {
+  size_t sequences, context, heads, kv_heads, head_size;
+
+  size_t outputs() const { return sequences * context * heads * head_size; }
+  size_t inputs() const { return sequences * context * (heads + 2 * kv_heads) * head_size; }
+  std::string text() const {
+    return "attention, context " + std::to_string(context) + ", " + std::to_string(heads) + " heads of " +
+           std::to_string(head_size) + " on " + std::to_string(kv_heads);
+  }
+};
+
+// All results of both passes.
+inline Values attention(Ops& ops, const AttentionCase& shape, const Values& qkv, const Values& dout) {
+  const auto& [sequences, context, heads, kv_heads, head_size] = shape;
+  Values out = poisoned(dout.size()), max = poisoned(sequences * heads * context), inverse = max;
+  Values dqkv = poisoned(qkv.size());
+  Values workspace = poisoned(ops.attention_workspace(context, head_size));
+  ops.attention_forward({.sequences = sequences,
+                         .context = context,
+                         .heads = heads,
+                         .kv_heads = kv_heads,
+                         .head_size = head_size,
+                         .qkv = qkv.data(),
+                         .out = out.data(),
+                         .row_max = max.data(),
+                         .inverse_sum = inverse.data(),
+                         .workspace = workspace.data()});
+  ops.attention_backward({.sequences = sequences,
+                          .context = context,
+                          .heads = heads,
+                          .kv_heads = kv_heads,
+                          .head_size = head_size,
+                          .qkv = qkv.data(),
+                          .out = out.data(),
+                          .row_max = max.data(),
+                          .inverse_sum = inverse.data(),
+                          .dout = dout.data(),
+                          .dqkv = dqkv.data(),
+                          .workspace = workspace.data()});
+  return joined({out, max, inverse, dqkv});
 }
 
 }  // namespace kernels::test
