@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <stdexcept>
 
 #include "http_head_end.h"
+#include "http_message.h"
 #include "protocol/error.h"
 
 namespace {
@@ -72,6 +74,19 @@ void check(const pool::Head& head, std::string_view text) {
   if (!same(pool::parse_head(written(request)), head)) std::abort();
 }
 
+// The bytes that a Range header asks for lie in the file.
+void check_range(const pool::HttpRequest& request) {
+  const auto range = request.headers.find("range");
+  if (range == request.headers.end()) return;
+  for (const uint64_t size : {uint64_t{0}, uint64_t{1}, uint64_t{5000}, UINT64_MAX}) {
+    try {
+      const auto bytes = pool::parse_range(range->second, size);
+      if (bytes && (bytes->first > bytes->second || bytes->second >= size)) std::abort();
+    } catch (const std::out_of_range&) {
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -82,7 +97,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (text.empty()) return 0;
   try {
-    check(pool::parse_head(text), text);
+    const pool::Head head = pool::parse_head(text);
+    check(head, text);
+    check_range(head.request);
   } catch (const protocol::Error& error) {
     if (error.code != protocol::ErrorCode::bad_request) std::abort();
   }

@@ -23,11 +23,11 @@ fi
 mkdir -p build/fuzz/findings
 # What a fuzzer said comes in one piece, because they run side by side.
 fuzz() {
-  local name=$1 said failed=0
+  local name=$1 said failed=0 seeds=tests/fuzz/corpus/$1
+  case $name in json_messages|documents|blob_header) seeds=tests/pool-protocol/golden ;; esac
   mkdir -p "build/fuzz/corpus/$name"
   said=$("build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" \
-    "tests/fuzz/corpus/$name" 2>&1) || failed=1
+    -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "$seeds" 2>&1) || failed=1
   printf '== %s, at most %s s\n%s\n' "$name" "$seconds" \
     "$(sed '/Recommended dictionary/,/End of recommended dictionary/d' <<<"$said")"
   return $failed

@@ -116,6 +116,12 @@ def long_files(root):
     return problems
 
 
+def links_as_text(root):
+    """Files that hold a link's target: made where links cannot be, they are junk to whoever reads them."""
+    small = (p for p in (root / "tests").rglob("*") if p.is_file() and p.stat().st_size < 200)
+    return [f"{p.relative_to(root)} holds the text of a link" for p in small if re.fullmatch(rb"(\.\./)+\S+", p.read_bytes())]
+
+
 class Repository(unittest.TestCase):
     root = None
 
@@ -135,6 +141,9 @@ class Repository(unittest.TestCase):
 
     def test_length(self):
         self.assert_none(long_files(self.root))
+
+    def test_links_as_text(self):
+        self.assert_none(links_as_text(self.root))
 
 
 class Checker(unittest.TestCase):
@@ -180,6 +189,11 @@ class Checker(unittest.TestCase):
     def test_long_file(self):
         self.write("agent/long.cpp", "\n" * (MAXIMUM_LINES + 1))
         self.assertEqual(len(long_files(self.root)), 1)
+
+    def test_link_as_text(self):
+        self.write("tests/corpus/job.json", "../../golden/job.json")
+        self.write("tests/corpus/other.json", "{}")
+        self.assertEqual(len(links_as_text(self.root)), 1)
 
 
 if __name__ == "__main__":
