@@ -38,6 +38,22 @@ class OpeningLock {
   int descriptor_;
 };
 
+// Runs one of the bodies that share a transaction. What it threw, and then its changes alone are taken back; throws
+// where SQLite gave up the whole transaction.
+std::exception_ptr failure_of(Db& db, const std::function<void(Db&)>& body) {
+  std::exception_ptr failure;
+  db.exec("SAVEPOINT body");
+  try {
+    body(db);
+  } catch (...) {
+    if (sqlite3_get_autocommit(db.getHandle()) != 0) throw;
+    failure = std::current_exception();
+    db.exec("ROLLBACK TO body");
+  }
+  db.exec("RELEASE body");
+  return failure;
+}
+
 }  // namespace
 
 std::filesystem::path blob_path(const std::filesystem::path& folder, const protocol::Digest& digest) {
@@ -80,7 +96,8 @@ std::unique_ptr<Db> Store::connect() const {
   db->exec("PRAGMA journal_mode = WAL");
   db->exec("PRAGMA synchronous = FULL");
   db->exec("PRAGMA foreign_keys = ON");
-  db->exec("PRAGMA cache_size = -512");  // KiB; the kernel keeps the file's pages once for all connections
+  db->exec("PRAGMA temp_store = MEMORY");  // what a savepoint may have to take back
+  db->exec("PRAGMA cache_size = -512");    // KiB; the kernel keeps the file's pages once for all connections
   return db;
 }
 
@@ -99,6 +116,45 @@ void Store::open_schema(Db& db, const std::function<void(Db&)>& prepare) const {
                                        "the database and then brings it up to date");
   }
   transaction.commit();
+}
+
+// Whoever is first through the door writes for all that wait outside it.
+void Store::write_with_others(std::function<void(Db&)> body) {
+  Write mine{std::move(body)};
+  {
+    const std::lock_guard<std::mutex> lock(waiting_mutex_);
+    waiting_.push_back(&mine);
+  }
+  {
+    const std::lock_guard<std::mutex> one_writer(writer_);
+    if (!mine.done) {
+      std::vector<Write*> writes;
+      {
+        const std::lock_guard<std::mutex> lock(waiting_mutex_);
+        writes.swap(waiting_);
+      }
+      write_together(writes);
+    }
+  }
+  if (mine.failure) std::rethrow_exception(mine.failure);
+}
+
+void Store::write_together(const std::vector<Write*>& writes) {
+  try {
+    Lent connection = lend();
+    SQLite::Transaction transaction(connection.db(), SQLite::TransactionBehavior::IMMEDIATE);
+    if (writes.size() == 1) {
+      writes.front()->body(connection.db());
+    } else {
+      for (Write* write : writes) write->failure = failure_of(connection.db(), write->body);
+    }
+    transaction.commit();
+  } catch (...) {
+    for (Write* write : writes) {
+      if (!write->failure) write->failure = std::current_exception();
+    }
+  }
+  for (Write* write : writes) write->done = true;
 }
 
 Store::Lent Store::lend() const {

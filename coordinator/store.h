@@ -3,10 +3,12 @@
 // and the reason, and then nothing is changed.
 #pragma once
 
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,14 +31,19 @@ class Store {
   // Refuses another version of the schema (migrations.h). Removes the unfinished files of processes that are gone.
   Store(const std::filesystem::path& folder, const std::function<void(Db&)>& prepare);
 
-  // One transaction: all of `body` happens or, when it throws, nothing. Keep it short: writers wait for one another.
+  // All of `body` happens, synced, or, when it throws, nothing. Keep it short: writers wait for one another. Those that
+  // wait meanwhile share the next transaction and its sync to disk, so `body` may run on another's thread.
   template <class Body>
   auto write(Body&& body) {
+    using Result = decltype(body(std::declval<Db&>()));
     return guarded([&] {
-      const std::lock_guard<std::mutex> one_writer(writer_);
-      Lent connection = lend();
-      SQLite::Transaction transaction(connection.db(), SQLite::TransactionBehavior::IMMEDIATE);
-      return commit_after(body, connection.db(), transaction);
+      if constexpr (std::is_void_v<Result>) {
+        write_with_others([&](Db& db) { body(db); });
+      } else {
+        std::optional<Result> result;
+        write_with_others([&](Db& db) { result.emplace(body(db)); });
+        return std::move(*result);
+      }
     });
   }
   // As write(), but a power failure may undo it until a later write() has returned: that one's sync to disk covers
@@ -95,6 +102,15 @@ class Store {
    private:
     std::unique_ptr<Db, Free> db_;
   };
+  // A caller's body that waits for a transaction.
+  struct Write {
+    std::function<void(Db&)> body;
+    bool done = false;
+    std::exception_ptr failure = nullptr;
+  };
+  void write_with_others(std::function<void(Db&)> body);
+  void write_together(const std::vector<Write*>& writes);
+
   Lent lend() const;
   void give_back(Db* db) const;
   std::unique_ptr<Db> connect() const;
@@ -124,6 +140,8 @@ class Store {
   std::filesystem::path folder_;
   std::unique_ptr<TemporaryFolder> temporary_;
   std::mutex writer_;             // spares threads of one process SQLite's polling for the write lock
+  std::mutex waiting_mutex_;      // held for moments only
+  std::vector<Write*> waiting_;   // in the order that they came
   std::unique_ptr<Db> unsynced_;  // under writer_
   mutable std::mutex idle_mutex_;
   mutable std::vector<std::unique_ptr<Db>> idle_;

@@ -1,7 +1,13 @@
 // The folder: opening, accounts and rigs, backup, damage.
 #include "store.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "backup.h"
 #include "errors.h"
@@ -148,6 +154,54 @@ TEST_F(Folder, OnlyAdmissionIsNotSyncedByItself) {
   EXPECT_EQ(core->store.write_unsynced(synchronous), normal);
   EXPECT_EQ(core->store.write(synchronous), full);
   EXPECT_EQ(core->store.write_unsynced(synchronous), normal);
+}
+
+// Asleep in the kernel, as a thread that waits for a lock.
+bool is_asleep(pid_t thread) {
+  std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  return text.substr(text.rfind(')') + 2, 1) == "S";
+}
+
+// While one body runs, others come to wait and so share the next transaction, in turn.
+TEST_F(Folder, WritersThatShareATransactionFailAlone) {
+  core->store.write([](Db& db) { db.exec("CREATE TABLE notes (note INTEGER UNIQUE)"); });
+  constexpr int writers = 8;
+  std::array<std::atomic<pid_t>, writers> waiting{};
+  std::vector<std::thread> threads;
+  const auto add = [&](int note) {
+    waiting[static_cast<size_t>(note)] = gettid();
+    return core->store.write([&](Db& db) {
+      execute(db, "INSERT INTO notes VALUES (?)", note);
+      if (note == 2) throw Error(ErrorCode::bad_request, "half done");
+      if (note == 3) execute(db, "INSERT INTO notes VALUES (?)", note);  // SQLite refuses
+      return integer(db, -1, "SELECT count(*) FROM notes");
+    });
+  };
+  std::array<int64_t, writers> counts{};
+  std::array<std::string, writers> failures;
+  core->store.write([&](Db&) {
+    for (int note = 0; note < writers; ++note) {
+      threads.emplace_back([&, i = static_cast<size_t>(note)] {
+        try {
+          counts[i] = add(static_cast<int>(i));
+        } catch (const std::exception& error) {
+          failures[i] = error.what();
+        }
+      });
+      const std::atomic<pid_t>& id = waiting[static_cast<size_t>(note)];
+      while (id == 0 || !is_asleep(id)) std::this_thread::yield();
+    }
+  });
+  for (std::thread& thread : threads) thread.join();
+
+  EXPECT_EQ(failures[2], "half done");
+  EXPECT_NE(failures[3].find("UNIQUE"), std::string::npos) << failures[3];
+  std::sort(counts.begin(), counts.end());  // nobody saw what was taken back
+  EXPECT_EQ(counts, (std::array<int64_t, writers>{0, 0, 1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(number("SELECT count(*) FROM notes"), writers - 2);
+  EXPECT_EQ(number("SELECT count(*) FROM notes WHERE note IN (2, 3)"), 0);
 }
 
 TEST_F(Folder, CountersAddUp) {
