@@ -15,6 +15,8 @@ namespace {
 using protocol::Error;
 using protocol::ErrorCode;
 
+constexpr int64_t kept_instances = 64;  // of a key: an older one that still runs would pass for a new start
+
 struct LeaseRow {
   std::string id;
   int64_t unit = 0, deadline = 0;
@@ -38,7 +40,12 @@ LeaseRow read_lease(Db& db, const RigIdentity& rig, const std::string& id) {
 
 // The newest start of an agent with this key is served; older ones are told that they are copies.
 void take_instance(Db& db, const protocol::PublicKey& key, const std::string& instance) {
-  execute(db, "INSERT OR IGNORE INTO instances (key, instance) VALUES (?, ?)", key, instance);
+  if (execute(db, "INSERT OR IGNORE INTO instances (key, instance) VALUES (?, ?)", key, instance) > 0) {
+    execute(db,
+            "DELETE FROM instances WHERE key = ?1 AND sequence <= (SELECT sequence FROM instances WHERE key = ?1 "
+            "ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
+            key, kept_instances);
+  }
   Statement newest = query(db, "SELECT instance FROM instances WHERE key = ? ORDER BY sequence DESC LIMIT 1", key);
   if (newest.executeStep() && text_at(newest, 0) != instance) {
     throw Error(ErrorCode::duplicate_instance,
@@ -76,6 +83,8 @@ LeaseRow give(Core& core, Db& db, const RigIdentity& rig, const std::string& req
                            integer(db, 0, "SELECT restored FROM pool")}));  // above what the lost time gave out
   lease.deadline = now + 300 + std::llround(20 * choice.estimate);
   lease.replay = choice.replay;
+  // Or taking and giving back would fill the table for as long as the unit is open.
+  execute(db, "DELETE FROM leases WHERE unit = ? AND key = ? AND state = 'released'", lease.unit, rig.key);
   execute(db,
           "INSERT INTO leases (id, unit, attempt, key, request_id, replay, given, expires, deadline, estimate) "
           "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -28,14 +28,14 @@ struct Allowance {
 };
 
 // Units that others have finished meanwhile count for the size: a late rig uploads, submits and learns that it was
-// late.
+// late. A unit that was leased to it several times counts once, or leasing and releasing would make room without end.
 Allowance allowance_of(Db& db, const protocol::PublicKey& key) {
   Statement row =
       query(db,
-            "SELECT coalesce(max(u.max_result_bytes), 0), coalesce(sum(j.state NOT IN ('completed', 'cancelled') AND "
-            "(u.accepted IS NULL OR l.replay AND EXISTS (SELECT 1 FROM checks c WHERE c.unit = u.id AND "
-            "c.state = 'open'))), 0) FROM leases l JOIN units u ON u.id = l.unit JOIN jobs j ON j.name = u.job "
-            "WHERE l.key = ? AND l.state <> 'submitted'",
+            "SELECT coalesce(max(u.max_result_bytes), 0), count(DISTINCT CASE WHEN j.state NOT IN ('completed', "
+            "'cancelled') AND (u.accepted IS NULL OR l.replay AND EXISTS (SELECT 1 FROM checks c WHERE c.unit = u.id "
+            "AND c.state = 'open')) THEN u.id END) FROM leases l JOIN units u ON u.id = l.unit JOIN jobs j ON j.name = "
+            "u.job WHERE l.key = ? AND l.state <> 'submitted'",
             key);
   row.executeStep();
   return {number_at(row, 0), number_at(row, 1)};

@@ -152,6 +152,35 @@ TEST_F(Leases, AClonedDiskIsTold) {
   clone.take();
 }
 
+TEST_F(Leases, TakenAndGivenBackAgainAndAgainLeavesOneRow) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  uint64_t attempt = 0;
+  for (int i = 0; i < 50; ++i) {
+    const protocol::Lease lease = a.take();
+    EXPECT_EQ(lease.unit.name, "tiny.0.t0");
+    EXPECT_GT(lease.attempt, attempt);
+    attempt = lease.attempt;
+    pool->release(a.identity, lease.lease, {});
+  }
+  EXPECT_EQ(number("SELECT count(*) FROM leases"), 1);
+  EXPECT_EQ(a.work(a.take()).outcome, protocol::Outcome::accepted);
+}
+
+TEST_F(Leases, OnlyTheNewestStartsOfAKeyAreKept) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  Rig newest = a;
+  for (int start = 0; start < 200; ++start) {
+    newest.instance = protocol::random_hex16();
+    newest.take();
+    if (start == 150) a = newest;
+  }
+  EXPECT_EQ(number("SELECT count(*) FROM instances"), 64);
+  EXPECT_EQ(code_of([&] { a.ask(); }), ErrorCode::duplicate_instance) << "49 starts later it is still known";
+  newest.take();
+}
+
 TEST_F(Leases, OnlyWhatFits) {
   create(tiny_job());
   Rig a = rig("alice");
