@@ -127,7 +127,7 @@ class Checker {
     }
     for (const auto* shards : {&job.description.train, &job.description.validation}) {
       for (const auto& shard : *shards) {
-        if (lost({shard.blob.digest, 0, ""}, Depth::size)) missing("a shard of job " + name, shard.blob.digest);
+        if (lost({shard.blob.digest, 0, ""}, Depth::content)) missing("a shard of job " + name, shard.blob.digest);
       }
     }
     check_sources(job);

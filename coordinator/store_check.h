@@ -2,7 +2,8 @@
 // jobs still need.
 //
 // Read whole are the database and what the next round is made of: the newest weights, the newest update, the state of
-// the outer optimiser, the results of open rounds. Of all other files only name and size are looked at.
+// the outer optimiser, the results of open rounds, the shards of unfinished jobs. Of all other files only name and size
+// are looked at.
 #pragma once
 
 #include "core.h"

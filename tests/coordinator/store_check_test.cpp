@@ -84,7 +84,7 @@ TEST_F(StoreCheckTest, AWholeStoreIsOnlyReadWhereTheNextRoundNeedsIt) {
   const StoreCheck found = pool->check_store();
   EXPECT_TRUE(found.repairs.empty());
   EXPECT_TRUE(found.warnings.empty());
-  EXPECT_EQ(found.files_read, 5u);  // weights, update, momentum, residual, one result
+  EXPECT_EQ(found.files_read, 5u + 2);  // weights, update, momentum, residual, one result; a shard of each split
   EXPECT_EQ(found.files, static_cast<uint64_t>(number("SELECT count(DISTINCT digest) FROM referenced_blobs")));
 }
 
@@ -154,8 +154,14 @@ TEST_F(StoreCheckTest, WhatCannotBeMadeAgainIsNamedUntilItIsBack) {
     std::filesystem::rename(folder.path / "away", file);
     EXPECT_EQ(refusal(), "");
   }
-  damage(file_of("SELECT momentum FROM outer_states"));
-  EXPECT_NE(refusal().find("momentum"), std::string::npos);
+  for (const char* sql : {"SELECT momentum FROM outer_states", "SELECT digest FROM shards WHERE split = 'train'",
+                          "SELECT digest FROM shards WHERE split = 'validation'"}) {
+    const std::filesystem::path file = file_of(sql);
+    damage(file);
+    EXPECT_NE(refusal().find(file.string()), std::string::npos) << sql;
+    damage(file);  // back again
+    EXPECT_EQ(refusal(), "");
+  }
 }
 
 TEST_F(StoreCheckTest, WeightsWithoutAnUpdateThatLeadsToThemAreNamed) {
