@@ -38,7 +38,7 @@ void migrate(Db& db, const std::filesystem::path& folder) {
   transaction.commit();
 }
 
-std::optional<std::filesystem::path> migrate_folder(const std::filesystem::path& folder) {
+std::optional<std::filesystem::path> migrate_folder(const std::filesystem::path& folder) try {
   const std::filesystem::path file = folder / "gradpool.db";
   if (!std::filesystem::exists(file)) return std::nullopt;
   Db db(file.string(), SQLite::OPEN_READWRITE);
@@ -57,6 +57,10 @@ std::optional<std::filesystem::path> migrate_folder(const std::filesystem::path&
   durable_rename(unfinished, copy);
   migrate(db, folder);
   return copy;
+} catch (const SQLite::Exception& error) {
+  throw Failure(ExitCode::store, (folder / "gradpool.db").string() +
+                                     " cannot be brought up to date: " + error.what() +
+                                     "; it is as it was: mend the reason (room, permissions) and start again");
 }
 
 }  // namespace pool

@@ -18,7 +18,7 @@ void migrate(Db& db, const std::filesystem::path& folder);
 
 // Brings the folder's database to the newest version, after a copy of it to gradpool.db.schema-N beside it (N: the
 // version before). Returns the copy's path; nothing where there is no database or nothing to do. Only for the process
-// that serves the folder: an older gradpool must not be at work in it.
+// that serves the folder: an older gradpool must not be at work in it. Throws Failure(store).
 std::optional<std::filesystem::path> migrate_folder(const std::filesystem::path& folder);
 
 }  // namespace pool

@@ -1,10 +1,13 @@
 // A disk that fails at every call in turn of a first start, a start, a backup, a restore and a migration: each says so,
 // leaves nothing that passes for whole, and succeeds when it is repeated.
+#include <functional>
 #include <regex>
 
 #include "backup.h"
 #include "disk_faults.h"
 #include "fake_rig.h"
+#include "migrations.h"
+#include "store_1.h"
 
 namespace pool::testing {
 namespace {
@@ -17,12 +20,14 @@ class DiskFaultsOfCopies : public PoolFixture {
  protected:
   // Calls action() with its n-th call failing, for each n until no call fails. After each failure of another kind (the
   // 256 folders of blobs are one), again(done) with a disk that works; done: it came through in spite of the fault.
+  // prepare() comes before each action.
   template <class Action, class Again>
-  void endure(const Action& action, const Again& again) {
+  void endure(const Action& action, const Again& again, const std::function<void()>& prepare = [] {}) {
     for (const DiskFault fault : {DiskFault::full, DiskFault::error_once}) {
       std::string kind, before;
       for (uint64_t n = 1; !HasFailure() && (n == 1 || !kind.empty()); ++n) {
         SCOPED_TRACE("call " + std::to_string(n) + ", " + kind);
+        prepare();
         DiskFaults faults(folder.path, fault, n);
         std::optional<std::string> said;
         try {
@@ -121,6 +126,19 @@ TEST_F(DiskFaultsOfCopies, Restore) {
            }
            expect_whole(copy_);
          });
+}
+
+TEST_F(DiskFaultsOfCopies, Migration) {
+  const fs::path kept = copy_ / "gradpool.db.schema-1";
+  endure([&] { migrate_folder(copy_); },
+         [&](bool done) {
+           if (!done) migrate_folder(copy_);
+           EXPECT_EQ(integer(*std::make_unique<Db>(kept.string()), 0, "SELECT count(*) FROM results"), 3);
+           Pool opened(copy_, clock);
+           EXPECT_TRUE(opened.check_store().repairs.empty());
+           EXPECT_EQ(opened.status().jobs.at(0).rounds_done, 1u);
+         },
+         [&] { make_store_1(copy_); });
 }
 
 }  // namespace

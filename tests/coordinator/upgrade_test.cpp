@@ -1,10 +1,8 @@
 // Stores of other versions of the schema: older ones are brought up to date, newer ones refused.
-#include <fstream>
-#include <sstream>
-
 #include "errors.h"
 #include "fake_rig.h"
 #include "migrations.h"
+#include "store_1.h"
 
 namespace pool::testing {
 namespace {
@@ -16,21 +14,7 @@ class Upgrade : public PoolFixture {
     pool.reset();
     core.reset();
     std::filesystem::remove_all(data);
-    std::filesystem::create_directories(data);
-    const std::filesystem::path source = STORE_1_FOLDER;
-    std::filesystem::copy_file(source / "pool.key", data / "pool.key");
-    std::filesystem::permissions(data / "pool.key", std::filesystem::perms(0600));
-    for (const auto& entry : std::filesystem::directory_iterator(source / "blobs")) {
-      const std::string name = entry.path().filename().string();
-      std::filesystem::create_directories(data / "blobs" / name.substr(0, 2));
-      std::filesystem::copy_file(entry.path(), data / "blobs" / name.substr(0, 2) / name);
-    }
-    std::ifstream file(source / "gradpool.sql");
-    std::stringstream sql;
-    sql << file.rdbuf();
-    Db db((data / "gradpool.db").string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
-    db.exec(sql.str());
-    db.exec("PRAGMA user_version = 1");
+    make_store_1(data);
   }
   static int version_of(const std::filesystem::path& database) {
     return Db(database.string()).execAndGet("PRAGMA user_version").getInt();
@@ -95,7 +79,7 @@ TEST_F(Upgrade, AMigrationThatFailsChangesNothing) {
     Db db((data / "gradpool.db").string(), SQLite::OPEN_READWRITE);
     db.exec("ALTER TABLE pool ADD COLUMN restored INTEGER");  // so that the step fails
   }
-  EXPECT_THROW(migrate_folder(data), SQLite::Exception);
+  EXPECT_THROW(migrate_folder(data), Failure);
   EXPECT_EQ(version_of(data / "gradpool.db"), 1);
   EXPECT_EQ(version_of(data / "gradpool.db.schema-1"), 1);
 }
