@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 
 #include "datasets.h"
 #include "errors.h"
@@ -74,14 +73,7 @@ kernels::ModelConfig read_config(const JobRequest& request) {
   require(request.config.has_value() != request.model.has_value(),
           "a job needs either --config CONFIG.JSON or --model DIR");
   try {
-    if (request.model) return kernels::read_model_config(*request.model);
-    std::ifstream file(*request.config);
-    require(file.good(), "cannot read " + request.config->string());
-    return kernels::parse_model_config(nlohmann::json::parse(file));
-  } catch (const nlohmann::json::exception& error) {
-    refuse_job(request.config->string() + " is not JSON: " + error.what());
-  } catch (const std::invalid_argument& error) {
-    refuse_job((request.config ? *request.config : *request.model).string() + ": " + error.what());
+    return request.model ? kernels::read_model_config(*request.model) : kernels::read_config_file(*request.config);
   } catch (const std::runtime_error& error) {
     refuse_job(error.what());
   }

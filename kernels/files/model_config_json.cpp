@@ -21,8 +21,9 @@ json to_json(const ModelConfig& model) {
   return model.family == Family::llama ? llama_to_json(model) : gpt2_to_json(model);
 }
 
-ModelConfig read_model_config(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / "config.json";
+ModelConfig read_model_config(const std::filesystem::path& folder) { return read_config_file(folder / "config.json"); }
+
+ModelConfig read_config_file(const std::filesystem::path& file) {
   try {
     return parse_model_config(read_json_file(file));
   } catch (const std::invalid_argument& error) {

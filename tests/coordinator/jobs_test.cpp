@@ -449,7 +449,7 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("--steps 1", [](auto& r) { r.description.outer.name = "adamw"; });
   expect("n_positions of 16", [](auto& r) { r.description.context = 17; });
   expect("either --config", [](auto& r) { r.config.reset(); });
-  expect("cannot read", [&](auto& r) { r.config = folder.path / "nowhere.json"; });
+  expect("nowhere.json: cannot be opened", [&](auto& r) { r.config = folder.path / "nowhere.json"; });
   expect("10^15", [](auto& r) { r.description.price = 1'000'000'000'000'000'000; });
   expect("--budget must be at most 10^15", [](auto& r) { r.budget = UINT64_MAX; });
   expect("a lease of a train unit would be", [](auto& r) { r.description.steps = 20'000; });
@@ -473,8 +473,15 @@ TEST_F(Jobs, MistakesAreNamed) {
     with_config("n_positions", 700u)(r);
     r.description.context = 650;
   });
-  std::ofstream(folder.path / "other.json") << "{";
-  expect("is not JSON", [&](auto& r) { r.config = folder.path / "other.json"; });
+  const auto with_text = [&](const std::string& text) {
+    return [&, text](JobRequest& r) {
+      std::ofstream(folder.path / "other.json") << text;
+      r.config = folder.path / "other.json";
+    };
+  };
+  expect("other.json: not valid JSON", with_text("{"));
+  expect("the key \"n_layer\" appears twice", with_text(R"({"model_type": "gpt2", "n_layer": 1, "n_layer": 2})"));
+  expect("nested too deeply", with_text(std::string(100'000, '[')));
   EXPECT_EQ(number("SELECT count(*) FROM jobs"), 0);
   EXPECT_EQ(number("SELECT count(*) FROM ledger_postings"), 0);
 }

@@ -32,6 +32,7 @@ std::string safetensors_header(const ModelConfig& config);
 // throw std::runtime_error that names the file, the tensor or key, and the reason.
 std::vector<float> read_weights(const std::filesystem::path& folder, const ModelConfig& config);
 ModelConfig read_model_config(const std::filesystem::path& folder);
+ModelConfig read_config_file(const std::filesystem::path& file);  // a config.json of any name, likewise
 
 // Writes a file of named tensors in the canonical order (weights or gradients), values: (parameter_count); atomically,
 // by a temporary file beside it and a rename. Throws std::runtime_error naming the file and the system's reason.
