@@ -61,6 +61,22 @@ struct Listener {
   }
 };
 
+// Bytes that count as in memory while this lives.
+class InMemory {
+ public:
+  InMemory(size_t& sum, size_t bytes) : sum_(sum), bytes_(bytes) { sum_ += bytes_; }
+  ~InMemory() { sum_ -= bytes_; }
+  InMemory(const InMemory&) = delete;
+  InMemory& operator=(const InMemory&) = delete;
+
+ private:
+  size_t& sum_;
+  const size_t bytes_;
+};
+
+// What an answer takes until its client has taken it.
+size_t bytes_of(const HttpResponse& response) { return response.file.empty() ? response.body.size() : file_piece_bytes; }
+
 // One open connection, as far as a clean stop must know it.
 struct Connection {
   beast::tcp_stream* stream = nullptr;
@@ -81,7 +97,7 @@ struct HttpServer::Impl {
   std::atomic<size_t> open_count = 0;
   std::atomic<int64_t> expiry = 0;
   std::atomic<bool> reload_failed = false;
-  size_t queued = 0, body_bytes_in_flight = 0;
+  size_t queued = 0, bytes_in_memory = 0;
   uint64_t next_id = 1;
   bool stopping = false;
 
@@ -212,6 +228,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
   Head head;
   size_t max_queue = listener.limits.max_queue;
   std::optional<HttpResponse> response;
+  const auto room = [&, most = listener.limits.max_bytes_in_memory] { return most - std::min(most, bytes_in_memory); };
 
   beast::get_lowest_layer(stream).expires_after(seconds(listener.limits.header_seconds));
   auto dynamic = asio::dynamic_buffer(buffer, listener.limits.max_header_bytes);
@@ -242,7 +259,7 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
       response = error_response(
           protocol::Error(ErrorCode::too_large, "a body of " + std::to_string(head.body_bytes) + " bytes, at most " +
                                                     std::to_string(admission.max_body_bytes) + " are taken here"));
-    } else if (body_bytes_in_flight + head.body_bytes > listener.limits.max_body_bytes_in_flight) {
+    } else if (head.body_bytes > room()) {
       response = busy();
     }
     if (response && head.body_bytes > 0) response->close = true;
@@ -251,15 +268,14 @@ asio::awaitable<bool> HttpServer::Impl::one_request(Listener& listener, Stream& 
   }
 
   if (!response) {
-    body_bytes_in_flight += head.body_bytes;
-    const bool whole = co_await read_body(listener, stream, buffer, head);
-    if (whole) {
-      exchange.bytes_received = head.body_bytes;
-      response = co_await work(listener, head.request, max_queue);
-    }
-    body_bytes_in_flight -= head.body_bytes;
-    if (!whole) co_return false;
+    const InMemory body(bytes_in_memory, head.body_bytes);
+    if (!co_await read_body(listener, stream, buffer, head)) co_return false;
+    exchange.bytes_received = head.body_bytes;
+    response = co_await work(listener, head.request, max_queue);
+    std::string().swap(head.request.body);
+    if (bytes_of(*response) > room()) response = busy();  // whatever it has done, the client may ask again
   }
+  const InMemory answer(bytes_in_memory, bytes_of(*response));
   if (!head.keep_alive || stopping) response->close = true;
   const bool keep = !response->close;
   const bool sent = co_await respond(listener, stream, head.request, std::move(*response), exchange);

@@ -195,6 +195,7 @@ void serve(const ServeOptions& options, const fs::path& data) {
 
   HttpLimits status_limits = options.http;
   status_limits.max_connections = 64;
+  status_limits.max_bytes_in_memory *= 2;  // the page shows a pool whose rigs take all that they may
   const uint16_t port = server.listen(options.listen, options.http, options.tls, api);
   const uint16_t status_port = server.listen(options.status_listen, status_limits, std::nullopt, page);
   const std::string api_url = url("https://", options.listen, port);

@@ -1,5 +1,5 @@
-# gradpool's network side: pure parts in C++, the rest from outside by Python (python3-cryptography, python3-numpy).
-add_executable(http_head_test http_head_test.cpp)
+# gradpool's network side: pure parts and bounds in C++, the rest from outside by Python (python3-cryptography, python3-numpy).
+add_executable(http_head_test http_head_test.cpp http_server_test.cpp)
 target_link_libraries(http_head_test PRIVATE project_options gradpool_http GTest::gtest_main)
 gtest_discover_tests(http_head_test DISCOVERY_TIMEOUT 60)
 add_dependencies(http_head_test gradpool)  # so that tests/coordinator/all holds what the tests below start
