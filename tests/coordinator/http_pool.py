@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import re
 import secrets
 import socket
 import ssl
 import sys
 import unittest
 import urllib.parse
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "end_to_end"))
 import harness  # noqa: E402
@@ -62,6 +64,19 @@ class ServedPool:
 
     def connect(self):
         return Connection(self.tls())
+
+    def connects(self):
+        """Whether the server takes a further connection."""
+        try:
+            self.connect().close()
+            return True
+        except OSError:
+            return False
+
+    def connections(self):
+        """How many the server has, but for the one that asks."""
+        with urllib.request.urlopen(self.status_url + "/metrics") as answer:
+            return int(re.search(r"^gradpool_connections (\d+)$", answer.read().decode(), re.MULTILINE)[1]) - 1
 
     def client(self, key=None):
         return Client(self.url, self.sandbox.ca, key)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import pathlib
 import shutil
 import socket
 import sqlite3
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.request
 
 from cryptography import x509
-from http_pool import Connection, Served, ServedPool, harness, wire
+from http_pool import Connection, Served, ServedPool, error_of, harness, wire
 
 HOST = b"Host: 127.0.0.1\r\n"
 
@@ -93,11 +94,12 @@ class Framing(Served):
     def test_refused_body_closes(self):
         """The body of a refused request never becomes the next request."""
         inner = b"GET /v1/pool HTTP/1.1\r\n" + HOST + b"\r\n"
-        for line in (b"POST /v1/nowhere", b"POST /v1/pool", b"GET /v1/pool"):
+        for line, status, code in ((b"POST /v1/nowhere", 404, 1004), (b"POST /v1/pool", 405, 1005), (b"GET /v1/pool", 413, 1001)):
             with self.subTest(line):
                 connection = self.pool.connect()
                 connection.send(line + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(inner) + inner)
-                self.assertIn(connection.response()[0], (404, 405, 413))
+                answer = connection.response()
+                self.assertEqual((answer[0], error_of(answer)["code"]), (status, code))
                 self.assertTrue(connection.closed())
 
     def test_header_bound(self):
@@ -408,21 +410,29 @@ class Limits(Served):
             self.assertEqual(answer[1]["retry-after"], "1")
 
     def test_connections(self):
-        time.sleep(0.2)
+        harness.wait_for("those of other tests to be gone", lambda: self.pool.connections() == 0, 20)
         connections = [self.pool.connect() for _ in range(12)]
         with self.assertRaises((ConnectionResetError, ssl.SSLError, OSError)):
             self.pool.connect()
         for connection in connections:
             self.assertEqual(connection.get("/v1/pool")[0], 200)
             connection.close()
-        harness.wait_for("room again", lambda: self._connects(), 5)
+        harness.wait_for("room again", self.pool.connects, 5)
 
-    def _connects(self):
-        try:
-            self.pool.connect().close()
-            return True
-        except OSError:
-            return False
+
+class FewConnections(Served):
+    job = False
+    flags = ("--max-connections", "3")
+
+    def test_connections(self):
+        """All addresses together; a connection that ends makes room, and the status listener has its own."""
+        connections = [self.pool.connect() for _ in range(3)]
+        self.assertFalse(self.pool.connects())
+        self.assertEqual(self.pool.connections(), 3)
+        for connection in connections:
+            self.assertEqual(connection.get("/v1/pool")[0], 200)
+            connection.close()
+        harness.wait_for("room again", self.pool.connects, 5)
 
 
 class BusyQueue(Served):
@@ -517,14 +527,15 @@ class Signals(Served):
         """SIGTERM: idle connections are closed, the exit is clean and quick, serve.json is gone."""
         idle = self.pool.connect()
         self.assertEqual(idle.get("/v1/pool")[0], 200)
-        half = self.pool.connect().send(b"GET /v1/pool HTTP/1.1\r\nHo")
-        time.sleep(1)  # so that the server has seen the half request
+        half = self.pool.connect()
+        half.send(b"POST /v1/leases HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        self.assertEqual(half.response()[0], 100)  # the server has seen the half request
         begin = time.monotonic()
         self.pool.process.popen.send_signal(harness.signal.SIGTERM)
-        time.sleep(0.1)
-        half.send(b"st: 127.0.0.1\r\n\r\n")
+        harness.wait_for("connections to be refused", lambda: not self.pool.connects(), 5)
+        half.send(b"{}")
         status, headers, _ = half.response()
-        self.assertEqual((status, headers["connection"]), (200, "close"), "what has begun is answered")
+        self.assertEqual((status, headers["connection"]), (401, "close"), "what has begun is answered")
         self.assertEqual(self.pool.process.wait(6), 0)
         self.assertLess(time.monotonic() - begin, 5)
         self.assertFalse((self.pool.pool.data / "serve.json").exists())
@@ -584,6 +595,33 @@ class Command(unittest.TestCase):
         self.serve(4, "is served already", self.pool.pool.data, data=self.pool.pool.data)
         (self.pool.sandbox.folder / "file").write_text("")
         self.serve(4, "file/pool", data="file/pool")
+
+    def test_damaged_store(self):
+        """What a job needs and nothing can make again must be there before anything is served."""
+        broken = harness.Pool(self.pool.sandbox, "broken")
+        broken.dataset("text", harness.generated_text(20000))
+        weights = broken.job("tiny", "text", rounds=1, context=32)["weights"]
+        (broken.data / "blobs" / weights[:2] / weights).unlink()
+        self.serve(4, "the weights of round 0 of job tiny", weights, "restore --from", data=broken.data)
+        self.assertFalse((broken.data / "serve.json").exists())
+
+    def test_older_store(self):
+        """A store of schema 1 is brought up to date, with a copy of its database, and served."""
+        old, source = harness.Pool(self.pool.sandbox, "old"), pathlib.Path(__file__).resolve().parent / "store_1"
+        for blob in (source / "blobs").iterdir():
+            (old.data / "blobs" / blob.name[:2]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(blob, old.data / "blobs" / blob.name[:2] / blob.name)
+        shutil.copy(source / "pool.key", old.data)
+        (old.data / "pool.key").chmod(0o600)
+        database = sqlite3.connect(old.data / "gradpool.db")
+        database.executescript((source / "gradpool.sql").read_text() + "PRAGMA user_version = 1;")
+        database.close()
+        old.cli("job", "list", expect=4)  # only serve does it
+        old.start()
+        self.assertIn("the store was brought up to date", old.server.log())
+        self.assertTrue((old.data / "gradpool.db.schema-1").exists())
+        self.assertEqual((old.show("tiny")["rounds_done"], old.record("tiny", 0)["round"]), (1, 0))
+        self.assertEqual(old.server.stop(), 0)
 
     def test_config(self):
         file = self.pool.sandbox.folder / "serve.config.json"

@@ -30,6 +30,10 @@ class Refusals(Served):
         with self.subTest(name):
             self.assertEqual(answer_of(response), expected, response)
 
+    def files(self):
+        return sorted(str(path.relative_to(self.pool.sandbox.folder)) for path in self.pool.sandbox.folder.rglob("*")
+                      if not path.name.startswith("gradpool.db"))
+
     def memory(self):
         """The largest memory of the pool so far, in bytes; 0 under a sanitizer, which keeps what is freed."""
         program = pathlib.Path(harness.binary("gradpool")).read_bytes()
@@ -259,12 +263,64 @@ class Results(Refusals):
             self.put(b"many %d" % i, 0, bytes(min(piece, size)))
         self.assertLessEqual(self.uploads(), 4 * size)
 
+    def test_leased_again_and_again(self):
+        """A unit that is taken and given back many times allows no more uploads than one lease of it."""
+        self.addCleanup(lambda: self.rig.call("POST", f"/v1/leases/{self.lease['lease']}/release", {"reason": "the next test"}))
+        for i in range(20):
+            self.assertEqual(self.rig.call("POST", f"/v1/leases/{self.lease['lease']}/release", {"reason": "again"})[0], 200)
+            again = self.rig.leased()
+            self.assertEqual(again["unit"]["unit"], self.unit["unit"])
+            self.lease = again
+            self.assertEqual(self.put(b"again %d" % i, 0)[0], 200)
+        uploads = [file for file in (self.pool.pool.data / "uploads").iterdir() if file.name.startswith(self.rig.public)]
+        self.assertEqual(len(uploads), 1 + 2)
+
     def test_numbers_of_a_submission(self):
         text = json.dumps(self.submission(loss=0.5))
         for loss, expected in (("NaN", (400, 1002)), ("Infinity", (400, 1002)), ("-Infinity", (400, 1002)), ("1e400", (400, 1002)),
                                ("1e39", (400, 1003)), ("0.1", (400, 1003)), ('"0.5"', (400, 1003)), ("null", (400, 1003))):
             body = text.replace('"loss": 0.5', f'"loss": {loss}').encode()
             self.check(expected, self.signed(self.rig, "POST", "/v1/submissions", body), loss)
+        for seconds, expected in (("NaN", (400, 1002)), ("Infinity", (400, 1002)), ("-Infinity", (400, 1002)), ("1e400", (400, 1002)),
+                                  ("1e13", (400, 1003)), ("-1", (400, 1003)), ('"1"', (400, 1003)), ("null", (400, 1003))):
+            body = text.replace('"seconds": 1.0', f'"seconds": {seconds}').encode()
+            self.check(expected, self.signed(self.rig, "POST", "/v1/submissions", body), f"seconds {seconds}")
+
+
+class Losses(Refusals):
+    """The same for an evaluation."""
+
+    def test_values_and_counts(self):
+        rig = self.pool.rig()
+        lease = rig.leased(("evaluate",))
+        unit = lease["unit"]
+        blocks = -(-unit["batch"] // (1024 // unit["context"]))
+        self.assertGreater(blocks, 1)
+        leaves = [struct.pack("<f", 5.0 + i) for i in range(blocks)]
+        mean = sum(5.0 + i for i in range(blocks)) / blocks
+
+        def attempt(name, message, leaves, loss=mean, root_of=None, **changed):
+            head = {"kind": wire.LOSSES, "codec": "fp32", "count": len(leaves), **changed}
+            root = wire.merkle_root([bytes.fromhex(wire.merkle_root([leaf])) for leaf in root_of or leaves])
+            answer = rig.submit(lease, wire.blob(payload=b"".join(leaves), **head), root, loss)
+            self.check((422, 1302), answer, name)
+            with self.subTest(name):
+                self.assertIn(message, answer[1]["error"]["message"])
+        for name, value in (("NaN", NAN), ("infinity", INFINITY), ("-infinity", struct.pack("<f", -float("inf")))):
+            for at in (0, blocks - 1):
+                attempt(f"{name} in block {at}", "not finite", leaves[:at] + [value] + leaves[at + 1:])
+        for name, other in (("one loss less", leaves[:-1]), ("none", [])):
+            attempt(name, "", other, root_of=leaves)
+        more = wire.blob(wire.LOSSES, "fp32", blocks + 1, b"".join(leaves + leaves[:1]))
+        self.check((413, 1400), rig.submit(lease, more, ZERO), "one loss more")
+        attempt("another count", "", leaves, count=blocks + 1)
+        attempt("a count that wraps", "", leaves, count=2**62 + blocks)
+        attempt("a gradient", "", leaves, kind=wire.RESULT)
+        attempt("another codec", "", leaves, codec="int4")
+        attempt("another mean", "not the mean", leaves, loss=mean + 1)
+        attempt("another root", "segments_root", leaves, root_of=leaves[::-1])
+        status, answer = rig.evaluate(lease, 5.0)
+        self.assertEqual(status, 200, answer)
 
 
 class PackedResults(Refusals):
@@ -331,6 +387,7 @@ class HostileJson(Refusals):
         submission = {"lease": "a" * 32, "unit": "tiny.0.t0", "attempt": 1, "outcome": "done", "result": {"digest": ZERO, "bytes": 1},
                       "segments_root": ZERO, "loss": 0, "tokens": 1, "seconds": 1}
         enrolment = {"account": "alice", "token": self.pool.token, "rig_id": "rig", "agent": "gradminer/0.1.0"}
+        files = self.files()
         for hostile in ("../../x", "..", ".", "", "/etc/passwd", "a/../b", "a\\b", "a\0b", "a\nb", "%2e%2e%2f", "x" * 4096, "тest", "a b"):
             for path, good, keys in (("/v1/rigs", enrolment, ("account", "rig_id")),
                                      ("/v1/leases", lease, ("request_id", "instance")),
@@ -339,6 +396,19 @@ class HostileJson(Refusals):
                                      ("/v1/submissions", {**submission, "result": {"digest": hostile, "bytes": 1}}, ())):
                 for body in [{**good, key: hostile} for key in keys] or [good]:
                     self.check((400, 1003), rig.call("POST", path, body), (path, hostile))
+            for previous in ({"key": hostile, "signature": "A" * 86 + "=="}, {"key": rig.public, "signature": hostile}):
+                self.check((400, 1003), rig.call("POST", "/v1/rigs", {**enrolment, "previous": previous}), ("previous", hostile))
+            # The name of a tensor is words for a person, never a file's name: only its length and characters are bounded.
+            diverged = {"lease": "a" * 32, "unit": "tiny.0.t0", "attempt": 1, "outcome": "diverged", "tensor": hostile, "step": 0}
+            is_text = len(hostile) <= 256 and hostile.isprintable()
+            self.check((404, 1300) if is_text else (400, 1003), rig.call("POST", "/v1/submissions", diverged), ("tensor", hostile))
+            for parameter in ("keyid", "tag", "nonce"):
+                parts = rig.parts(*RELEASE)
+                changed = re.sub(f'{parameter}="[^"]*"', lambda _: f'{parameter}="{hostile}"', parts[3]["Signature-Input"])
+                parts[3]["Signature-Input"] = changed
+                if not {"\0", "\n"} & set(hostile):  # which no header may hold
+                    self.check((401, 1101), self.pool.connect().request(*parts), (parameter, hostile))
+        self.assertEqual(self.files(), files, "nothing was written")
 
 
 class Bodies(Refusals):
@@ -376,13 +446,9 @@ class Paths(Refusals):
                  "/v1/settlements/{}/0", "/v1/settlements/" + ZERO + "/{}", "/v1/jobs/{}", "/v1/jobs/{}/records/0", "/v1/jobs/tiny/records/{}")
     # One path segment each: the identifier is not of its form.
     FORMS = ("..", ".", "", "..%2f..%2fpool.key", "%2e%2e", "..\\..\\pool.key", "pool.key", "...", "-", "--help", "*", "~", "$HOME", "%00",
-             ZERO + "%00", ZERO.replace("0", "A"), ZERO + "0", "../".replace("/", "%c0%af"), "x" * 1000)
+             ZERO + "%00", ZERO.replace("0", "A"), ZERO + "0", "../".replace("/", "%c0%af"), "x" * 1000, "?", "?a=b", "0?a=b", ZERO + "?a=b", "0" * 32 + "?a=b", "tiny?a=b")
     # More segments: no such path.
     WALKS = ("../../pool.key", "/etc/passwd", "../../../../../../../etc/passwd", "./" + ZERO, ZERO + "/../../../pool.key")
-
-    def files(self):
-        return sorted(str(path.relative_to(self.pool.sandbox.folder)) for path in self.pool.sandbox.folder.rglob("*")
-                      if not path.name.startswith("gradpool.db"))
 
     def test_traversal_in_every_identifier(self):
         rig = self.pool.rig()
