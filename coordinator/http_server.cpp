@@ -75,7 +75,9 @@ class InMemory {
 };
 
 // What an answer takes until its client has taken it.
-size_t bytes_of(const HttpResponse& response) { return response.file.empty() ? response.body.size() : file_piece_bytes; }
+size_t bytes_of(const HttpResponse& response) {
+  return response.file.empty() ? response.body.size() : file_piece_bytes;
+}
 
 // One open connection, as far as a clean stop must know it.
 struct Connection {

@@ -49,8 +49,8 @@ class HttpHandler {
 
 struct HttpLimits {
   size_t max_connections = 4096;
-  size_t max_connections_per_address = 512;  // a farm may sit behind one address
-  size_t max_queue = 256;                    // requests waiting for or in a worker; beyond it 503
+  size_t max_connections_per_address = 512;      // a farm may sit behind one address
+  size_t max_queue = 256;                        // requests waiting for or in a worker; beyond it 503
   size_t max_bytes_in_memory = size_t{1} << 30;  // bodies, and answers until they are sent, together; beyond it 503
   size_t max_header_bytes = 16 << 10;
   int handshake_seconds = 10, header_seconds = 10, idle_seconds = 75, write_seconds = 30;

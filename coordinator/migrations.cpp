@@ -58,8 +58,7 @@ std::optional<std::filesystem::path> migrate_folder(const std::filesystem::path&
   migrate(db, folder);
   return copy;
 } catch (const SQLite::Exception& error) {
-  throw Failure(ExitCode::store, (folder / "gradpool.db").string() +
-                                     " cannot be brought up to date: " + error.what() +
+  throw Failure(ExitCode::store, (folder / "gradpool.db").string() + " cannot be brought up to date: " + error.what() +
                                      "; it is as it was: mend the reason (room, permissions) and start again");
 }
 

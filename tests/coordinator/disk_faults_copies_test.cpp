@@ -22,12 +22,12 @@ class DiskFaultsOfCopies : public PoolFixture {
   // 256 folders of blobs are one), again(done) with a disk that works; done: it came through in spite of the fault.
   // prepare() comes before each action.
   template <class Action, class Again>
-  void endure(const Action& action, const Again& again, const std::function<void()>& prepare = [] {}) {
+  void endure(const Action& action, const Again& again, const std::function<void()>& prepare = {}) {
     for (const DiskFault fault : {DiskFault::full, DiskFault::error_once}) {
       std::string kind, before;
       for (uint64_t n = 1; !HasFailure() && (n == 1 || !kind.empty()); ++n) {
         SCOPED_TRACE("call " + std::to_string(n) + ", " + kind);
-        prepare();
+        if (prepare) prepare();
         DiskFaults faults(folder.path, fault, n);
         std::optional<std::string> said;
         try {

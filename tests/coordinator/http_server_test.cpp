@@ -1,4 +1,5 @@
-// What the server holds and waits for at most, with bounds of a test's size: over plain HTTP, whose code is that of TLS.
+// What the server holds and waits for at most, with bounds of a test's size: over plain HTTP, whose code is that of
+// TLS.
 #include "http_server.h"
 
 #include <arpa/inet.h>
@@ -66,7 +67,8 @@ class Client {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) throw std::runtime_error("connect");
+    if (connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+      throw std::runtime_error("connect");
   }
   ~Client() { close(socket_); }
   Client(const Client&) = delete;
@@ -133,9 +135,9 @@ class HttpServerBounds : public ::testing::Test {
     thread_ = std::thread([this] { server_.run(); });
   }
   std::unique_ptr<Client> connect() const { return std::make_unique<Client>(port_); }
-  void expect_connections(size_t count, const std::function<void()>& meanwhile = [] {}) const {
+  void expect_connections(size_t count, const std::function<void()>& meanwhile = {}) const {
     for (int i = 0; i < 6000 && server_.connections() != count; ++i) {
-      meanwhile();
+      if (meanwhile) meanwhile();
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     EXPECT_EQ(server_.connections(), count);
