@@ -18,6 +18,7 @@
 #include "errors.h"
 #include "http_head.h"
 #include "http_head_end.h"
+#include "in_memory.h"
 #include "logging.h"
 #include "peer_address.h"
 
@@ -59,19 +60,6 @@ struct Listener {
     tls.emplace(loaded.context.release());  // Asio frees it
     certificate_expires = loaded.expires;
   }
-};
-
-// Bytes that count as in memory while this lives.
-class InMemory {
- public:
-  InMemory(size_t& sum, size_t bytes) : sum_(sum), bytes_(bytes) { sum_ += bytes_; }
-  ~InMemory() { sum_ -= bytes_; }
-  InMemory(const InMemory&) = delete;
-  InMemory& operator=(const InMemory&) = delete;
-
- private:
-  size_t& sum_;
-  const size_t bytes_;
 };
 
 // What an answer takes until its client has taken it.
