@@ -78,6 +78,7 @@ struct Connection {
 struct HttpServer::Impl {
   explicit Impl(size_t workers) : worker_threads(workers) {}
 
+  size_t bytes_in_memory = 0;  // outlives the loop, whose end ends the requests that count
   asio::io_context loop{1};
   asio::thread_pool worker_threads;
   asio::signal_set signals{loop};
@@ -87,7 +88,7 @@ struct HttpServer::Impl {
   std::atomic<size_t> open_count = 0;
   std::atomic<int64_t> expiry = 0;
   std::atomic<bool> reload_failed = false;
-  size_t queued = 0, bytes_in_memory = 0;
+  size_t queued = 0;
   uint64_t next_id = 1;
   bool stopping = false;
 
