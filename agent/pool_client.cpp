@@ -6,6 +6,8 @@
 namespace agent {
 namespace {
 
+constexpr uint64_t max_time = 9'999'999'999;  // ten digits, as docs/protocol.md section 1 says of every time
+
 std::span<const uint8_t> bytes_of(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
@@ -51,7 +53,7 @@ HttpResponse PoolClient::signed_exchange(HttpRequest request, const char* conten
       return exchange(request);
     } catch (const PoolError& error) {
       if (again || !error.is(protocol::ErrorCode::clock_skew)) throw;
-      const uint64_t pool_time = protocol::unsigned_member(error.answer.details, "pool_time");
+      const uint64_t pool_time = protocol::unsigned_member(error.answer.details, "pool_time", max_time);
       clock_offset_ = static_cast<int64_t>(pool_time) - clock_.unix_time();
     }
   }
@@ -104,13 +106,8 @@ protocol::SignedDocument PoolClient::submit(const protocol::Submission& submissi
 }
 
 std::vector<protocol::SignedDocument> PoolClient::settlements(uint64_t after) {
-  const nlohmann::json answer =
-      get("/v1/settlements/" + protocol::to_hex(key_.public_key()) + "/" + std::to_string(after));
-  const nlohmann::json& list = protocol::member(answer, "settlements");
-  if (!list.is_array()) throw protocol::Error(protocol::ErrorCode::bad_member, "settlements is not a list");
-  std::vector<protocol::SignedDocument> documents;
-  for (const nlohmann::json& item : list) documents.push_back(protocol::signed_document_from_json(item, "document"));
-  return documents;
+  return protocol::settlements_from_json(
+      get("/v1/settlements/" + protocol::to_hex(key_.public_key()) + "/" + std::to_string(after)));
 }
 
 void PoolClient::download(const protocol::BlobReference& blob, uint64_t offset,

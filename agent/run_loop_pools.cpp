@@ -37,8 +37,8 @@ void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
   }
   last_refusal_.emplace(Exit::unreachable, trouble.message);
   const double pause = pool.backoff.next();
-  const double wait =
-      trouble.busy ? std::max(pause, trouble.wait_seconds.value_or(0)) : trouble.wait_seconds.value_or(pause);
+  const double asked = std::min(trouble.wait_seconds.value_or(trouble.busy ? 0 : pause), Backoff::longest);
+  const double wait = trouble.busy ? std::max(pause, asked) : asked;
   pool.not_before = world_.clock.monotonic() + wait;
   require_some_pool();
   char seconds[32];

@@ -39,6 +39,22 @@ TEST_F(RunLoopTest, NoSettlementsWithoutRoom) {
   EXPECT_EQ(logged("is full"), 1u) << log();
 }
 
+TEST_F(RunLoopTest, MoreSettlementsThanAnAnswerMayHaveAreNone) {
+  for (uint64_t i = 0; i <= protocol::max_settlements; ++i) {
+    pool.settlements.push_back(settlement(key.current.public_key(), {}, i + 1));
+  }
+  int asked = 0;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (!request.path.starts_with("/v1/settlements/") || ++asked != 2) return {};
+    EXPECT_EQ(receipts().last_settlement(), 0u);
+    pool.settlements.pop_back();
+    return {};
+  };
+  EXPECT_FALSE(run(20));
+  EXPECT_EQ(logged("has 501 entries"), 1u) << log();
+  EXPECT_EQ(receipts().last_settlement(), protocol::max_settlements);
+}
+
 TEST_F(RunLoopTest, ASettlementOfAnotherRigEndsTheWork) {
   pool.settlements.push_back(settlement(protocol::PrivateKey::generate().public_key()));
   const std::optional<Failure> failure = run(1);

@@ -339,23 +339,41 @@ TEST_F(RunLoopTest, ChangingTheKeyKeepsTheOldOne) {
             std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 }
 
-TEST_F(RunLoopTest, TheRetryAfterOfThePoolCounts) {
-  // As an answer to one lease request.
-  class Busy : public Transport {
-   public:
-    explicit Busy(std::unique_ptr<Transport> inner) : inner_(std::move(inner)) {}
-    HttpResponse send(const HttpRequest& request) override {
-      if (request.path != "/v1/leases") return inner_->send(request);
-      return {429, protocol::error_to_json(Error(ErrorCode::rate_limited, "slowly")).dump(), 77};
-    }
-    const std::string& authority() const override { return inner_->authority(); }
+// A pool that answers lease requests with one refusal.
+class Refusing : public Transport {
+ public:
+  Refusing(std::unique_ptr<Transport> inner, HttpResponse refusal)
+      : inner_(std::move(inner)), refusal_(std::move(refusal)) {}
+  HttpResponse send(const HttpRequest& request) override {
+    return request.path == "/v1/leases" ? refusal_ : inner_->send(request);
+  }
+  const std::string& authority() const override { return inner_->authority(); }
 
-   private:
-    std::unique_ptr<Transport> inner_;
+ private:
+  const std::unique_ptr<Transport> inner_;
+  const HttpResponse refusal_;
+};
+
+HttpResponse refusal(int status, ErrorCode code, double retry_after) {
+  return {status, protocol::error_to_json(Error(code, "not now")).dump(), retry_after};
+}
+
+TEST_F(RunLoopTest, TheRetryAfterOfThePoolCounts) {
+  connect = [&](const PoolConfig&) {
+    return std::make_unique<Refusing>(pool.transport(), refusal(429, ErrorCode::rate_limited, 77));
   };
-  connect = [&](const PoolConfig&) { return std::make_unique<Busy>(pool.transport()); };
   EXPECT_FALSE(run(2));
   EXPECT_DOUBLE_EQ(clock.sleeps[0] + clock.sleeps[1], 77);
+}
+
+TEST_F(RunLoopTest, ARetryAfterOfAYearIsFiveMinutes) {
+  for (const HttpResponse& answer :
+       {refusal(503, ErrorCode::overloaded, 3e7), refusal(500, ErrorCode::internal, 3e7), HttpResponse{503, "", 3e7}}) {
+    connect = [&](const PoolConfig&) { return std::make_unique<Refusing>(pool.transport(), answer); };
+    clock.sleeps.clear();
+    EXPECT_FALSE(run(2));
+    EXPECT_DOUBLE_EQ(clock.sleeps[0] + clock.sleeps[1], 300) << answer.status << answer.body;
+  }
 }
 
 TEST_F(RunLoopTest, ABusyPoolIsAskedLessAndLessAndTheSessionStays) {

@@ -69,14 +69,48 @@ class Files(Hostile):
                     lease[path[-1]] = walk
                 pool.leases.append(self.work.answer(put))
             pool.leases.append(self.work.answer(lambda lease: lease["unit"].update({"job": walk, "unit": walk + ".0.t0"})))
-            agent = self.agent(pool, f"rig-{number}")
-            before = self.tree(agent)
             with self.subTest(walk):
-                asked = len(pool.leases)
-                self.until("every lease and one more", lambda: pool.count("/v1/leases") > asked, agent)
-                self.assertEqual(self.tree(agent), before)
-                self.assertEqual((pool.count("/v1/blobs/.*"), pool.releases), (0, []))
-            agent.kill()
+                self.refuses_leases(pool, f"rig-{number}")
+
+    def refuses_leases(self, pool, name):
+        """Every lease of the pool, without fetching or writing anything for it."""
+        agent = self.agent(pool, name)
+        before, asked = self.tree(agent), len(pool.leases)
+        self.until("every lease and one more", lambda: pool.count("/v1/leases") > asked, agent)
+        self.assertEqual(self.tree(agent), before)
+        self.assertEqual((pool.count("/v1/blobs/.*"), pool.releases), (0, []))
+        agent.kill()
+
+    def test_names_of_updates(self):
+        """The same in a chain of updates; the walk is never the digest that the unit's weights must have."""
+        other = "b" * 64
+        for number, walk in enumerate(WALKS):
+            pool = self.fake()
+            for member in ("digest", "weights"):
+                def put(lease):
+                    unit = lease["unit"]
+                    unit.update({"unit": "job.2.t0", "round": 2, "base_round": 2})
+                    update = {"round": 0, "digest": other, "bytes": 100, "weights": other, member: walk}
+                    unit["weights"].update({"round": 2, "digest": other, "updates": [
+                        update, {"round": 1, "digest": other, "bytes": 100, "weights": other}]})
+                pool.leases.append(self.work.answer(put))
+            with self.subTest(walk):
+                self.refuses_leases(pool, f"rig-{number}")
+
+    def test_names_of_the_pool(self):
+        """The same in what the pool says of itself: it is none."""
+        for number, walk in enumerate(WALKS):
+            pool = self.fake()
+            for name, info in (("pool_id", {"pool_id": walk}), ("key", {"public_keys": [{"key": walk}]}),
+                               ("signature", {"public_keys": [{"key": pool.public, "signature": walk}]})):
+                pool.special["/v1/pool"] = lambda exchange: exchange.say(200, {**pool.info(), **info})
+                with self.subTest(name=name, walk=walk):
+                    agent = self.agent(pool, f"{name}-{number}")
+                    before = self.tree(agent)
+                    self.assertEqual(agent.process.wait(30), 4, agent.process.log())
+                    self.assertRegex(agent.process.log(), f"does not speak as a pool does .*{name}")
+                    self.assertEqual(self.tree(agent), before)
+                    self.assertEqual(list(agent.data.glob("pools/*")), [])
 
     def test_documents(self):
         """Receipts and settlements about another unit, rig or pool are not kept, whatever they name."""
@@ -242,6 +276,28 @@ class Compute(Hostile):
                 self.assertEqual(pool.count("/v1/blobs/.*"), 0)
                 self.assertLess(self.memory(agent), 300 << 20)
                 agent.kill()
+
+
+class Time(Hostile):
+    def test_times_of_the_pool(self):
+        """A time that is none is not taken; sums with the latest that is one do not overflow."""
+        for time, taken in ((10**10 - 1, True), (10**10, False), (2**63 - 1, False), (-1, False), ("1", False)):
+            pool, created = self.fake(), []
+
+            def late(exchange):
+                created.append(int(re.search(r"created=(-?\d+)", exchange.headers["Signature-Input"])[1]))
+                exchange.say(401, {"error": {"code": 1104, "name": "clock_skew", "message": "", "pool_time": time}})
+            pool.special["/v1/rigs"] = late
+            with self.subTest(time):
+                agent = self.agent(pool, f"time-{time}")
+                harness.wait_for("enough of it", lambda: "next attempt" in agent.process.log() or
+                                 not agent.process.running(), 30)
+                agent.kill()
+                self.assertEqual(len(created) == 1, not taken, created)
+                if taken:
+                    self.assertAlmostEqual(created[1], time, delta=60)
+                else:
+                    self.assertRegex(agent.process.log(), "does not speak as a pool does .*pool_time")
 
 
 class OtherHosts(Hostile):
