@@ -12,8 +12,9 @@
 //   FAULTS_NO_SYNC a name like `fsync pools/*/outbox`: this sync makes nothing durable
 //
 // A step is `before CALL` or `after CALL`. CALL is fsync, rename or unlink with a path below the root, in which
-// whatever changes from run to run is `*` or N; `commit` with the tables that the transaction wrote first; `send` and
-// `receive` with the HTTP request or the answer to it, seen where TLS takes and gives the plain text.
+// whatever changes from run to run is `*` or N; `commit` with the tables that the transaction wrote first, a step for
+// each savepoint where it has some; `send` and `receive` with the HTTP request or the answer to it, seen where TLS takes
+// and gives the plain text.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
@@ -77,6 +78,7 @@ struct Layer {
   std::set<std::string> seen;
   std::map<const SSL*, std::string> requests;  // of an agent: the one whose answer each connection waits for
   std::map<const SSL*, std::string> heads;     // of a pool: what each connection received since its last answer
+  std::map<sqlite3*, std::vector<std::string>> writes;  // tables of each savepoint of a connection's transaction
 
   Layer() {
     const std::string file = variable("FAULTS_ARM");
@@ -259,17 +261,40 @@ ssize_t written(int descriptor, Write&& write_it) {
 }
 
 thread_local std::string answer_to_send;  // written into TLS, not yet into the socket
-thread_local std::string written_tables;  // by the transaction of this thread
 
-void note_statement(const char* sql) {
-  static const std::regex* writes =
-      new std::regex("^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE)\\s+(\\w+)");
-  std::cmatch match;
-  if (sql == nullptr || !std::regex_search(sql, match, *writes)) return;
-  const std::string table = match[1].str();
-  if (table == "blobs" || (" " + written_tables + " ").find(" " + table + " ") != std::string::npos) return;
-  if (std::count(written_tables.begin(), written_tables.end(), ' ') >= 2) return;
-  written_tables += (written_tables.empty() ? "" : " ") + table;
+// The table that a statement writes; empty where it writes none, or one that says nothing.
+std::string table_of(const std::string& sql) {
+  static const std::regex* writes = new std::regex(
+      "^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE)\\s+(\\w+)");
+  std::smatch match;
+  return std::regex_search(sql, match, *writes) && match[1] != "blobs" ? match[1].str() : "";
+}
+
+// Notes what a statement does to its connection's transaction. The names of a commit.
+std::set<std::string> note_statement(sqlite3_stmt* statement) {
+  const bool reads = sqlite3_stmt_readonly(statement) != 0;  // so do BEGIN, COMMIT and SAVEPOINT
+  const char* sql = sqlite3_sql(statement);
+  const std::string_view text = sql == nullptr ? "" : sql;
+  if (reads && !text.starts_with("BEGIN") && !text.starts_with("COMMIT") && !text.starts_with("SAVEPOINT") &&
+      !text.starts_with("ROLLBACK TO")) {
+    return {};
+  }
+  const std::lock_guard lock(layer().mutex);
+  std::vector<std::string>& writes = layer().writes[sqlite3_db_handle(statement)];
+  if (text.starts_with("COMMIT")) {
+    std::set<std::string> names(writes.begin(), writes.end());
+    names.erase("");
+    writes.clear();
+    return names;
+  }
+  if (text.starts_with("BEGIN")) writes.clear();
+  if (text.starts_with("ROLLBACK TO") && !writes.empty()) writes.pop_back();
+  if (reads || writes.empty()) writes.emplace_back();
+  std::string& tables = writes.back();
+  const std::string table = reads ? "" : table_of(std::string(text));
+  if (table.empty() || (" " + tables + " ").find(" " + table + " ") != std::string::npos) return {};
+  if (std::count(tables.begin(), tables.end(), ' ') < 2) tables += (tables.empty() ? "" : " ") + table;
+  return {};
 }
 
 template <class Send>
@@ -341,19 +366,15 @@ int unlinkat(int folder, const char* path, int flags) noexcept {
   return named("unlink " + name, !name.empty(), [&] { return next(folder, path, flags); });
 }
 
-int sqlite3_prepare_v2(sqlite3* db, const char* sql, int bytes, sqlite3_stmt** statement, const char** rest) {
-  static auto* const next = real<int(sqlite3*, const char*, int, sqlite3_stmt**, const char**)>("sqlite3_prepare_v2");
-  note_statement(sql);
-  return next(db, sql, bytes, statement, rest);
-}
-
-int sqlite3_exec(sqlite3* db, const char* sql, int (*row)(void*, int, char**, char**), void* context, char** message) {
-  static auto* const next =
-      real<int(sqlite3*, const char*, int (*)(void*, int, char**, char**), void*, char**)>("sqlite3_exec");
-  if (std::strncmp(sql, "BEGIN", 5) == 0) written_tables.clear();
-  note_statement(sql);
-  const bool commits = std::strncmp(sql, "COMMIT", 6) == 0 && !written_tables.empty();
-  return named("commit " + written_tables, commits, [&] { return next(db, sql, row, context, message); });
+// sqlite3_exec calls it, too.
+int sqlite3_step(sqlite3_stmt* statement) {
+  static auto* const next = real<int(sqlite3_stmt*)>("sqlite3_step");
+  const std::set<std::string> commits = note_statement(statement);
+  for (const std::string& tables : commits) step("before commit " + tables);
+  const int result = next(statement);
+  if (result != SQLITE_DONE) return result;
+  for (const std::string& tables : commits) step("after commit " + tables);
+  return result;
 }
 
 int SSL_write(SSL* ssl, const void* bytes, int size) {

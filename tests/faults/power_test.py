@@ -223,10 +223,10 @@ def pool_answers_a_submission(scene):
 
 def pool_has_closed_a_round(scene):
     fleet = scene.open()
-    fleet.server.arm("after commit weights updates outer_states")
+    fleet.server.arm("after commit weights updates outer_states", 2)  # its statements are prepared then
     fleet.agents[0].launch()
     fleet.server.die()
-    scene.rounds = 1
+    scene.rounds = 2
     scene.check_pool()
 
 
