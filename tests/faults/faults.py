@@ -42,6 +42,7 @@ class Faults:
         self.env = {"LD_PRELOAD": library(), "FAULTS_ROOT": str(data), "FAULTS_TRACE": str(self.trace),
                     "FAULTS_ARM": str(self.arm_file)}
         self.disk = None
+        self.cuts = collections.Counter()  # of the power, at each step
         if disk:
             self.disk = data.with_name(data.name + ".disk")
             for part in ("content", "names"):

@@ -1,6 +1,7 @@
 """A pool and three agents that work on jobs while they are killed, and what must be true of them afterwards."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import math
@@ -28,21 +29,32 @@ class Victim:
         self.armed = None  # the step that it should die at
         self.since = 0     # when it was armed
         self.restarted = False  # since then, because it did not reach the step
-        self.survives = lambda: power.nothing  # what a power cut leaves
+        self.survives = lambda: power.nothing  # what a power cut leaves; None: it was killed, and all is left
+
+    def bury(self):
+        """Looks at how it ended, if it did; where the disk is a layer's, its machine may have lost power."""
+        if self.process is None or self.process.running():
+            return
+        code = self.process.popen.returncode
+        allowed = {-signal.SIGKILL, 0} | ({UNREACHABLE} if self.side == "agent" else set())
+        if code not in allowed:
+            raise AssertionError(f"{self.name} ended with {code}:\n{self.process.log()[-3000:]}")
+        survives = self.survives() if self.faults.disk else None
+        if survives:
+            power.cut(self.faults, survives)
+            if self.at_its_step():
+                self.faults.cuts[self.armed] += 1
+        self.process = None
 
     def revive(self):
-        """Starts it if it does not run; where the disk is a layer's, its machine lost power. True: it had died."""
-        if self.process and self.process.running():
-            return False
-        if self.process:
-            code = self.process.popen.returncode
-            allowed = {-signal.SIGKILL, 0} | ({UNREACHABLE} if self.side == "agent" else set())
-            if code not in allowed:
-                raise AssertionError(f"{self.name} ended with {code}:\n{self.process.log()[-3000:]}")
-            if self.faults.disk:
-                power.cut(self.faults, self.survives())
-        self.launch()
-        return True
+        """Starts it if it does not run."""
+        self.bury()
+        if self.process is None:
+            self.launch()
+
+    def at_its_step(self):
+        """Whether it reached the step that it should die at."""
+        return self.armed is not None and self.faults.countdown() == 0
 
     def arm(self, step, nth=1):
         self.faults.arm(step, nth)
@@ -209,19 +221,42 @@ class Fleet:
         assert (accounts, held) == (paid, 0), f"the agents' receipts say {paid}: {balances}"
 
 
+def rows(folder, sql, file="gradpool.db"):
+    db = sqlite3.connect(folder / file)
+    try:
+        return db.execute(sql).fetchall()
+    finally:
+        db.close()
+
+
+def check_store(folder, results=0, rounds=0):
+    """The store is sound, and every file that it speaks of is there, whole."""
+    assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
+    for digest, size in rows(folder, "SELECT lower(hex(digest)), bytes FROM blobs WHERE digest IN referenced_blobs"):
+        content = (folder / "blobs" / digest[:2] / digest).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (digest, size), f"blob {digest[:8]} is damaged"
+    counted = rows(folder, "SELECT count(*) FROM results")[0][0]
+    assert counted >= results, f"{counted} of {results} results"
+    closed = rows(folder, "SELECT coalesce(max(rounds_done), 0) FROM jobs")[0][0]
+    assert closed >= rounds, f"{closed} of {rounds} rounds"
+    assert rows(folder, "SELECT coalesce(sum(amount), 0) FROM ledger_balances") == [(0,)]
+
+
 def disturb(fleet, choose, finished):
-    """Kills as choose(victim) -> step or None says, until finished(). A step that a program does not reach soon may be
+    """Until finished(); choose(victim) arms or kills who is not armed. A step that a program does not reach soon may be
     one of its first: it is started again. If that does not help the next one is chosen."""
     soon, given_up = 1.5, 4  # seconds
     while not finished():
         for victim in fleet.victims:
-            died, waited = victim.revive(), time.monotonic() - victim.since
-            if victim.armed and not victim.restarted and not died and waited > soon:
+            if victim.at_its_step():
+                victim.die()
+            victim.bury()
+            waited = time.monotonic() - victim.since
+            if victim.armed is None or victim.at_its_step() or waited > given_up:
+                victim.disarm()
+                choose(victim)  # before it lives again: its first steps are soon over
+            elif victim.process and waited > soon and not victim.restarted:
                 victim.restarted = True
                 victim.process.kill()
-            elif victim.armed is None or victim.faults.countdown() == 0 or waited > given_up:
-                victim.disarm()
-                step = choose(victim)
-                if step:
-                    victim.arm(step)
+            victim.revive()
         time.sleep(0.01)

@@ -2,7 +2,7 @@
 training, or their machines lose power. Afterwards every unit is counted once, the books agree with the receipts, and
 the weights are those of the undisturbed run.
 
-usage: kill_test.py [--seed N] [--each N] [--some N] [--random N] [--power N] [--rounds N]
+usage: kill_test.py [--seed N] [--each N] [--cuts N] [--some N] [--random N] [--one-job] [--power N] [--rounds N]
 The defaults are the short part that `./quickstart test` runs; run.sh gives the whole.
 """
 
@@ -15,55 +15,86 @@ import sys
 import time
 
 import power
+from commands import Commands
 from faults import Faults, harness, sandbox
 from fleet import Fleet, disturb
 
-# Steps that a program reaches only when it is new; in a command of the pool's operator; when it is told to stop.
+# Steps that a program reaches only when it is new; in a command of the pool's operator (commands.py); when it is told
+# to stop.
 FIRST = {"pool": r"db-journal|fsync blobs$|fsync \.$|pool\.key|commit refusals",
          "agent": r"(key|new)\.pem|fsync \.$| pools\b"}
-COMMAND = {"pool": r"commit (accounts|datasets|jobs)", "agent": r"$^"}
+COMMAND = {"pool": r"commit (accounts|datasets shards|jobs weights ledger_postings)$", "agent": r"$^"}
 LAST = {"pool": r"unlink serve\.json|unlink gradpool\.db-(shm|wal)|fsync gradpool\.db$",
         "agent": r"/release$"}
 KINDS = {"first": FIRST, "command": COMMAND, "last": LAST}
+SIDES = ("pool", "agent")
 
 
 class Steps:
     """The steps of a side and how often a program of it died at each."""
 
     def __init__(self):
-        self.known = {"pool": [], "agent": []}
+        self.known = {side: [] for side in SIDES}
+        self.causes = {}  # (side, step) that a fault was needed for: the step that the program had died at before
         self.tries = collections.Counter()
-        self.watched = {"pool": [], "agent": []}  # the layers of all programs
+        self.watched = {side: [] for side in SIDES}  # the layers of all programs
 
     def watch(self, fleet):
         for victim in fleet.victims:
             self.watched[victim.side].append(victim.faults)
 
     def learn(self):
+        """What was reached meanwhile. The new steps."""
+        new = []
         for side, layers in self.watched.items():
-            self.known[side] = list(dict.fromkeys(step for layer in layers for step in layer.steps()))
+            known = set(self.known[side])
+            for layer in layers:
+                died = None
+                for line in layer.lines():
+                    if line.startswith("KILL "):
+                        died = line[len("KILL "):]
+                    elif line not in known:
+                        known.add(line)
+                        new.append((side, line))
+                        self.known[side].append(line)
+                        if died:
+                            self.causes[side, line] = died
+        return new
 
-    def kills(self, side):
-        return sum((layer.kills() for layer in self.watched[side]), collections.Counter())
+    def way_to(self, side, step):
+        """Steps to die at one after the other, the last of which is `step`."""
+        way = [step]
+        while (side, way[0]) in self.causes and len(way) < 5:
+            way.insert(0, self.causes[side, way[0]])
+        return way
 
-    def of(self, side, kind):
-        """kind: first, command, last, or steady for all others."""
+    def deaths(self, side):
+        """(killed, cut off) at each step."""
+        cuts = sum((layer.cuts for layer in self.watched[side]), collections.Counter())
+        return sum((layer.kills() for layer in self.watched[side]), collections.Counter()) - cuts, cuts
+
+    def of(self, side, *kinds):
+        """kinds: first, command, last, or steady for all others."""
         def kind_of(step):
-            kinds = [kind for kind, steps in KINDS.items() if re.search(steps[side], step)]
-            return kinds[0] if kinds else "steady"
-        return [step for step in self.known[side] if kind_of(step) == kind]
+            found = [kind for kind, steps in KINDS.items() if re.search(steps[side], step)]
+            return found[0] if found else "steady"
+        return [step for step in self.known[side] if kind_of(step) in kinds]
 
-    def print_table(self, each):
+    def print_table(self, each, cuts):
         """How often a program died at each step. The steps that it was too seldom."""
+        self.learn()
         missed = []
-        for side in self.known:
-            kills = self.kills(side)
-            print(f"{side}: kills at each step, before and after")
-            for call in dict.fromkeys(step.split(" ", 1)[1] if " " in step else step for step in self.known[side]):
-                counts = [kills[f"{when} {call}"] if f"{when} {call}" in self.known[side] else None
-                          for when in ("before", "after")]
-                print("  " + " ".join(f"{'-' if count is None else count:>5}" for count in counts), call)
-                missed += [f"{side}: {call}" for count in counts if count is not None and count < each]
+        for side in SIDES:
+            kills, cut = self.deaths(side)
+            known, moving = self.of(side, "first", "steady", "last"), self.of(side, "steady", "last")
+            print(f"{side}: killed before and after, power cut before and after (*: only after a fault)")
+            for call in dict.fromkeys(step.split(" ", 1)[1] for step in known):
+                both = [f"{when} {call}" for when in ("before", "after")]
+                late = any((side, step) in self.causes for step in both)
+                print("  " + " ".join(f"{counts[step] if step in known else '-':>5}" for counts in (kills, cut) for step in both),
+                      call + (" *" if late else ""))
+                missed += [f"{side}: {step}" for step in both if step in known and
+                           (kills[step] < each or step in moving and cut[step] < cuts)]
         return missed
 
 
@@ -72,8 +103,7 @@ class Run:
         self.options, self.sandbox = options, sandbox
         self.draw = random.Random(options.seed)
         self.steps = Steps()
-        self.digests = None
-        self.jobs = 0
+        self.digests = self.commands = None
 
     def say(self, text):
         print(f"[{time.monotonic() - BEGIN:6.1f} s] {text}", flush=True)
@@ -86,111 +116,133 @@ class Run:
         self.digests = fleet.pool.weights_digests("job-a", self.options.rounds)
         fleet.check(["job-a"], self.options.rounds, self.digests)
         self.steps.learn()
+        self.commands = Commands(self.sandbox, fleet, "job-a")
         self.say(f"undisturbed: {self.options.rounds} rounds, {len(self.steps.known['pool'])} steps of the pool, "
                  f"{len(self.steps.known['agent'])} of the agent")
 
     # --- steps of a program that is new ---
 
     def first_starts(self, times):
-        """times(side, steps): the steps to die at, in order."""
+        """times(steps): the steps to die at, in order."""
         fleet = Fleet(self.sandbox, "first")
         self.steps.watch(fleet)
-        for number, step in enumerate(times(self.steps.of("agent", "first"))):
-            victim = fleet.agent(f"new-{number}", "ann")
-            self.steps.watched["agent"].append(victim.faults)
-            self.die_at(victim, step)
+        number, tried = 0, set()
+        for side, new_one_dies in (("agent", self.new_agent_dies), ("pool", self.new_pool_dies)):
+            while steps := [step for step in self.steps.of(side, "first") if (side, step) not in tried]:
+                for step in times(steps):
+                    new_one_dies(fleet, f"new-{side}-{number}", self.steps.way_to(side, step))
+                    number += 1
+                tried |= {(side, step) for step in steps}
+                self.steps.learn()
+        fleet.server.process.stop()
+        self.say(f"first starts: died {number} times")
+
+    def new_agent_dies(self, fleet, name, way):
+        victim = fleet.agent(name, "ann")
+        self.steps.watched["agent"].append(victim.faults)
+        for step in way:
+            victim.arm(step)
             victim.launch()
-            harness.wait_for(f"{victim.name} to connect after dying {step}",
-                             lambda: "connected to" in victim.process.log(), 60)
-            assert victim.process.stop() == 0, victim.process.log()
-        for number, step in enumerate(times(self.steps.of("pool", "first"))):
-            pool = harness.Pool(self.sandbox, f"new-pool-{number}")
-            faults = Faults(pool.data)
-            self.steps.watched["pool"].append(faults)
+            victim.die()
+        victim.launch()
+        harness.wait_for(f"{name} to connect after dying {way}", lambda: "connected to" in victim.process.log(), 60)
+        assert victim.process.stop() == 0, victim.process.log()
+
+    def new_pool_dies(self, fleet, name, way):
+        pool = harness.Pool(self.sandbox, name)
+        faults = Faults(pool.data)
+        self.steps.watched["pool"].append(faults)
+        for step in way:
             faults.arm(step)
             died = pool.cli("account", "create", "ann", env=faults.env, expect=None)
-            assert died.returncode == -signal.SIGKILL, step
-            pool.cli("account", "create", "ben", env=faults.env)
-        fleet.server.process.stop()
-
-    def commands(self, times):
-        """Commands that die are given again; what they had done stays."""
-        fleet = Fleet(self.sandbox, "commands")
-        self.steps.watch(fleet)
-        faults = fleet.server.faults
-        exists = 7  # the exit code
-        for number, step in enumerate(times(self.steps.of("pool", "command"))):
-            name = f"new-{number}"
-            command = {"accounts": ["account", "create", name],
-                       "datasets": ["dataset", "import", name, "--text", fleet.text],
-                       "jobs": fleet.job_command(name, 1)}[step.split()[2]]
-            faults.arm(step)
-            died = fleet.pool.cli(*command, env=faults.env, expect=None)
-            assert died.returncode == -signal.SIGKILL, step
-            fleet.command(*command, expect=exists if step.startswith("after") else 0)
-        backup = self.sandbox.folder / "backup"
-        fleet.command("backup", "--out", backup)
-        harness.run([harness.binary("gradpool"), "--data", backup, "job", "list"])
-        assert fleet.server.process.stop() == 0
-
-    def die_at(self, victim, step):
-        victim.arm(step)
-        victim.launch()
-        victim.die()
+            assert died.returncode == -signal.SIGKILL, way
+        pool.cli("account", "create", "ben", env=faults.env)
 
     # --- while jobs run ---
 
-    def disturbed(self, name, choose, enough, disk=False):
-        """Jobs, one after the other, until there was enough."""
-        fleet = Fleet(self.sandbox, name, disk=disk)
+    def disturbed(self, name, choose, enough, survives=None):
+        """Jobs, one after the other, until there was enough; how many. survives(victim) is what is left of a disk."""
+        fleet = Fleet(self.sandbox, name, disk=survives is not None)
         self.steps.watch(fleet)
         for victim in fleet.victims:
-            victim.survives = lambda: self.draw.choice([power.nothing, power.names, power.by_chance(self.draw)])
-        jobs, looked = [], 0
+            victim.survives = lambda victim=victim: survives(victim)
+        jobs, looked, done = [], 0, False
 
         def finished():
-            nonlocal looked
-            if time.monotonic() - looked > 0.5:
-                looked = time.monotonic()
-                if jobs:
-                    fleet.knock(jobs[-1])
-                if not jobs or fleet.done(jobs[-1]):
-                    if enough():
-                        return True
-                    jobs.append(f"job-{len(jobs)}")
-                    fleet.create_job(jobs[-1], self.options.rounds)
-            return enough()
+            nonlocal looked, done
+            if time.monotonic() - looked < 0.5:
+                return done
+            looked, done = time.monotonic(), enough()
+            if jobs:
+                fleet.knock(jobs[-1])
+            if not done and (not jobs or fleet.done(jobs[-1])):
+                jobs.append(f"job-{len(jobs)}")
+                fleet.create_job(jobs[-1], self.options.rounds)
+            return done
         disturb(fleet, choose, finished)
         for job in jobs:
             fleet.finish(job, 300)
         fleet.check(jobs, self.options.rounds, self.digests)
         self.say(f"{name}: {len(jobs)} jobs of {self.options.rounds} rounds")
+        return len(jobs)
+
+    def power_cut(self, _=None):
+        return self.draw.choice([power.nothing, power.names, power.by_chance(self.draw)])
 
     def at_steps(self, wanted):
-        """wanted: how often each side should still die at its steps; steps that are out of reach come later."""
+        """wanted(): (side, step): how often to be killed and cut off there; steps that are out of reach come later."""
+        each = {}
+        ways = collections.defaultdict(list)  # of each victim: where it dies next
+
         def left(side):
-            kills = self.steps.kills(side)
-            return {step: n - kills[step] for (whose, step), n in wanted.items() if whose == side and kills[step] < n}
+            kills, cuts = self.steps.deaths(side)
+            return [step for (whose, step), n in each.items()
+                    if whose == side and (kills[step] < n[0] or cuts[step] < n[1])]
+
+        def survives(victim):
+            kills, cuts = self.steps.deaths(victim.side)
+            killed, cut = each.get((victim.side, victim.armed), (0, 0))
+            if not victim.at_its_step() or kills[victim.armed] > killed and cuts[victim.armed] >= cut:
+                return self.draw.choice([None, self.power_cut()])
+            return None if kills[victim.armed] <= killed else self.power_cut()  # so far this death is one of the kills
 
         def choose(victim):
-            todo = left(victim.side)
-            if not todo:
-                return None
-            least = min(self.steps.tries[victim.side, step] for step in todo)
-            step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
-            self.steps.tries[victim.side, step] += 1
-            self.say(f"{victim.name}: {step}")
+            way = ways[victim.name]
+            if not way:
+                todo = left(victim.side)
+                if not todo:
+                    return
+                least = min(self.steps.tries[victim.side, step] for step in todo)
+                step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
+                self.steps.tries[victim.side, step] += 1
+                self.say(f"{victim.name}: {step}")
+                way += self.steps.way_to(victim.side, step)
+            step = way.pop(0)
+            victim.arm(step)
             if re.search(LAST[victim.side], step):
+                victim.revive()
                 self.stop_soon(victim)
-            return step
         begin = time.monotonic()
 
         def enough():
-            missing = {side: left(side) for side in ("pool", "agent")}
+            each.update(wanted())
+            missing = {side: left(side) for side in SIDES}
             if time.monotonic() - begin > self.options.limit:
                 raise AssertionError(f"not reached in {self.options.limit} s: {missing}")
             return not any(missing.values())
-        self.disturbed("steps", choose, enough)
+        self.disturbed("steps", choose, enough, survives if self.options.cuts else None)
+
+    def all_steps(self):
+        """Those that were reached so far."""
+        for side, step in self.steps.learn():
+            self.say(f"{side}: {step} is new")
+        return {(side, step): (self.options.each, self.options.cuts)
+                for side in SIDES for step in self.steps.of(side, "steady", "last")}
+
+    def some_steps(self):
+        some = {(side, step): (1, 0) for side in SIDES
+                for step in self.draw.sample(self.steps.of(side, "steady"), self.options.some // 2)}
+        return lambda: some
 
     def stop_soon(self, victim):
         """Asks a program to stop once it is at work."""
@@ -199,8 +251,8 @@ class Run:
             time.sleep(0.01)
         victim.process.signal(signal.SIGTERM)
 
-    def at_random(self, name, kills, disk=False):
-        """Each of the four programs lives for a random time; with disk it is the power that fails."""
+    def at_random(self, name, kills, survives=None, one_job=False):
+        """Each of the four programs lives for a random time; with `survives` it is the power that fails."""
         done = 0
         until = {}
 
@@ -208,45 +260,41 @@ class Run:
             nonlocal done
             if victim.name not in until:
                 until[victim.name] = time.monotonic() + self.draw.uniform(0.05, 2)
-            elif time.monotonic() > until[victim.name] and done < kills and victim.process.running():
-                victim.process.signal(signal.SIGKILL)
-                victim.process.popen.wait()
+            elif time.monotonic() > until[victim.name] and done < kills and victim.process:
+                victim.process.kill()
                 done += 1
                 del until[victim.name]
-            return None
-        self.disturbed(name, choose, lambda: done >= kills, disk)
+        jobs = self.disturbed(name, choose, lambda: done >= kills, survives)
         self.say(f"{name}: {done} at random moments")
+        assert jobs == 1 or not one_job, f"{jobs} jobs; one of more than {self.options.rounds} rounds is asked for"
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--each", type=int, default=0, help="kills at each step")
+    parser.add_argument("--cuts", type=int, default=0, help="power cuts at each step")
     parser.add_argument("--some", type=int, default=8, help="kills at steps that the seed draws, where --each is 0")
     parser.add_argument("--random", type=int, default=8, help="kills at random moments")
-    parser.add_argument("--power", type=int, default=0, help="power cuts at random moments")
+    parser.add_argument("--one-job", action="store_true", help="all of these over one job")
+    parser.add_argument("--power", type=int, default=2, help="power cuts at random moments")
     parser.add_argument("--rounds", type=int, default=4, help="of each job")
     parser.add_argument("--limit", type=int, default=1800, help="seconds for the kills at steps")
     options = parser.parse_args()
     with sandbox(options.seed) as place:
         run = Run(place, options)
         run.undisturbed()
-        steady = {side: run.steps.of(side, "steady") + run.steps.of(side, "last") for side in ("pool", "agent")}
-        if options.each:
-            run.first_starts(lambda steps: [step for step in steps for _ in range(options.each)])
-            run.commands(lambda steps: [step for step in steps for _ in range(options.each)])
-            wanted = {(side, step): options.each for side, steps in steady.items() for step in steps}
-        else:
-            run.first_starts(lambda steps: run.draw.sample(steps, 2))
-            run.commands(lambda steps: run.draw.sample(steps, 2))
-            wanted = {(side, step): 1 for side, steps in steady.items()
-                      for step in run.draw.sample(run.steps.of(side, "steady"), options.some // 2)}
-        run.at_steps(wanted)
+
+        def times(some):
+            return lambda steps: steps * options.each if options.each else run.draw.sample(steps, min(some, len(steps)))
+        run.first_starts(times(2))
+        run.commands.die_at_steps(times(1), run.say)
         if options.random:
-            run.at_random("kills", options.random)
+            run.at_random("kills", options.random, one_job=options.one_job)
         if options.power:
-            run.at_random("power-cuts", options.power, disk=True)
-        missed = run.steps.print_table(options.each)
+            run.at_random("power-cuts", options.power, run.power_cut)
+        run.at_steps(run.all_steps if options.each else run.some_steps())
+        missed = run.steps.print_table(options.each, options.cuts)
         assert not missed, f"too few kills at {missed}"
 
 

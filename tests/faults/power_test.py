@@ -19,7 +19,7 @@ import time
 
 import power
 from faults import Faults, harness, sandbox
-from fleet import Fleet
+from fleet import Fleet, check_store, rows
 
 # Syncs that nothing of ours needs, and why no case can notice that they are missing.
 ONE_PAGE = "SQLite's, while it makes an empty database of one page: its journal has nothing to bring back"
@@ -37,10 +37,6 @@ UNNEEDED = {"pool: fsync gradpool.db-journal": ONE_PAGE,
             "agent: fsync receipts/*/settlements": "here all names of a folder fall behind, and are fetched again"}
 CHANCES = 4      # cuts by chance at each moment
 LAGGARDS = 40    # files or folders that fall behind alone, at most
-
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 class Scene:
@@ -123,33 +119,12 @@ class Scene:
         self.after_cuts(self.agent.faults, check)
 
 
-def rows(folder, sql):
-    db = sqlite3.connect(folder / "gradpool.db")
-    try:
-        return db.execute(sql).fetchall()
-    finally:
-        db.close()
-
-
-def check_store(folder, results=0, rounds=0):
-    """The store is sound, and every file that it speaks of is there, whole."""
-    assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
-    for digest, size in rows(folder, "SELECT lower(hex(digest)), bytes FROM blobs WHERE digest IN referenced_blobs"):
-        content = (folder / "blobs" / digest[:2] / digest).read_bytes()
-        assert (sha256(content), len(content)) == (digest, size), f"blob {digest[:8]} is damaged"
-    counted = rows(folder, "SELECT count(*) FROM results")[0][0]
-    assert counted >= results, f"{counted} of {results} results"
-    closed = rows(folder, "SELECT coalesce(max(rounds_done), 0) FROM jobs")[0][0]
-    assert closed >= rounds, f"{closed} of {rounds} rounds"
-    assert rows(folder, "SELECT coalesce(sum(amount), 0) FROM ledger_balances") == [(0,)]
-
-
 def kept_results(data):
     """Digests of the results that an agent's folder holds: whole items of the outbox, and signed receipts."""
     for item in (data / "outbox").glob("*/[!.]*/submission.json"):
         submission = json.loads(json.loads(item.read_text())["submission"])
         content = item.with_name("result.blob").read_bytes()
-        if sha256(content) == submission["result"]["digest"]:
+        if hashlib.sha256(content).hexdigest() == submission["result"]["digest"]:
             yield submission["result"]["digest"]
     for receipt in (data / "receipts").rglob("*.receipt.json"):
         if len(receipt.with_suffix(".sig").read_bytes()) == 64:
