@@ -16,6 +16,8 @@ STORE_1 = harness.REPOSITORY / "tests/coordinator/store_1"
 class Command:
     """`words` of gradpool on the folder `pool`; `again` is what they end with once they have worked."""
 
+    needs = ["pool"]  # folders
+
     def __init__(self, name, *words, again=REFUSED):
         self.name, self.words, self.again = name, words, again
 
@@ -50,6 +52,8 @@ class Told(Command):
 
 
 class Export(Command):
+    needs = ["pool", "exported"]
+
     def check(self, place):
         super().check(place)
         assert contents(place / "out") == contents(place / "exported"), "the exported model is another"
@@ -69,6 +73,8 @@ class Backup(Command):
 
 
 class Restore(Command):
+    needs = ["pool", "backup"]
+
     def data(self, place):
         return place / "out"
 
@@ -84,6 +90,8 @@ class Restore(Command):
 
 class Migration(Command):
     """`serve` on a store of the first schema, until it is ready; its steps end with the new schema."""
+
+    needs = ["old"]
 
     def __init__(self, sandbox):
         super().__init__("migration", again=DONE)
@@ -172,20 +180,23 @@ class Commands:
             Restore("restore", "restore", "--from", "{}/backup"),
             Migration(sandbox)]
 
-    def place(self):
+    def place(self, command):
         self.places += 1
         place = self.sandbox.folder / f"command-{self.places}"
-        shutil.copytree(self.template, place)
+        for need in command.needs:
+            shutil.copytree(self.template / need, place / need)
         return place, Faults(place)
 
     def die_at_steps(self, times, say):
-        """times(steps): the steps to die at, in order."""
+        """times(steps): the steps to die at, in order. What earlier commands died at is no command's own."""
+        done = set()
         for command in self.commands:
-            place, faults = self.place()
+            place, faults = self.place(command)
             assert command.run(place, faults.unarmed()) == DONE, f"{command.name} failed"
             command.check(place)
             shutil.rmtree(place)
-            known, ways, deaths = set(faults.steps()), [[step] for step in command.steps(faults.steps())], 0
+            own = [step for step in command.steps(faults.steps()) if step not in done]
+            known, ways, deaths = done | set(faults.steps()), [[step] for step in own], 0
             while ways:
                 new = {}  # steps that are reached only after a death: how
                 for way in times(ways):
@@ -194,11 +205,12 @@ class Commands:
                     deaths += 1
                 ways = [way for step, way in new.items() if step not in known]
                 known |= set(new)
-            say(f"{command.name}: died {deaths} times at {len(known)} steps")
+            say(f"{command.name}: died {deaths} times at {len(known - done)} steps of its own")
+            done |= known
 
     def die(self, command, way):
         """Of one step after the other; all steps that were reached."""
-        place, faults = self.place()
+        place, faults = self.place(command)
         for step in way:
             faults.arm(step)
             code = command.run(place, faults.env)

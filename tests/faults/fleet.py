@@ -44,6 +44,8 @@ class Victim:
             power.cut(self.faults, survives)
             if self.at_its_step():
                 self.faults.cuts[self.armed] += 1
+        if self.at_its_step():
+            self.disarm()
         self.process = None
 
     def revive(self):
@@ -252,7 +254,7 @@ def disturb(fleet, choose, finished):
                 victim.die()
             victim.bury()
             waited = time.monotonic() - victim.since
-            if victim.armed is None or victim.at_its_step() or waited > given_up:
+            if victim.armed is None or waited > given_up:
                 victim.disarm()
                 choose(victim)  # before it lives again: its first steps are soon over
             elif victim.process and waited > soon and not victim.restarted:

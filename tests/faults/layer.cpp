@@ -38,6 +38,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <regex>
 #include <set>
 #include <string>
@@ -179,6 +180,21 @@ void store(const std::string& file, const std::string& content) {
   close(descriptor);
 }
 
+// The content of a file that the program has open; nothing where it was removed meanwhile. It is opened again only where
+// the program cannot read: to close it there would end the locks that SQLite has on it.
+std::optional<std::string> content_of(int descriptor, const std::string& path) {
+  const bool readable = (fcntl(descriptor, F_GETFL) & O_ACCMODE) != O_WRONLY;
+  const int from = readable ? descriptor : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (from < 0) return std::nullopt;
+  std::string content;
+  char buffer[1 << 16];
+  for (ssize_t count; (count = pread(from, buffer, sizeof buffer, static_cast<off_t>(content.size()))) > 0;) {
+    content.append(buffer, static_cast<size_t>(count));
+  }
+  if (!readable) close(from);
+  return content;
+}
+
 // Notes a file's content, or a folder's names with what they mean, as what a power cut leaves.
 void make_durable(int descriptor, const std::string& path) {
   const struct statx status = status_of(descriptor, "", AT_EMPTY_PATH);
@@ -191,13 +207,9 @@ void make_durable(int descriptor, const std::string& path) {
       content += identity(child) + (S_ISDIR(child.stx_mode) ? " d " : " f ") + entry.path().filename().string() + "\n";
     }
   } else {
-    const int again = open(path.c_str(), O_RDONLY | O_CLOEXEC);  // the program's own may be for writing only
-    if (again < 0) return;                                       // removed meanwhile
-    char buffer[1 << 16];
-    for (ssize_t count; (count = read(again, buffer, sizeof buffer)) > 0;) {
-      content.append(buffer, static_cast<size_t>(count));
-    }
-    close(again);
+    const std::optional<std::string> found = content_of(descriptor, path);
+    if (!found) return;
+    content = *found;
   }
   store(layer().disk + (folder ? "/names/" : "/content/") + identity(status), content);
 }

@@ -18,18 +18,20 @@ import sys
 import time
 
 import power
+from commands import old_store
 from faults import Faults, harness, sandbox
 from fleet import Fleet, check_store, rows
 
 # Syncs that nothing of ours needs, and why no case can notice that they are missing.
-ONE_PAGE = "SQLite's, while it makes an empty database of one page: its journal has nothing to bring back"
-REPLACED = "of a database that `backup` has not given its name yet; a backup that was cut is none"
+JOURNAL = "SQLite's, against a database that is written in part; here a file is left as it was or as it is"
+UNNAMED = "of a copy that has not got its name yet; one that was cut is none, and made anew"
 CACHE = "what a cache loses is fetched again"
-UNNEEDED = {"pool: fsync gradpool.db-journal": ONE_PAGE,
-            "pool: fsync backup/gradpool.db-journal": ONE_PAGE,
-            "pool: fsync backup/gradpool.db": REPLACED,
-            "pool: fsync backup/gradpool.db-wal": REPLACED,
-            "pool: fsync backup/gradpool.db.copy-journal": REPLACED,
+UNNEEDED = {"pool: fsync gradpool.db-journal": JOURNAL,
+            "pool: fsync backup/gradpool.db-journal": JOURNAL,
+            "pool: fsync backup/gradpool.db": UNNAMED,
+            "pool: fsync backup/gradpool.db-wal": UNNAMED,
+            "pool: fsync backup/gradpool.db.copy-journal": UNNAMED,
+            "pool: fsync gradpool.db.schema-N.unfinished-journal": UNNAMED,
             "agent: fsync cache": CACHE,
             "agent: fsync cache/*": CACHE,
             "agent: fsync cache/*/weights": CACHE,
@@ -168,6 +170,24 @@ def agent_takes_its_settlements(scene):
     scene.check_agent()
 
 
+def agent_has_changed_its_key(scene):
+    """gradminer keygen --change: the key that it told is there, and so is the one that enrols it."""
+    scene.open(job=False)
+    data, faults = scene.agent.agent.data, scene.agent.faults
+
+    def key_of(folder, *options):
+        return harness.run([harness.binary("gradminer"), "keygen", *options, "--data", folder],
+                           env=faults.env if folder == data else {}).stdout.strip()
+    key_of(data)
+    first = (data / "key.pem").read_bytes()
+    changed = key_of(data, "--change")
+
+    def check(left):
+        expect(key_of(left), changed)
+        expect((left / "previous.pem").read_bytes(), first)
+    scene.after_cuts(faults, check)
+
+
 def pool_has_done_a_command(scene):
     fleet = scene.open(job=False)
     fleet.server.process.kill()
@@ -233,13 +253,38 @@ def pool_has_made_copies(scene):
     scene.after_cuts(faults, check)
 
 
+def pool_has_migrated(scene):
+    """gradpool serve on a store of the first schema: the old database is there as long as the new one is."""
+    pool = harness.Pool(scene.sandbox, f"{scene.name}-old")
+    old_store(pool.data)
+    faults = scene.copies = Faults(pool.data, True, scene.no_sync.get("pool"))
+    power.settle(faults)
+
+    def check(left):
+        check_store(left, results=3)
+        (version,), = rows(left, "PRAGMA user_version")
+        if version == 2 or ready.exists():
+            expect(rows(left, "PRAGMA user_version"), [(2,)])
+            expect(rows(left, "PRAGMA user_version", copy), [(1,)])
+            expect(rows(left, "SELECT count(*) FROM results", copy), [(3,)])
+    copy, ready = "gradpool.db.schema-1", pool.data / "serve.json"
+    faults.arm("after commit pool")
+    pool.launch(env=faults.env)
+    expect(pool.server.wait(60), -signal.SIGKILL)
+    scene.after_cuts(faults, check)
+    pool.start(env=faults.env)
+    pool.server.kill()
+    scene.after_cuts(faults, check)
+
+
 def expect(value, wanted):
     assert value == wanted, f"{value} instead of {wanted}"
 
 
-CASES = {"agent": [agent_has_enrolled, agent_has_uploaded, agent_has_emptied_its_outbox, agent_takes_its_settlements],
+CASES = {"agent": [agent_has_enrolled, agent_has_uploaded, agent_has_emptied_its_outbox, agent_takes_its_settlements,
+                   agent_has_changed_its_key],
          "pool": [pool_has_done_a_command, pool_answers_an_enrolment, pool_answers_a_submission,
-                  pool_has_closed_a_round, pool_has_stopped, pool_has_made_copies]}
+                  pool_has_closed_a_round, pool_has_stopped, pool_has_made_copies, pool_has_migrated]}
 
 
 class Run:
