@@ -29,7 +29,7 @@ class Command:
         return gradpool(self.data(place), *(str(word).format(place) for word in self.words), expect=None, env=env).returncode
 
     def steps(self, steps):
-        """Those of its steps to die at."""
+        """Those of a run's steps to die at."""
         return steps
 
     def clear(self, place):
@@ -76,7 +76,7 @@ class Restore(Command):
     needs = ["pool", "backup"]
 
     def data(self, place):
-        return place / "out"
+        return place / "restored"
 
     def clear(self, place):
         """What is left of it is no pool, or is whole."""
@@ -93,9 +93,9 @@ class Migration(Command):
 
     needs = ["old"]
 
-    def __init__(self, sandbox):
+    def __init__(self, sandbox, newest):
         super().__init__("migration", again=DONE)
-        self.pool = harness.Pool(sandbox, "migrated")
+        self.pool, self.newest = harness.Pool(sandbox, "migrated"), newest
 
     def data(self, place):
         return place / "old"
@@ -108,14 +108,15 @@ class Migration(Command):
         return server.stop()
 
     def steps(self, steps):
-        return steps[:steps.index("after commit pool") + 1]
+        end = "after commit schema"
+        return steps[:steps.index(end) + 1] if end in steps else []
 
     def check(self, place):
         super().check(place)
         old = self.data(place)
         copies = sorted(file.name for file in old.glob("gradpool.db.schema*"))
         assert copies == ["gradpool.db.schema-1"], copies
-        assert rows(old, "PRAGMA user_version") == [(2,)]
+        assert rows(old, "PRAGMA user_version") == self.newest
         assert rows(old, "PRAGMA user_version", copies[0]) == [(1,)]
         for file in ("gradpool.db", copies[0]):
             assert rows(old, "SELECT count(*) FROM results", file) == [(3,)]
@@ -178,7 +179,7 @@ class Commands:
             Export("job export", "job", "export", job, "--out", "{}/out", again=DONE),
             Backup("backup", "backup", "--out", "{}/out"),
             Restore("restore", "restore", "--from", "{}/backup"),
-            Migration(sandbox)]
+            Migration(sandbox, rows(self.template / "pool", "PRAGMA user_version"))]
 
     def place(self, command):
         self.places += 1
@@ -209,7 +210,7 @@ class Commands:
             done |= known
 
     def die(self, command, way):
-        """Of one step after the other; all steps that were reached."""
+        """Of one step after the other, and then no more; the steps that were reached then."""
         place, faults = self.place(command)
         for step in way:
             faults.arm(step)
@@ -220,4 +221,4 @@ class Commands:
         assert code in (DONE, command.again), f"{command.name} ended with {code} after it died {way}"
         command.check(place)
         shutil.rmtree(place)
-        return faults.steps()
+        return command.steps(faults.steps_of_last())

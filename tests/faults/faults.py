@@ -85,6 +85,12 @@ class Faults:
         """All steps that were ever reached, in the order of their first time."""
         return list(dict.fromkeys(line for line in self.lines() if not line.startswith("KILL ")))
 
+    def steps_of_last(self):
+        """Those that were reached after the last death."""
+        lines = self.lines()
+        died = max((i for i, line in enumerate(lines) if line.startswith("KILL ")), default=-1)
+        return list(dict.fromkeys(lines[died + 1:]))
+
     def kills(self):
         """How often a program died at each step."""
         return collections.Counter(line[5:] for line in self.lines() if line.startswith("KILL "))

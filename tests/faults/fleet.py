@@ -29,6 +29,7 @@ class Victim:
         self.armed = None  # the step that it should die at
         self.since = 0     # when it was armed
         self.restarted = False  # since then, because it did not reach the step
+        self.told = True        # to stop, where that leads to the step
         self.survives = lambda: power.nothing  # what a power cut leaves; None: it was killed, and all is left
 
     def bury(self):
@@ -60,15 +61,24 @@ class Victim:
 
     def arm(self, step, nth=1):
         self.faults.arm(step, nth)
-        self.armed, self.since, self.restarted = step, time.monotonic(), False
+        self.armed, self.since, self.restarted, self.told = step, time.monotonic(), False, True
 
     def die(self, timeout=60):
         """Waits until it is dead."""
         assert self.process.wait(timeout) == -signal.SIGKILL, f"{self.name} did not die {self.armed}"
 
+    def stop_soon(self):
+        """It will be told to stop once it is at work."""
+        self.told = False
+
+    def tell(self):
+        if not self.told and self.process and self.process.running() and self.busy():
+            self.process.signal(signal.SIGTERM)
+            self.told = True
+
     def disarm(self):
         self.faults.disarm()
-        self.armed = None
+        self.armed, self.told = None, True
 
 
 class PoolVictim(Victim):
@@ -247,7 +257,7 @@ def check_store(folder, results=0, rounds=0):
 def disturb(fleet, choose, finished):
     """Until finished(); choose(victim) arms or kills who is not armed. A step that a program does not reach soon may be
     one of its first: it is started again. If that does not help the next one is chosen."""
-    soon, given_up = 1.5, 4  # seconds
+    soon, given_up = 1.5, 5  # seconds
     while not finished():
         for victim in fleet.victims:
             if victim.at_its_step():
@@ -257,8 +267,9 @@ def disturb(fleet, choose, finished):
             if victim.armed is None or waited > given_up:
                 victim.disarm()
                 choose(victim)  # before it lives again: its first steps are soon over
-            elif victim.process and waited > soon and not victim.restarted:
+            elif victim.process and waited > soon and victim.told and not victim.restarted:
                 victim.restarted = True
                 victim.process.kill()
             victim.revive()
+            victim.tell()
         time.sleep(0.01)

@@ -274,10 +274,12 @@ ssize_t written(int descriptor, Write&& write_it) {
 
 thread_local std::string answer_to_send;  // written into TLS, not yet into the socket
 
-// The table that a statement writes; empty where it writes none, or one that says nothing.
+// The table that a statement writes, or `schema`; empty where it writes none, or one that says nothing.
 std::string table_of(const std::string& sql) {
-  static const std::regex* writes = new std::regex(
-      "^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE)\\s+(\\w+)");
+  static const std::regex* changes = new std::regex("^\\s*(?:CREATE|ALTER) TABLE\\s");
+  static const std::regex* writes =
+      new std::regex("^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM)\\s+(\\w+)");
+  if (std::regex_search(sql, *changes)) return "schema";
   std::smatch match;
   return std::regex_search(sql, match, *writes) && match[1] != "blobs" ? match[1].str() : "";
 }
