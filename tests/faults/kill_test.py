@@ -36,6 +36,7 @@ class Steps:
     def __init__(self):
         self.known = {side: [] for side in SIDES}
         self.causes = {}  # (side, step) that a fault was needed for: the step that the program had died at before
+        self.first = None  # those that new programs died at, as soon as they did; who comes later is steady
         self.tries = collections.Counter()
         self.watched = {side: [] for side in SIDES}  # the layers of all programs
 
@@ -77,7 +78,9 @@ class Steps:
         """kinds: first, command, last, or steady for all others."""
         def kind_of(step):
             found = [kind for kind, steps in KINDS.items() if re.search(steps[side], step)]
-            return found[0] if found else "steady"
+            if not found or found[0] == "first" and self.first is not None and (side, step) not in self.first:
+                return "steady"
+            return found[0]
         return [step for step in self.known[side] if kind_of(step) in kinds]
 
     def print_table(self, each, cuts):
@@ -91,8 +94,8 @@ class Steps:
             for call in dict.fromkeys(step.split(" ", 1)[1] for step in known):
                 both = [f"{when} {call}" for when in ("before", "after")]
                 late = any((side, step) in self.causes for step in both)
-                print("  " + " ".join(f"{counts[step] if step in known else '-':>5}" for counts in (kills, cut) for step in both),
-                      call + (" *" if late else ""))
+                columns = [counts[step] if step in known else "-" for counts in (kills, cut) for step in both]
+                print("  " + " ".join(f"{column:>5}" for column in columns), call + (" *" if late else ""))
                 missed += [f"{side}: {step}" for step in both if step in known and
                            (kills[step] < each or step in moving and cut[step] < cuts)]
         return missed
@@ -134,6 +137,7 @@ class Run:
                     number += 1
                 tried |= {(side, step) for step in steps}
                 self.steps.learn()
+        self.steps.first = tried
         fleet.server.process.stop()
         self.say(f"first starts: died {number} times")
 

@@ -33,7 +33,8 @@ class Commits(unittest.TestCase):
             faults = Faults(data)
             if arm:
                 faults.arm(*arm)
-            done = subprocess.run([sys.executable, "-c", PROGRAM, data], input="\n".join(statements), text=True, env=faults.env)
+            done = subprocess.run([sys.executable, "-c", PROGRAM, data], input="\n".join(statements), text=True,
+                                  env=faults.env)
             return done.returncode, [step for step in faults.steps() if " commit " in step]
 
     def test_every_commit_of_a_kind(self):
@@ -53,8 +54,9 @@ class Commits(unittest.TestCase):
             self.assertEqual(self.run_program(SCHEMA + 2 * shared, (step, 2))[0], -signal.SIGKILL)
 
     def test_what_writes_nothing(self):
-        self.assertEqual(self.run_program(SCHEMA + ["BEGIN", "SELECT * FROM a", "COMMIT"] +
-                                          ["BEGIN", "INSERT INTO a VALUES (1)", "ROLLBACK"] + ["BEGIN", "COMMIT"])[1][2:], [])
+        reads = ["BEGIN", "SELECT * FROM a", "COMMIT"]
+        taken_back = ["BEGIN", "INSERT INTO a VALUES (1)", "ROLLBACK"]
+        self.assertEqual(self.run_program(SCHEMA + reads + taken_back + ["BEGIN", "COMMIT"])[1][2:], [])
 
 
 if __name__ == "__main__":
