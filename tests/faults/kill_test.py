@@ -36,6 +36,7 @@ class Steps:
     def __init__(self):
         self.known = {side: [] for side in SIDES}
         self.causes = {}  # (side, step) that a fault was needed for: the step that the program had died at before
+        self.peaceful = set()  # (side, step) that no fault was needed for
         self.first = None  # those that new programs died at, as soon as they did; who comes later is steady
         self.tries = collections.Counter()
         self.watched = {side: [] for side in SIDES}  # the layers of all programs
@@ -83,6 +84,10 @@ class Steps:
             return found[0]
         return [step for step in self.known[side] if kind_of(step) in kinds]
 
+    def late(self, side, step):
+        """Whether it was reached only after a fault. Chance has a part in it, so once is enough."""
+        return (side, step) not in self.peaceful
+
     def print_table(self, each, cuts):
         """How often a program died at each step. The steps that it was too seldom."""
         self.learn()
@@ -93,11 +98,13 @@ class Steps:
             print(f"{side}: killed before and after, power cut before and after (*: only after a fault)")
             for call in dict.fromkeys(step.split(" ", 1)[1] for step in known):
                 both = [f"{when} {call}" for when in ("before", "after")]
-                late = any((side, step) in self.causes for step in both)
+                late = any(self.late(side, step) for step in both)
                 columns = [counts[step] if step in known else "-" for counts in (kills, cut) for step in both]
                 print("  " + " ".join(f"{column:>5}" for column in columns), call + (" *" if late else ""))
-                missed += [f"{side}: {step}" for step in both if step in known and
-                           (kills[step] < each or step in moving and cut[step] < cuts)]
+                for step in both:
+                    wanted = (min(each, 1), 0) if self.late(side, step) else (each, cuts if step in moving else 0)
+                    if step in known and (kills[step] + cut[step] < sum(wanted) or cut[step] < wanted[1]):
+                        missed.append(f"{side}: {step}")
         return missed
 
 
@@ -107,6 +114,7 @@ class Run:
         self.draw = random.Random(options.seed)
         self.steps = Steps()
         self.digests = self.commands = None
+        self.patience = 300 + 2 * options.rounds  # seconds for a job in peace
 
     def say(self, text):
         print(f"[{time.monotonic() - BEGIN:6.1f} s] {text}", flush=True)
@@ -115,10 +123,10 @@ class Run:
         fleet = Fleet(self.sandbox, "peace")
         self.steps.watch(fleet)
         fleet.create_job("job-a", self.options.rounds)
-        fleet.finish("job-a", 300)
+        fleet.finish("job-a", self.patience)
         self.digests = fleet.pool.weights_digests("job-a", self.options.rounds)
         fleet.check(["job-a"], self.options.rounds, self.digests)
-        self.steps.learn()
+        self.steps.peaceful = set(self.steps.learn())
         self.commands = Commands(self.sandbox, fleet, "job-a")
         self.say(f"undisturbed: {self.options.rounds} rounds, {len(self.steps.known['pool'])} steps of the pool, "
                  f"{len(self.steps.known['agent'])} of the agent")
@@ -185,7 +193,7 @@ class Run:
             return done
         disturb(fleet, choose, finished)
         for job in jobs:
-            fleet.finish(job, 300)
+            fleet.finish(job, self.patience)
         fleet.check(jobs, self.options.rounds, self.digests)
         self.say(f"{name}: {len(jobs)} jobs of {self.options.rounds} rounds")
         return len(jobs)
@@ -230,7 +238,9 @@ class Run:
 
         def enough():
             each.update(wanted())
-            missing = {side: left(side) for side in SIDES}
+            deaths = {side: sum(self.steps.deaths(side), collections.Counter()) for side in SIDES}
+            missing = {side: [step for step in left(side) if not (self.steps.late(side, step) and deaths[side][step])]
+                       for side in SIDES}
             if time.monotonic() - begin > self.options.limit:
                 raise AssertionError(f"not reached in {self.options.limit} s: {missing}")
             return all(len(steps) <= spare for steps in missing.values())

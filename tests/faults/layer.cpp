@@ -13,8 +13,8 @@
 //
 // A step is `before CALL` or `after CALL`. CALL is fsync, rename or unlink with a path below the root, in which
 // whatever changes from run to run is `*` or N; `commit` with the tables that the transaction wrote first, a step for
-// each savepoint where it has some; `send` and `receive` with the HTTP request or the answer to it, seen where TLS takes
-// and gives the plain text.
+// each savepoint where it has some; `send` and `receive` with the HTTP request or the answer to it, seen where TLS
+// takes and gives the plain text.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
@@ -180,8 +180,8 @@ void store(const std::string& file, const std::string& content) {
   close(descriptor);
 }
 
-// The content of a file that the program has open; nothing where it was removed meanwhile. It is opened again only where
-// the program cannot read: to close it there would end the locks that SQLite has on it.
+// The content of a file that the program has open; nothing where it was removed meanwhile. It is opened again only
+// where the program cannot read: to close it there would end the locks that SQLite has on it.
 std::optional<std::string> content_of(int descriptor, const std::string& path) {
   const bool readable = (fcntl(descriptor, F_GETFL) & O_ACCMODE) != O_WRONLY;
   const int from = readable ? descriptor : open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -277,8 +277,7 @@ thread_local std::string answer_to_send;  // written into TLS, not yet into the 
 // The table that a statement writes, or `schema`; empty where it writes none, or one that says nothing.
 std::string table_of(const std::string& sql) {
   static const std::regex* changes = new std::regex("^\\s*(?:CREATE|ALTER) TABLE\\s");
-  static const std::regex* writes =
-      new std::regex("^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM)\\s+(\\w+)");
+  static const std::regex* writes = new std::regex("^\\s*(?:INSERT(?: OR \\w+)? INTO|UPDATE|DELETE FROM)\\s+(\\w+)");
   if (std::regex_search(sql, *changes)) return "schema";
   std::smatch match;
   return std::regex_search(sql, match, *writes) && match[1] != "blobs" ? match[1].str() : "";
