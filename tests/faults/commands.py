@@ -79,8 +79,9 @@ class Restore(Command):
         return place / "restored"
 
     def clear(self, place):
-        """What is left of it is no pool, or is whole."""
-        if gradpool(self.data(place), "job", "list", expect=None).returncode == DONE:
+        """What is left of it is no pool, or another than the backed up one, or is whole."""
+        opened = gradpool(self.data(place), "job", "list", expect=None).returncode == DONE
+        if opened and (self.data(place) / "pool.key").read_bytes() == (place / "pool" / "pool.key").read_bytes():
             check_same(self.data(place), place / "pool")
         shutil.rmtree(self.data(place), ignore_errors=True)
 
