@@ -47,7 +47,7 @@ constexpr bool own_fibres = false;
 #endif
 
 enum class State { fresh, ready, at_barrier, in_warp_operation, ended };
-enum class Operation { barrier, ballot, shuffle };
+enum class Operation { barrier, ballot, shuffle, matrices };
 
 struct Thread {
   uint3 index;
@@ -59,6 +59,7 @@ struct Thread {
   uint32_t mask;
   uint64_t value;
   unsigned source;
+  Fragments* fragments;
   uint64_t result;
 };
 
@@ -113,6 +114,7 @@ class Block {
   bool complete_operations(Thread* warp, size_t count);
   static bool is_complete(const Thread* warp, size_t count, const Thread& caller);
   void complete(Thread* warp, uint32_t mask);
+  static void multiply_matrices(const Thread* warp);
   bool pass_barrier();
   void order_before_threads();
   void order_after_threads();
@@ -265,9 +267,10 @@ bool Block::is_complete(const Thread* warp, size_t count, const Thread& caller) 
 }
 
 void Block::complete(Thread* warp, uint32_t mask) {
+  const Operation operation = warp[std::countr_zero(mask)].operation;
   // Only __syncwarp orders memory.
-  if (warp[std::countr_zero(mask)].operation == Operation::barrier)
-    order_at_barrier(warp, 32, [mask](size_t l) { return (mask >> l & 1) != 0; });
+  if (operation == Operation::barrier) order_at_barrier(warp, 32, [mask](size_t l) { return (mask >> l & 1) != 0; });
+  if (operation == Operation::matrices) multiply_matrices(warp);
   uint32_t bits = 0;
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const int l = std::countr_zero(rest);
@@ -283,6 +286,12 @@ void Block::complete(Thread* warp, uint32_t mask) {
     }
     thread.state = State::ready;
   }
+}
+
+void Block::multiply_matrices(const Thread* warp) {
+  Fragments* lanes[32];
+  for (size_t l = 0; l < 32; ++l) lanes[l] = warp[l].fragments;
+  multiply(lanes);
 }
 
 // Every thread has ended or waits at a barrier. True where all wait, at the same one: they are ready again.
@@ -349,6 +358,11 @@ uint32_t ballot(uint32_t mask, bool predicate, Site site) {
 
 uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site) {
   return warp_operation(Operation::shuffle, mask, value, source, site);
+}
+
+void multiply_matrices(Fragments& fragments, Site site) {
+  block->current().fragments = &fragments;
+  warp_operation(Operation::matrices, 0xffffffff, 0, 0, site);
 }
 
 void run_grid(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward) {

@@ -9,7 +9,8 @@
 //   coordinates       threadIdx, blockIdx, blockDim, gridDim; a warp is 32 threads in the order x, y, z
 //   barriers          __syncthreads(): by every thread of the block, none of which has ended; __syncwarp(mask)
 //   warp operations   __shfl_sync, __shfl_xor_sync, __shfl_up_sync, __shfl_down_sync (of 4 or 8 bytes, width 32),
-//                     __ballot_sync, __any_sync, __all_sync: by every lane of the mask, none of which has ended
+//                     __ballot_sync, __any_sync, __all_sync: by every lane of the mask, none of which has ended;
+//                     cuda/mma.cuh: by all 32 lanes
 //   atomics           on int, unsigned and unsigned long long: atomicAdd, Min, Max, Or, Exch, CAS; never on floats
 //   arithmetic        __fmaf_rn, __fadd_rn, __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn, + - * / on float (each rounds
 //                     once), fabsf, min and max of integers, __popc, __clz, __ffs, __dp4a
@@ -122,6 +123,22 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta, const char* file = __
                    int line = __builtin_LINE()) {
   const unsigned lane = simt::lane();
   return simt_shuffle(mask, value, lane + delta > 31 ? lane : lane + delta, {file, line});
+}
+
+// What cuda/mma.cuh does on a GPU.
+inline void simt_mma_m8n8k16(int& sum0, int& sum1, unsigned a, unsigned b, const char* file = __builtin_FILE(),
+                             int line = __builtin_LINE()) {
+  simt::Fragments lane{.shape = simt::Mma::m8n8k16, .a = {a}, .b = {b}, .sums = {sum0, sum1}};
+  simt::multiply_matrices(lane, {file, line});
+  sum0 = lane.sums[0], sum1 = lane.sums[1];
+}
+inline void simt_mma_m16n8k32(int& sum0, int& sum1, int& sum2, int& sum3, unsigned a0, unsigned a1, unsigned a2,
+                              unsigned a3, unsigned b0, unsigned b1, const char* file = __builtin_FILE(),
+                              int line = __builtin_LINE()) {
+  simt::Fragments lane{
+      .shape = simt::Mma::m16n8k32, .a = {a0, a1, a2, a3}, .b = {b0, b1}, .sums = {sum0, sum1, sum2, sum3}};
+  simt::multiply_matrices(lane, {file, line});
+  sum0 = lane.sums[0], sum1 = lane.sums[1], sum2 = lane.sums[2], sum3 = lane.sums[3];
 }
 
 // Atomics: each returns what was there before.

@@ -2,6 +2,7 @@
 #include "device.h"
 // After it, since they use the device's words.
 #include "cuda/dynamic_shared.cuh"
+#include "cuda/mma.cuh"
 #include "misuse_args.h"
 
 namespace kernels::cuda {
@@ -38,6 +39,21 @@ extern "C" __global__ void test_warp_operations(const TestArgs args) {
   }
   args.y[lane] = static_cast<float>(result);
 }
+
+// x: six registers of each lane, four of a and two of b; y: four sums of each. m8n8k16 has the first of each, and two
+// sums.
+__device__ void multiply_matrices(const TestArgs& args, bool small) {
+  const unsigned* in = reinterpret_cast<const unsigned*>(args.x) + 6 * threadIdx.x;
+  int* sums = reinterpret_cast<int*>(args.y) + 4 * threadIdx.x;
+  if (small) {
+    mma_m8n8k16(sums[0], sums[1], in[0], in[4]);
+  } else {
+    mma_m16n8k32(sums[0], sums[1], sums[2], sums[3], in[0], in[1], in[2], in[3], in[4], in[5]);
+  }
+}
+
+extern "C" __global__ void test_mma_m8n8k16(const TestArgs args) { multiply_matrices(args, true); }
+extern "C" __global__ void test_mma_m16n8k32(const TestArgs args) { multiply_matrices(args, false); }
 
 extern "C" __global__ void test_atomics(const TestArgs args) {
   auto* counts = reinterpret_cast<unsigned*>(args.y);
@@ -124,10 +140,21 @@ extern "C" __global__ void test_reads_outside_mask(const TestArgs args) {
   if (threadIdx.x < 16) args.y[threadIdx.x] = __shfl_sync(0x0000ffff, 1.0f, 20);
 }
 
+// The lane `number` does not take part.
+extern "C" __global__ void test_mma_missing_lane(const TestArgs args) {
+  if (threadIdx.x != args.number) multiply_matrices(args, false);
+}
+
+extern "C" __global__ void test_mma_two_shapes(const TestArgs args) {
+  multiply_matrices(args, threadIdx.x < args.number);
+}
+
 }  // namespace kernels::cuda
 
 SIMT_KERNEL(test_block_sum);
 SIMT_KERNEL(test_warp_operations);
+SIMT_KERNEL(test_mma_m8n8k16);
+SIMT_KERNEL(test_mma_m16n8k32);
 SIMT_KERNEL(test_atomics);
 SIMT_KERNEL(test_shared_is_poisoned);
 SIMT_KERNEL(test_dynamic_shared);
@@ -140,3 +167,5 @@ SIMT_KERNEL(test_ended_lane);
 SIMT_KERNEL(test_mask_without_itself);
 SIMT_KERNEL(test_lane_at_barrier);
 SIMT_KERNEL(test_reads_outside_mask);
+SIMT_KERNEL(test_mma_missing_lane);
+SIMT_KERNEL(test_mma_two_shapes);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mma.h"
+
 namespace simt {
 
 // A line of device code.
@@ -42,6 +44,7 @@ void barrier(Site site);
 void warp_barrier(uint32_t mask, Site site);
 uint32_t ballot(uint32_t mask, bool predicate, Site site);
 uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site);
+void multiply_matrices(Fragments& fragments, Site site);  // by all 32 lanes of the warp
 
 }  // namespace simt
 

@@ -1,0 +1,36 @@
+// Int8 products of small matrices by the lanes of a warp, all 32 of which call it together: tensor cores. Which
+// elements a lane holds says the PTX ISA ("Matrix fragments for mma.m8n8k16" and "… mma.m16n8k32"): with g = lane / 4
+// and t = lane % 4, register by register,
+//   a    rows g and g + 8 by turns, terms 4t … 4t + 3, then 16 terms further
+//   b    column g, terms 4t … 4t + 3, then 16 terms further
+//   sums row g, columns 2t and 2t + 1, then row g + 8
+// (m8n8k16 has the first of each alone). tests/simt/ does the same on the CPU.
+#pragma once
+
+#include "cuda/types.h"
+
+namespace kernels::cuda {
+
+__device__ inline void mma_m8n8k16(int32_t& sum0, int32_t& sum1, uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+               : "+r"(sum0), "+r"(sum1)
+               : "r"(a), "r"(b));
+#else
+  simt_mma_m8n8k16(sum0, sum1, a, b);
+#endif
+}
+
+__device__ inline void mma_m16n8k32(int32_t& sum0, int32_t& sum1, int32_t& sum2, int32_t& sum3, uint32_t a0,
+                                    uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+#if defined(__CUDA_ARCH__)
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sum0), "+r"(sum1), "+r"(sum2), "+r"(sum3)
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#else
+  simt_mma_m16n8k32(sum0, sum1, sum2, sum3, a0, a1, a2, a3, b0, b1);
+#endif
+}
+
+}  // namespace kernels::cuda
