@@ -13,8 +13,7 @@ constexpr uint32_t run_warps = 16;           // of a block that forms run sums
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns
 constexpr uint32_t row_threads = 512;        // of a block that has a row of logits
-constexpr uint32_t int8_tile = 64;           // rows and columns of an int8 product that a block computes
-constexpr uint32_t int8_threads = 128;       // of such a block
+constexpr uint32_t int8_line_threads = 2;    // for each row of an int8 product's square tile, which a block computes
 constexpr uint32_t attention_tile = 64;      // tokens whose attention a block computes
 constexpr uint32_t attention_threads = 256;  // of such a block
 

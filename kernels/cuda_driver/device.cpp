@@ -50,21 +50,29 @@ void Device::load(std::span<const std::byte> image) {
   modules_.push_back({module, driver_.cuModuleUnload.function});
 }
 
-Device::Kernel& Device::find(const std::string& name) {
+// Null where the code has no such kernel.
+Device::Kernel* Device::find(const std::string& name) {
   const auto known = kernels_.find(name);
-  if (known != kernels_.end()) return known->second;
+  if (known != kernels_.end()) return &known->second;
   for (const Handle<Module>& module : modules_) {
     Function function = nullptr;
     const Result found = driver_.cuModuleGetFunction.function(&function, module.get(), name.c_str());
-    if (found == result::success) return kernels_[name] = {function, 0};
+    if (found == result::success) return &(kernels_[name] = {function, 0});
     if (found != result::not_found) throw driver_.error(bus_id_ + ": " + name, driver_.cuModuleGetFunction.name, found);
   }
-  throw DriverError(bus_id_ + ": no kernel " + name + " in " + std::string(code_.name));
+  return nullptr;
+}
+
+bool Device::has(const char* kernel) {
+  make_current();
+  return find(kernel) != nullptr;
 }
 
 void Device::launch(const Launch& launch) {
   make_current();
-  Kernel& kernel = find(launch.kernel);
+  Kernel* const found = find(launch.kernel);
+  if (found == nullptr) throw DriverError(bus_id_ + ": no kernel " + launch.kernel + " in " + std::string(code_.name));
+  Kernel& kernel = *found;
   const std::string where = bus_id_ + ": " + launch.kernel;
   if (launch.shared_bytes > kernel.shared_bytes) {  // beyond 48 KB it must be asked for
     driver_.run(where, driver_.cuFuncSetAttribute, kernel.function, attribute::maximum_dynamic_shared_bytes,

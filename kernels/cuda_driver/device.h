@@ -25,11 +25,12 @@ class Device final : public Launcher {
   Device& operator=(const Device&) = delete;
   ~Device() override;
 
+  bool has(const char* kernel) override;
   void launch(const Launch& launch) override;
   void* allocate(size_t bytes) override;
   void free(void* device) noexcept override;
   void read(void* host, const void* device, size_t bytes) override;
-  void write(void* device, const void* host, size_t bytes);
+  void write(void* device, const void* host, size_t bytes) override;
 
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();
@@ -45,7 +46,7 @@ class Device final : public Launcher {
   void make_current();
   void start_context(int ordinal);
   void load(std::span<const std::byte> image);
-  Kernel& find(const std::string& name);
+  Kernel* find(const std::string& name);
 
   const Driver& driver_;
   const std::string bus_id_;

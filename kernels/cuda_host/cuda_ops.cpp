@@ -42,7 +42,9 @@ void CudaOps::quantise_columns(const Quantise& op) {
   launch(device_, "quantise_columns", over_columns(op.columns, column_warps), quantise_args(op));
 }
 
-void CudaOps::int8_matmul(const Int8Matmul& op) { launch_int8_matmul(op, device_); }
+void CudaOps::int8_matmul(const Int8Matmul& op) {
+  launch_int8_matmul(op, int8_matmul_tile(op.m, op.n, int8_), int8_, device_);
+}
 
 void CudaOps::embedding_forward(const EmbeddingForward& op) {
   const EmbeddingForwardArgs args{.tokens = narrow(op.tokens),

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "cuda_host/int8_arithmetic.h"
 #include "cuda_host/launch.h"
 #include "kernels/ops.h"
 
@@ -13,8 +14,8 @@ namespace kernels::cuda {
 // or columns and more, and std::invalid_argument for what a comment below does not allow.
 class CudaOps : public Ops {
  public:
-  // device must outlive the CudaOps.
-  explicit CudaOps(Launcher& device) : device_(device), scratch_(nullptr, Free{&device}) {}
+  // device must outlive the CudaOps; its code must have `int8`, see choose_int8_arithmetic().
+  CudaOps(Launcher& device, Int8Arithmetic int8) : device_(device), int8_(int8), scratch_(nullptr, Free{&device}) {}
 
   std::string name() const override { return "cuda"; }
 
@@ -61,6 +62,7 @@ class CudaOps : public Ops {
   float sum(const char* segment_kernel, const float* x, size_t count);
 
   Launcher& device_;
+  const Int8Arithmetic int8_;
   std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum needs
   size_t scratch_bytes_ = 0;
 };

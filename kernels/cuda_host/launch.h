@@ -25,6 +25,9 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
 
+  // Whether the device's code has a kernel of this name.
+  virtual bool has(const char* kernel) = 0;
+
   // Queues a launch. Launches run in the order given, each after the one before has ended.
   virtual void launch(const Launch& launch) = 0;
 
@@ -32,8 +35,9 @@ class Launcher {
   virtual void* allocate(size_t bytes) = 0;
   virtual void free(void* device) noexcept = 0;
 
-  // Copies from the device once all launches before have ended.
+  // Copies between host and device return when they and all launches before have ended.
   virtual void read(void* host, const void* device, size_t bytes) = 0;
+  virtual void write(void* device, const void* host, size_t bytes) = 0;
 };
 
 }  // namespace kernels::cuda

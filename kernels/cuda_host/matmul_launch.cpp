@@ -1,5 +1,6 @@
 #include "cuda_host/matmul_launch.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -87,17 +88,22 @@ void launch_matmul(const Matmul& op, uint32_t size, Launcher& device) {
   launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, tile.threads), args);
 }
 
-void launch_int8_matmul(const Int8Matmul& op, Launcher& device, Int8Arithmetic arithmetic) {
+uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic) {
+  const bool tensor_cores = arithmetic == Int8Arithmetic::m8n8k16 || arithmetic == Int8Arithmetic::m16n8k32;
+  return tensor_cores ? std::max(matmul_tile(m, n), 64u) : 64;
+}
+
+void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device) {
   Int8MatmulArgs args{};
-  const Layout layout = fill(op, int8_tile, args);
+  const Layout layout = fill(op, tile, args);
   if (op.m == 0 || op.n == 0) return;
   args.a_low = op.a_low, args.a_scales = op.a_scales, args.b_scales = op.b_scales;
   args.a_aligned =
       aligned_digits(op.a, args.a_stride, layout.a_terms) && aligned_digits(op.a_low, args.a_stride, layout.a_terms);
   args.b_aligned = aligned_digits(op.b, args.b_stride, layout.b_terms);
   args.c_aligned = args.c_aligned && aligned(op.b_scales, 0);
-  const std::string name = "int8_matmul" + layout.name() + (arithmetic == Int8Arithmetic::fp32 ? "_fp32" : "");
-  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, int8_threads), args);
+  const std::string name = "int8_matmul_" + std::to_string(tile) + layout.name() + "_" + name_of(arithmetic);
+  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, int8_line_threads * tile), args);
 }
 
 }  // namespace kernels::cuda

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda_host/int8_arithmetic.h"
 #include "cuda_host/launch.h"
 #include "kernels/ops.h"
 
@@ -15,8 +16,9 @@ uint32_t matmul_tile(size_t m, size_t n);
 
 void launch_matmul(const Matmul& op, uint32_t tile, Launcher& device);
 
-// fp32 is what devices of compute capability 6.0 do by themselves; only the executor of tests/simt/ has it by a name.
-enum class Int8Arithmetic { best, fp32 };
-void launch_int8_matmul(const Int8Matmul& op, Launcher& device, Int8Arithmetic arithmetic = Int8Arithmetic::best);
+// Likewise: 64, with tensor cores also 128.
+uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic);
+
+void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device);
 
 }  // namespace kernels::cuda

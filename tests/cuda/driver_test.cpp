@@ -8,9 +8,9 @@
 #include "cuda_driver/cards.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
+#include "cuda_test_util.h"
 #include "fake_cuda.h"
 #include "launcher.h"
-#include "cuda_test_util.h"
 
 namespace kernels::cuda {
 namespace {
@@ -22,7 +22,8 @@ using test::Values;
 
 class CudaDriver : public testing::TestWithParam<const char*> {
  protected:
-  CudaDriver() : device_(driver_, only_card(), code_for(capability())), ops_(device_) {
+  CudaDriver()
+      : device_(driver_, only_card(), code_for(capability())), ops_(device_, int8_arithmetics(device_).back()) {
     void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
     fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
     fake_->launches.clear();
@@ -45,11 +46,11 @@ class CudaDriver : public testing::TestWithParam<const char*> {
     return cards(driver_).at(0);
   }
 
-  float* upload(const Values& values) {
-    memory_.push_back(
-        {device_.allocate(values.size() * sizeof(float)), [this](void* memory) { device_.free(memory); }});
-    device_.write(memory_.back().get(), values.data(), values.size() * sizeof(float));
-    return static_cast<float*>(memory_.back().get());
+  template <class T>
+  T* upload(const std::vector<T>& values) {
+    memory_.push_back({device_.allocate(values.size() * sizeof(T)), [this](void* memory) { device_.free(memory); }});
+    device_.write(memory_.back().get(), values.data(), values.size() * sizeof(T));
+    return static_cast<T*>(memory_.back().get());
   }
   Values download(const float* device, size_t count) {
     Values values(count);
@@ -86,6 +87,42 @@ TEST_P(CudaDriver, AProductGivesTheReferencesBits) {
   ops_.matmul(op);
   expect_same_bits(download(op.c, m * n), expected, "product");
   EXPECT_FALSE(fake_->launches.empty());
+}
+
+std::vector<Int8Arithmetic> expected_int8_arithmetics(const std::string& capability) {
+  if (capability == "6.0") return {Int8Arithmetic::fp32};
+  if (capability == "6.1") return {Int8Arithmetic::dp4a};
+  if (capability == "7.5" || capability == "13.0") return {Int8Arithmetic::dp4a, Int8Arithmetic::m8n8k16};
+  return {Int8Arithmetic::m16n8k32};
+}
+
+TEST_P(CudaDriver, EveryInt8ProductOfTheCodeGivesTheReferencesBits) {
+  constexpr size_t m = 67, n = 33, k = 129;
+  std::vector<int8_t> a(m * k), low(m * k), b(k * n);
+  for (auto* digits : {&a, &low, &b}) {
+    for (int8_t& digit : *digits) digit = static_cast<int8_t>(static_cast<int>(random_.between(0, 254)) - 127);
+  }
+  const Values scales = random_.values(m), c = poisoned(m * n);
+  Values expected = c;
+  Int8Matmul op{.m = m,
+                .n = n,
+                .k = k,
+                .a = a.data(),
+                .a_low = low.data(),
+                .a_row = k,
+                .a_scales = scales.data(),
+                .b = b.data(),
+                .b_row = n,
+                .c = expected.data(),
+                .ldc = n};
+  reference_->int8_matmul(op);
+  op.a = upload(a), op.a_low = upload(low), op.a_scales = upload(scales), op.b = upload(b);
+  EXPECT_EQ(int8_arithmetics(device_), expected_int8_arithmetics(GetParam()));
+  for (const Int8Arithmetic arithmetic : int8_arithmetics(device_)) {
+    op.c = upload(c);
+    CudaOps(device_, arithmetic).int8_matmul(op);
+    expect_same_bits(download(op.c, c.size()), expected, name_of(arithmetic));
+  }
 }
 
 TEST_P(CudaDriver, ANormGivesTheReferencesBits) {

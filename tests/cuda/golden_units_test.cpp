@@ -15,7 +15,8 @@ namespace {
 class CudaGolden : public testing::TestWithParam<GoldenUnit> {};
 
 TEST_P(CudaGolden, GivesTheCommittedDigest) {
-  SimtOps ops(GetParam().seed % 2 == 0 ? simt::Order::upward : simt::Order::downward);
+  const uint64_t seed = GetParam().seed;
+  SimtOps ops(seed % 2 == 0 ? simt::Order::upward : simt::Order::downward, cuda::all_int8_arithmetics[seed / 2 % 4]);
   EXPECT_EQ(golden_digest(GetParam(), ops), GetParam().sha256);
 }
 

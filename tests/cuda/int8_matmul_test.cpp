@@ -1,4 +1,4 @@
-// int8_matmul.cu gives the reference's bits with either arithmetic.
+// int8_matmul.cu gives the reference's bits with every arithmetic, and a device gets the one that serves it.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -17,7 +17,13 @@ using test::Random;
 using test::Values;
 using Digits = std::vector<int8_t>;
 
-constexpr Int8Arithmetic arithmetics[] = {Int8Arithmetic::best, Int8Arithmetic::fp32};
+struct Int8Kernel {
+  Int8Arithmetic arithmetic;
+  uint32_t tile;
+};
+constexpr Int8Kernel int8_kernels[] = {{Int8Arithmetic::fp32, 64},     {Int8Arithmetic::dp4a, 64},
+                                       {Int8Arithmetic::m8n8k16, 64},  {Int8Arithmetic::m8n8k16, 128},
+                                       {Int8Arithmetic::m16n8k32, 64}, {Int8Arithmetic::m16n8k32, 128}};
 
 struct Int8MatmulCase {
   size_t m, n, k;
@@ -56,15 +62,16 @@ void check_int8_matmul(Random& random, const Int8MatmulCase& shape) {
   };
   Values expected = c0;
   make_reference_ops()->int8_matmul(op_with(expected));
-  for (const Int8Arithmetic arithmetic : arithmetics) {
+  for (const auto& [arithmetic, tile] : int8_kernels) {
     for (const simt::Order order : both_orders) {
       Values c = c0;
       simt::SimtLauncher device(order);
-      launch_int8_matmul(op_with(c), device, arithmetic);
+      launch_int8_matmul(op_with(c), tile, arithmetic, device);
       expect_same_bits(c, expected,
-                       std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + ", arithmetic " +
-                           std::to_string(static_cast<int>(arithmetic)) + (a_transposed ? ", a transposed" : "") +
-                           (b_transposed ? ", b transposed" : "") + ", epilogue " + std::to_string(epilogue));
+                       std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + ", " +
+                           name_of(arithmetic) + ", tile " + std::to_string(tile) +
+                           (a_transposed ? ", a transposed" : "") + (b_transposed ? ", b transposed" : "") +
+                           ", epilogue " + std::to_string(epilogue));
     }
   }
 }
@@ -86,6 +93,13 @@ TEST(CudaInt8Matmul, AlignedShapes) {
   }
 }
 
+TEST(CudaInt8Matmul, MoreTilesThanOne) {
+  Random random(5);
+  for (size_t i = 0; i < 4; ++i) {
+    check_int8_matmul(random, {150, 260, 70, (i & 1) != 0, (i & 2) != 0, i == 2, i % 2 * 4});
+  }
+}
+
 TEST(CudaInt8Matmul, LongSums) {
   Random random(3);
   for (const size_t k : {0, 31, 32, 33, 1023, 1024, 1025, 2081}) {
@@ -93,16 +107,18 @@ TEST(CudaInt8Matmul, LongSums) {
   }
 }
 
-// The other arithmetic's are in tests/kernels/int8_ops_test.cpp.
-TEST(CudaInt8Matmul, LargeSumsOfFp32AreExact) {
+// Those of tensor cores are in tests/kernels/int8_ops_test.cpp.
+TEST(CudaInt8Matmul, LargeSumsAreExact) {
   const size_t k = 20'001;
   const Digits a(k, 127), b(k, -127);
-  Values c = poisoned(1);
-  Int8Matmul op{.m = 1, .n = 1, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = 1};
-  op.a_row = k, op.b_row = 1, op.b_col = k;
-  simt::SimtLauncher device;
-  launch_int8_matmul(op, device, Int8Arithmetic::fp32);
-  EXPECT_EQ(c[0], static_cast<float>(-127 * 127 * static_cast<int64_t>(k)));
+  for (const Int8Arithmetic arithmetic : {Int8Arithmetic::fp32, Int8Arithmetic::dp4a}) {
+    Values c = poisoned(1);
+    Int8Matmul op{.m = 1, .n = 1, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = 1};
+    op.a_row = k, op.b_row = 1, op.b_col = k;
+    simt::SimtLauncher device;
+    launch_int8_matmul(op, 64, arithmetic, device);
+    EXPECT_EQ(c[0], static_cast<float>(-127 * 127 * static_cast<int64_t>(k))) << name_of(arithmetic);
+  }
 }
 
 }  // namespace

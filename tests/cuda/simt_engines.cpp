@@ -7,7 +7,7 @@ namespace kernels {
 std::vector<test::Engine> test::engines_under_test() {
   std::vector<Engine> engines;
   engines.push_back({"upward", std::make_unique<SimtOps>(simt::Order::upward)});
-  engines.push_back({"downward", std::make_unique<SimtOps>(simt::Order::downward)});
+  engines.push_back({"downward", std::make_unique<SimtOps>(simt::Order::downward, cuda::Int8Arithmetic::m8n8k16)});
   return engines;
 }
 

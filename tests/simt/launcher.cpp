@@ -40,6 +40,8 @@ void check_limits(const kernels::cuda::Launch& launch, const Kernel& kernel) {
 
 bool add_kernel(const char* name, Kernel kernel) { return kernels_by_name().emplace(name, kernel).second; }
 
+bool SimtLauncher::has(const char* kernel) { return kernels_by_name().contains(kernel); }
+
 void SimtLauncher::launch(const kernels::cuda::Launch& launch) {
   const auto found = kernels_by_name().find(launch.kernel);
   check(found != kernels_by_name().end(), launch, "no SIMT_KERNEL of this name");
@@ -59,5 +61,7 @@ void* SimtLauncher::allocate(size_t bytes) {
 void SimtLauncher::free(void* device) noexcept { ::operator delete (device, std::align_val_t{256}); }
 
 void SimtLauncher::read(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
+
+void SimtLauncher::write(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
 
 }  // namespace simt

@@ -26,10 +26,12 @@ class SimtLauncher : public kernels::cuda::Launcher {
  public:
   explicit SimtLauncher(Order order = Order::upward) : order_(order) {}
 
+  bool has(const char* kernel) override;
   void launch(const kernels::cuda::Launch& launch) override;
   void* allocate(size_t bytes) override;  // filled with NaN
   void free(void* device) noexcept override;
   void read(void* host, const void* device, size_t bytes) override;
+  void write(void* device, const void* host, size_t bytes) override;
 
  private:
   Order order_;
