@@ -29,7 +29,7 @@ class Trial {
     device_.write(b_.get(), digits.data(), digits.size());
   }
 
-  // What comes out, for which the first launch, which may load code, is as good as any.
+  // What comes out of the first launch, during which the driver may load code.
   std::vector<uint32_t> result(Int8Arithmetic arithmetic) {
     launch(arithmetic);
     std::vector<uint32_t> bits(rows * rows);
@@ -105,19 +105,13 @@ double monotonic_seconds() {
 }
 
 Int8Arithmetic choose_int8_arithmetic(Launcher& device, const Clock& clock) {
-  const std::vector<Int8Arithmetic> candidates = int8_arithmetics(device);
-  if (candidates.empty()) throw std::runtime_error("the device's code has no kernels for int8 products");
-  Int8Arithmetic best = candidates.front();
-  if (candidates.size() == 1) return best;
+  const std::vector<Int8Arithmetic> found = int8_arithmetics(device);
+  if (found.empty()) throw std::runtime_error("the device's code has no kernels for int8 products");
+  const Int8Arithmetic best = found.back(), other = found.front();
+  if (best != Int8Arithmetic::m8n8k16 || other == best) return best;
   Trial trial(device);
-  const std::vector<uint32_t> expected = trial.result(best);
-  double least = trial.seconds(best, clock);
-  for (size_t i = 1; i < candidates.size(); ++i) {
-    if (trial.result(candidates[i]) != expected) continue;
-    const double seconds = trial.seconds(candidates[i], clock);
-    if (seconds < least) best = candidates[i], least = seconds;
-  }
-  return best;
+  if (trial.result(best) != trial.result(other)) return other;
+  return trial.seconds(best, clock) < trial.seconds(other, clock) ? best : other;
 }
 
 }  // namespace kernels::cuda

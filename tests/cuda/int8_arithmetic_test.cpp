@@ -66,6 +66,15 @@ TEST(CudaInt8Arithmetic, WhereThereIsOneItIsTaken) {
   }
 }
 
+// Code that has it is for devices with tensor cores.
+TEST(CudaInt8Arithmetic, TheOneOfLaterDevicesIsTakenWithoutATrial) {
+  std::map<Int8Arithmetic, TimedDevice::Behaviour> all;
+  for (const Int8Arithmetic arithmetic : all_int8_arithmetics) all[arithmetic] = {1, 0};
+  TimedDevice device(all);
+  EXPECT_EQ(choice(device), Int8Arithmetic::m16n8k32);
+  EXPECT_EQ(device.launches, 0);
+}
+
 TEST(CudaInt8Arithmetic, TheFasterOneIsTaken) {
   TimedDevice with_tensor_cores({{Int8Arithmetic::dp4a, {4e-5, 7}}, {Int8Arithmetic::m8n8k16, {1e-5, 7}}});
   EXPECT_EQ(choice(with_tensor_cores), Int8Arithmetic::m8n8k16);
