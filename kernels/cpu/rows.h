@@ -10,7 +10,7 @@ namespace kernels {
 
 // f(j, part) for the elements [first, last), a vector at a time.
 template <class V, class F>
-void for_each_vector(size_t first, size_t last, F f) {
+inline __attribute__((always_inline)) void for_each_vector(size_t first, size_t last, F f) {
   size_t j = first;
   for (; j + V::width <= last; j += V::width) f(j, Whole{});
   if (j < last) f(j, Part{last - j});
@@ -18,7 +18,7 @@ void for_each_vector(size_t first, size_t last, F f) {
 
 // R of the n values f(j, part): a vector of the elements from j on; lanes beyond the part may hold anything.
 template <class V, class F>
-float row_sum(size_t n, F f) {
+inline __attribute__((always_inline)) float row_sum(size_t n, F f) {
   constexpr size_t lanes = 32, segment = 4096, vectors = lanes / V::width;
   float total = 0;
   for (size_t start = 0; start < n; start += segment) {
