@@ -54,7 +54,7 @@ class AttentionHead {
     float* out = op.out + first_token_ * row_ + column_;
     for (size_t i = begin_; i < end_; ++i) {
       float* s = scores_ + (i - begin_) * stride_;
-      const size_t keys = hide_masked(s, i);
+      const size_t keys = whole_vectors(i + 1);
       V m = V::broadcast(-infinity);
       for (size_t j = 0; j < keys; j += V::width) {
         const V x = V::load(s + j) * V::broadcast(scale_);
@@ -143,7 +143,8 @@ class AttentionHead {
   // Rows are the tile's queries.
   void multiply(const Matmul& product, Skip skip) { Gemm<V>(product, buffer_, {.skip = skip, .first = begin_}).run(); }
 
-  // scores = q·k of the tile's queries and the keys up to its end.
+  // scores = q·k of the tile's queries and the keys up to its end. The masked ones of a row's last vector become
+  // -infinity, whose exponential is +0; all rows' at once, as a load waits until a store to a part of it is done.
   void score() {
     multiply({.m = end_ - begin_,
               .n = end_,
@@ -156,6 +157,10 @@ class AttentionHead {
               .c = scores_,
               .ldc = stride_},
              Skip::columns_after_row);
+    for (size_t i = begin_; i < end_; ++i) {
+      const size_t keys = i + 1;
+      V::broadcast(-infinity).store(scores_ + (i - begin_) * stride_ + keys, Part{whole_vectors(keys) - keys});
+    }
   }
 
   // Turns row i of scores into P and of dscores (dP so far) into dS.
@@ -168,7 +173,7 @@ class AttentionHead {
     }));
     const V max = V::broadcast(op.row_max[item_ * context_ + i]);
     const V inverse = V::broadcast(op.inverse_sum[item_ * context_ + i]);
-    const size_t keys = hide_masked(s, i);
+    const size_t keys = whole_vectors(i + 1);
     for (size_t j = 0; j < keys; j += V::width) {
       const V p = exp(V::load(s + j) * V::broadcast(scale_) - max) * inverse;
       p.store(s + j);
@@ -178,12 +183,7 @@ class AttentionHead {
     clear(ds, i + 1);
   }
 
-  // Fills row i up to whole vectors with scores of -infinity, whose exponential is +0. Returns the length.
-  static size_t hide_masked(float* row, size_t i) {
-    const size_t keys = (i / V::width + 1) * V::width;
-    V::broadcast(-infinity).store(row + i + 1, Part{keys - i - 1});
-    return keys;
-  }
+  static size_t whole_vectors(size_t keys) { return (keys + V::width - 1) / V::width * V::width; }
 
   // Zeros from `keys` to the end of the tile's rows.
   void clear(float* row, size_t keys) const {
