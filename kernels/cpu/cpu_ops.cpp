@@ -1,6 +1,7 @@
-// The fast engine: every operation is cut into fixed shares, one for each thread, and a KernelTable computes a share.
-// A share never cuts through a sum, so the bits do not depend on the number of threads.
+// The fast engine: every operation is cut into shares, one for each thread (attention into more), and a KernelTable
+// computes a share. A share never cuts through a sum, so the bits do not depend on the number of threads.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -139,22 +140,15 @@ class CpuOps final : public Ops {
   void attention_forward(const AttentionForward& op) override {
     const FloatEnvironment environment;
     const size_t tiles = kernels_.attention_tiles(op.context);
-    const size_t units = op.sequences * op.heads * tiles;
-    pool_.run(pool_.size(), [&](size_t thread) {
-      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.head_size);
-      for (size_t u = thread; u < units; u += pool_.size()) {
-        kernels_.attention_forward(op, u / tiles, u % tiles, workspace, buffer(thread));
-      }
+    over_items(op, op.sequences * op.heads * tiles, [&](size_t u, float* workspace, float* scratch) {
+      kernels_.attention_forward(op, u / tiles, u % tiles, workspace, scratch);
     });
   }
 
   void attention_backward(const AttentionBackward& op) override {
     const FloatEnvironment environment;
-    pool_.run(pool_.size(), [&](size_t thread) {
-      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.head_size);
-      for (size_t item = thread; item < op.sequences * op.kv_heads; item += pool_.size()) {
-        kernels_.attention_backward(op, item, workspace, buffer(thread));
-      }
+    over_items(op, op.sequences * op.kv_heads, [&](size_t item, float* workspace, float* scratch) {
+      kernels_.attention_backward(op, item, workspace, scratch);
     });
   }
 
@@ -234,6 +228,17 @@ class CpuOps final : public Ops {
     pool_.run(threads, [&](size_t thread) {
       const Range r = share(count, thread, threads, unit);
       if (r.begin < r.end) f(r);
+    });
+  }
+
+  // Runs f(item, workspace, buffer) for each item of an attention. A thread takes the next one when it is done with one:
+  // later tiles of queries have more keys.
+  template <class Op, class F>
+  void over_items(const Op& op, size_t items, const F& f) {
+    std::atomic<size_t> next = 0;
+    pool_.run(std::min(items, pool_.size()), [&](size_t thread) {
+      float* workspace = op.workspace + thread * kernels_.attention_workspace(op.context, op.head_size);
+      for (size_t item; (item = next++) < items;) f(item, workspace, buffer(thread));
     });
   }
 

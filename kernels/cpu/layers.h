@@ -81,7 +81,7 @@ void layer_norm_forward(const LayerNormForward& op, Range rows) {
                                         return d * d;
                                       }) /
                            c;
-    const float rstd = first(V::broadcast(1) / sqrt(V::broadcast(variance) + V::broadcast(op.epsilon)));
+    const float rstd = 1 / __builtin_sqrtf(variance + op.epsilon);
     const V r = V::broadcast(rstd);
     for_each_vector<V>(0, op.channels, [&](size_t j, auto part) {
       const V normal = (V::load(x + j, part) - m) * r;

@@ -21,11 +21,11 @@ void rms_norm_forward(const RmsNormForward& op, Range rows) {
                                       return v * v;
                                     }) /
                          static_cast<float>(op.channels);
-    const V rstd = V::broadcast(1) / sqrt(V::broadcast(square) + V::broadcast(op.epsilon));
+    const float rstd = 1 / __builtin_sqrtf(square + op.epsilon);
     for_each_vector<V>(0, op.channels, [&](size_t j, auto part) {
-      (V::load(x + j, part) * rstd * V::load(op.weight + j, part)).store(y + j, part);
+      (V::load(x + j, part) * V::broadcast(rstd) * V::load(op.weight + j, part)).store(y + j, part);
     });
-    op.rstd[n] = first(rstd);
+    op.rstd[n] = rstd;
   }
 }
 
