@@ -231,8 +231,8 @@ class CpuOps final : public Ops {
     });
   }
 
-  // Runs f(item, workspace, buffer) for each item of an attention. A thread takes the next one when it is done with one:
-  // later tiles of queries have more keys.
+  // Runs f(item, workspace, buffer) for each item of an attention. A thread takes the next one when it is done with
+  // one: later tiles of queries have more keys.
   template <class Op, class F>
   void over_items(const Op& op, size_t items, const F& f) {
     std::atomic<size_t> next = 0;

@@ -259,7 +259,7 @@ std::unique_ptr<Ops> make_reference_ops();
 
 enum class Simd { automatic, avx512vnni, avx512, avx2, neon, portable };
 
-// The fast engine: fixed partition over `threads` (0 = one per core that this process may use).
+// The fast engine: shares that cut through no sum, over `threads` (0 = one per core that this process may use).
 // Throws std::runtime_error when a forced path cannot run on this CPU.
 std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd = Simd::automatic);
 
