@@ -54,9 +54,16 @@ std::shared_ptr<const Job> read_job(Db& db, const std::string& name) {
 
 }  // namespace
 
-Core::Core(const std::filesystem::path& folder, const Clock& the_clock)
+Failure no_pool_in(const std::filesystem::path& folder) {
+  return {ExitCode::store, "there is no pool in " + folder.string() +
+                               "; give its folder with --data or GRADPOOL_DATA, or begin one with gradpool account "
+                               "create"};
+}
+
+Core::Core(const std::filesystem::path& folder, const Clock& the_clock, bool make)
     : store(folder,
             [&](Db& db) {
+              if (!make) throw no_pool_in(folder);  // the database is what a restore left that died at its beginning
               const protocol::PublicKey made = load_or_make_key(folder, true).public_key();
               execute(db, "INSERT INTO pool (pool_id, created) VALUES (?, ?)", protocol::sha256(made), the_clock.now());
             }),

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "errors.h"
 #include "kernels/model_config.h"
 #include "pool.h"
 #include "protocol/documents.h"
@@ -28,10 +29,12 @@ struct Job {
   uint64_t lanes_per_round() const { return description.units_per_round * description.lanes_per_unit; }
 };
 
+Failure no_pool_in(const std::filesystem::path& folder);
+
 class Core {
  public:
-  // Opens or creates the folder with its key.
-  Core(const std::filesystem::path& folder, const Clock& clock);
+  // Opens the folder with its key. Where it has no pool one is made, or else no_pool_in() thrown.
+  Core(const std::filesystem::path& folder, const Clock& clock, bool make = true);
 
   Store store;
   const Clock& clock;

@@ -11,12 +11,8 @@
 #include "protocol/error.h"
 
 pool::Core pool::open_core(const GlobalOptions& options, bool make) {
-  if (!make && !std::filesystem::exists(options.data / "gradpool.db")) {
-    throw Failure(ExitCode::store,
-                  "there is no pool in " + options.data.string() +
-                      "; give its folder with --data or GRADPOOL_DATA, or begin one with gradpool account create");
-  }
-  return Core(options.data, system_clock());
+  if (!make && !std::filesystem::exists(options.data / "gradpool.db")) throw no_pool_in(options.data);
+  return Core(options.data, system_clock(), make);
 }
 
 // CLI11 would say of an unknown command only that one is required; this way it names it.

@@ -66,6 +66,14 @@ TEST_F(Folder, KeepsItsIdentityAndRefusesWhatItCannotRead) {
   EXPECT_EQ(exit_of([&] { Core(folder.path / "file", clock); }), ExitCode::store);
 }
 
+// As a restore leaves it that died before its first commit.
+TEST_F(Folder, ADatabaseWithoutAPoolIsNoneAndBecomesNone) {
+  const std::filesystem::path left = folder.path / "left";
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(exit_of([&] { Core(left, clock, false); }), ExitCode::store);
+  EXPECT_TRUE(std::filesystem::exists(left / "gradpool.db"));
+  EXPECT_FALSE(std::filesystem::exists(left / "pool.key"));
+}
+
 TEST_F(Folder, AFullDiskChangesNothing) {
   create(tiny_job());
   Rig alice = rig("alice");
