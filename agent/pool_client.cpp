@@ -6,8 +6,6 @@
 namespace agent {
 namespace {
 
-constexpr uint64_t max_time = 9'999'999'999;  // ten digits, as docs/protocol.md section 1 says of every time
-
 std::span<const uint8_t> bytes_of(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
@@ -53,7 +51,7 @@ HttpResponse PoolClient::signed_exchange(HttpRequest request, const char* conten
       return exchange(request);
     } catch (const PoolError& error) {
       if (again || !error.is(protocol::ErrorCode::clock_skew)) throw;
-      const uint64_t pool_time = protocol::unsigned_member(error.answer.details, "pool_time", max_time);
+      const uint64_t pool_time = protocol::unsigned_member(error.answer.details, "pool_time", protocol::max_time);
       clock_offset_ = static_cast<int64_t>(pool_time) - clock_.unix_time();
     }
   }

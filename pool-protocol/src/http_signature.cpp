@@ -4,12 +4,12 @@
 #include <charconv>
 
 #include "protocol/error.h"
+#include "protocol/json.h"
 
 namespace protocol {
 namespace {
 
 constexpr int64_t max_lifetime_s = 300, max_skew_s = 300;
-constexpr int64_t max_time = 9'999'999'999;  // ten digits; also keeps sums far from overflow
 
 std::string lowercase(std::string_view text) {
   std::string result(text);

@@ -104,7 +104,7 @@ uint64_t Reader::unsigned_integer(uint64_t max, uint64_t min) const {
   return number;
 }
 
-int64_t Reader::time() const { return static_cast<int64_t>(unsigned_integer(9'999'999'999)); }
+int64_t Reader::time() const { return static_cast<int64_t>(unsigned_integer(max_time)); }
 
 uint64_t Reader::decimal(uint64_t max) const {
   const std::string text = string(20);

@@ -10,6 +10,7 @@ namespace protocol {
 
 constexpr size_t max_json_bytes = 1 << 20;
 constexpr int max_json_depth = 16;
+constexpr int64_t max_time = 9'999'999'999;  // ten digits of Unix seconds; also keeps sums far from overflow
 
 // Refuses more than max_bytes, more than max_json_depth levels, duplicate keys, anything after the value, and
 // a top level that is not an object. Throws Error(bad_json) or Error(too_large).
