@@ -17,6 +17,12 @@ struct OwnSums {
                        : Place{threadIdx.x % (tile / 4) * 4, threadIdx.x / (tile / 4)};
   }
 
+  // The place of unit i of four, which are those of one line or of four.
+  template <bool along_terms>
+  __device__ static Place nth(const Place& first, uint32_t i) {
+    return along_terms ? Place{first.line, first.unit + i} : Place{first.line + i, first.unit};
+  }
+
   __device__ static uint32_t row(uint32_t i) { return line_of_thread<tile, thread_m>(threadIdx.x / across, i); }
   __device__ static uint32_t column(uint32_t j) { return line_of_thread<tile, thread_n>(threadIdx.x % across, j); }
 };
@@ -33,8 +39,8 @@ struct Dp4a : OwnSums {
   __device__ static void put(Slice& slice, const Place& at, const Units& values) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t line = at.line + (along_terms ? 0 : i), unit = at.unit + (along_terms ? i : 0);
-      slice.x[unit * slice_row(tile) + line] = static_cast<int32_t>(values.x[i]);
+      const Place to = nth<along_terms>(at, i);
+      slice.x[to.unit * slice_row(tile) + to.line] = static_cast<int32_t>(values.x[i]);
     }
   }
 
@@ -74,11 +80,11 @@ struct Fp32 : OwnSums {
   __device__ static void put(Slice& slice, const Place& at, const Units& values) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t line = at.line + (along_terms ? 0 : i), unit = at.unit + (along_terms ? i : 0);
+      const Place to = nth<along_terms>(at, i);
 #pragma unroll
       for (uint32_t t = 0; t < 4; ++t) {
         const auto digit = static_cast<int8_t>(byte_of(values.x[i], t));
-        slice.x[(4 * unit + t) * slice_row(tile) + line] = static_cast<float>(digit);
+        slice.x[(4 * to.unit + t) * slice_row(tile) + to.line] = static_cast<float>(digit);
       }
     }
   }
