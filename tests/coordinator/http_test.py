@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import pathlib
 import shutil
 import socket
 import sqlite3
@@ -607,15 +606,8 @@ class Command(unittest.TestCase):
 
     def test_older_store(self):
         """A store of schema 1 is brought up to date, with a copy of its database, and served."""
-        old, source = harness.Pool(self.pool.sandbox, "old"), pathlib.Path(__file__).resolve().parent / "store_1"
-        for blob in (source / "blobs").iterdir():
-            (old.data / "blobs" / blob.name[:2]).mkdir(parents=True, exist_ok=True)
-            shutil.copy(blob, old.data / "blobs" / blob.name[:2] / blob.name)
-        shutil.copy(source / "pool.key", old.data)
-        (old.data / "pool.key").chmod(0o600)
-        database = sqlite3.connect(old.data / "gradpool.db")
-        database.executescript((source / "gradpool.sql").read_text() + "PRAGMA user_version = 1;")
-        database.close()
+        old = harness.Pool(self.pool.sandbox, "old")
+        harness.make_store_1(old.data)
         old.cli("job", "list", expect=4)  # only serve does it
         old.start()
         self.assertIn("the store was brought up to date", old.server.log())

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -47,6 +48,19 @@ def english_text(size):
     if not shutil.which("bible"):
         return generated_text(size)
     return subprocess.run(["bible", "-f", "gen1:1-rev22:21"], capture_output=True, check=True, text=True).stdout[:size]
+
+
+def make_store_1(data):
+    """The committed store of schema version 1 as a pool's data folder, which must not have a pool yet."""
+    source = REPOSITORY / "tests/coordinator/store_1"
+    for blob in (source / "blobs").iterdir():
+        (data / "blobs" / blob.name[:2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(blob, data / "blobs" / blob.name[:2])
+    shutil.copy(source / "pool.key", data)
+    (data / "pool.key").chmod(0o600)
+    database = sqlite3.connect(data / "gradpool.db")
+    database.executescript((source / "gradpool.sql").read_text() + "PRAGMA user_version = 1;")
+    database.close()
 
 
 def wait_for(what, condition, timeout, every=0.05):

@@ -1,16 +1,13 @@
 """The operator's commands die at every step of their own. Given again each does what it should have done; what it had left
 is whole or is refused, and the pool is sound."""
 
-import os
 import shutil
 import signal
-import sqlite3
 
 from faults import Faults, harness
 from fleet import check_store, rows
 
-DONE, STORE, REFUSED = 0, 4, 7  # exit codes
-STORE_1 = harness.REPOSITORY / "tests/coordinator/store_1"
+DONE, STORE, NOT_FOUND, REFUSED = 0, 4, 5, 7  # exit codes
 
 
 class Command:
@@ -130,7 +127,7 @@ def gradpool(data, *words, **options):
 def restored(backup, to):
     """The exit code of a restore; where it is not DONE there was no whole backup."""
     code = gradpool(to, "restore", "--from", backup, expect=None).returncode
-    assert code in (DONE, STORE, 5), code
+    assert code in (DONE, STORE, NOT_FOUND), code
     return code
 
 
@@ -145,19 +142,6 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def old_store(folder):
-    """A store of the first schema."""
-    folder.mkdir()
-    with open(os.open(folder / "pool.key", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as key:
-        key.write((STORE_1 / "pool.key").read_bytes())
-    for blob in (STORE_1 / "blobs").iterdir():
-        (folder / "blobs" / blob.name[:2]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(blob, folder / "blobs" / blob.name[:2])
-    db = sqlite3.connect(folder / "gradpool.db")
-    db.executescript((STORE_1 / "gradpool.sql").read_text() + "PRAGMA user_version = 1;")
-    db.close()
-
-
 class Commands:
     """`fleet` has a pool with a job that is done, and with rigs; its server has stopped."""
 
@@ -169,7 +153,7 @@ class Commands:
         gradpool(self.template / "pool", *fleet.job_command("waiting", 1))
         gradpool(self.template / "pool", "backup", "--out", self.template / "backup")
         gradpool(self.template / "pool", "job", "export", job, "--out", self.template / "exported")
-        old_store(self.template / "old")
+        harness.make_store_1(self.template / "old")
         rig = fleet.agents[0].name
         self.commands = [
             Told("account create", "account", "create", "new", shown=("account", "list"), told="new"),

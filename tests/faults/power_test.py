@@ -18,7 +18,6 @@ import sys
 import time
 
 import power
-from commands import old_store
 from faults import Faults, harness, sandbox
 from fleet import Fleet, check_store, rows
 
@@ -257,7 +256,7 @@ def pool_has_migrated(scene):
     """gradpool serve on a store of the first schema: the old database is there as long as the new one is."""
     newest = rows(scene.open(job=False).pool.data, "PRAGMA user_version")
     pool = harness.Pool(scene.sandbox, f"{scene.name}-old")
-    old_store(pool.data)
+    harness.make_store_1(pool.data)
     faults = scene.copies = Faults(pool.data, True, scene.no_sync.get("pool"))
     power.settle(faults)
 
