@@ -160,17 +160,20 @@ void Background::flush_counters() {
   for (const auto& [name, count] : refusals) pool_.count_refusal(name, count);
 }
 
-// The larger the pool, the longer a look takes, and the more rarely it is taken: a twentieth of the time.
+// The larger the pool, the longer a look takes, and the more rarely it is taken: a twentieth of the time. What the log
+// says can be seen on the page: the snapshot comes first.
 void Background::look() {
   const auto begin = std::chrono::steady_clock::now();
   const std::shared_ptr<const Snapshot> before = snapshot();
   auto now = std::make_shared<const Snapshot>(Snapshot{pool_.status(), clock_.now(), ""});
+  {
+    const std::lock_guard lock(mutex_);
+    snapshot_ = now;
+  }
   if (!before->failure.empty()) log_event(info, "the pool works again");
   log_changes(before->status, now->status);
   const auto end = std::chrono::steady_clock::now();
   next_look_ = end + 20 * (end - begin);
-  const std::lock_guard lock(mutex_);
-  snapshot_ = std::move(now);
 }
 
 // Keeps the last snapshot, with the reason why there is no newer one. Logged once.

@@ -169,7 +169,7 @@ class Empty(unittest.TestCase):
         self.pool.pool.dataset("text", harness.generated_text(20000))
         self.pool.pool.job("fresh", "text", rounds=3, units=1, lanes=1, batch=4, context=32)
         self.pool.pool.job("second", "text", rounds=3, units=1, lanes=1, batch=4, context=32)
-        harness.wait_for("the jobs in the log", lambda: "second" in self.pool.log(), 10)
+        harness.wait_for("the jobs in the log", lambda: "job=second" in self.pool.log(), 10)
         page = dom(self.pool.status_url)
         self.assertNotRegex(page, r'id="no-rigs" hidden')
         self.assertIn("gradminer run", page)
