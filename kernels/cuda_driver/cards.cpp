@@ -36,7 +36,7 @@ std::vector<CudaCard> cards(const Driver& driver) {
     card.bus_id = "card " + std::to_string(ordinal);
     try {
       describe(driver, card);
-    } catch (const DriverError& error) {
+    } catch (const CudaError& error) {
       card.problem = error.what();
     }
   }

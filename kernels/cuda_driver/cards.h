@@ -8,7 +8,7 @@
 
 namespace kernels::cuda {
 
-// Starts the driver and lists the cards, ordered by bus id. Throws DriverError where the driver does not start; what
+// Starts the driver and lists the cards, ordered by bus id. Throws CudaError where the driver does not start; what
 // fails for one card is that card's problem.
 std::vector<CudaCard> cards(const Driver& driver);
 

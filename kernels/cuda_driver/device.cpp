@@ -71,7 +71,7 @@ bool Device::has(const char* kernel) {
 void Device::launch(const Launch& launch) {
   make_current();
   Kernel* const found = find(launch.kernel);
-  if (found == nullptr) throw DriverError(bus_id_ + ": no kernel " + launch.kernel + " in " + std::string(code_.name));
+  if (found == nullptr) throw CudaError(bus_id_ + ": no kernel " + launch.kernel + " in " + std::string(code_.name));
   Kernel& kernel = *found;
   const std::string where = bus_id_ + ": " + launch.kernel;
   if (launch.shared_bytes > kernel.shared_bytes) {  // beyond 48 KB it must be asked for
@@ -89,8 +89,13 @@ void Device::launch(const Launch& launch) {
 void* Device::allocate(size_t bytes) {
   make_current();
   DevicePointer device = 0;
-  driver_.run(bus_id_ + ": " + std::to_string(bytes) + " bytes", driver_.cuMemAlloc, &device,
-              std::max<size_t>(bytes, 1));
+  const Result failed = driver_.cuMemAlloc.function(&device, std::max<size_t>(bytes, 1));
+  if (failed != result::success) {
+    const CudaError error =
+        driver_.error(bus_id_ + ": " + std::to_string(bytes) + " bytes", driver_.cuMemAlloc.name, failed);
+    if (failed == result::out_of_memory) throw CudaOutOfMemory(error.what());
+    throw error;
+  }
   return reinterpret_cast<void*>(device);  // NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers
 }
 
@@ -119,6 +124,23 @@ void Device::write(void* device, const void* host, size_t bytes) {
                 piece, stream_.get());
     synchronise();
   }
+}
+
+void Device::copy(void* to, const void* from, size_t bytes) {
+  make_current();
+  driver_.run(bus_id_, driver_.cuMemcpyDtoDAsync, number(to), number(from), bytes, stream_.get());
+}
+
+void Device::zero(void* device, size_t bytes) {
+  make_current();
+  driver_.run(bus_id_, driver_.cuMemsetD8Async, number(device), static_cast<unsigned char>(0), bytes, stream_.get());
+}
+
+size_t Device::free_bytes() {
+  make_current();
+  size_t free = 0, total = 0;
+  driver_.run(bus_id_, driver_.cuMemGetInfo, &free, &total);
+  return free;
 }
 
 void Device::synchronise() {

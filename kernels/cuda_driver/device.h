@@ -16,7 +16,7 @@
 namespace kernels::cuda {
 
 // Uses the card's primary context; a thread that waits for the card sleeps. A process has at most one Device for a card
-// at a time. Every function throws DriverError, which names the card by its bus id.
+// at a time. Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well.
 class Device final : public Launcher {
  public:
   // Loads `code`, see code_for(). `driver` and `code` outlive it.
@@ -31,6 +31,9 @@ class Device final : public Launcher {
   void free(void* device) noexcept override;
   void read(void* host, const void* device, size_t bytes) override;
   void write(void* device, const void* host, size_t bytes) override;
+  void copy(void* to, const void* from, size_t bytes) override;
+  void zero(void* device, size_t bytes) override;
+  size_t free_bytes() override;
 
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();

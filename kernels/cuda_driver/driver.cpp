@@ -8,12 +8,12 @@ namespace {
 void* open_library(const char* name) {
   if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
   const char* const why = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
-  throw DriverError(std::string("no CUDA driver (") + why + "); cards need NVIDIA's driver, 450 or later");
+  throw CudaError(std::string("no CUDA driver (") + why + "); cards need NVIDIA's driver, 450 or later");
 }
 
 void* symbol_of(void* library, const char* name) {
   if (void* symbol = dlsym(library, name)) return symbol;
-  throw DriverError(std::string("the CUDA driver lacks ") + name + "; its installation is damaged, install it anew");
+  throw CudaError(std::string("the CUDA driver lacks ") + name + "; its installation is damaged, install it anew");
 }
 
 }  // namespace
@@ -31,22 +31,22 @@ Driver::Driver(const char* library) : library_(open_library(library)) {}
 int Driver::supported_version() const {
   int found = 0;
   if (const Result failed = cuDriverGetVersion.function(&found)) {
-    throw DriverError("the CUDA driver does not tell its version: cuDriverGetVersion gives " + std::to_string(failed));
+    throw CudaError("the CUDA driver does not tell its version: cuDriverGetVersion gives " + std::to_string(failed));
   }
   if (found < needed_driver_version) {
-    throw DriverError("the CUDA driver is too old: it supports CUDA " + version_text(found) + ", needed is CUDA " +
-                      version_text(needed_driver_version) + " or later; install NVIDIA's driver, 450 or later");
+    throw CudaError("the CUDA driver is too old: it supports CUDA " + version_text(found) + ", needed is CUDA " +
+                    version_text(needed_driver_version) + " or later; install NVIDIA's driver, 450 or later");
   }
   return found;
 }
 
-DriverError Driver::error(const std::string& where, const char* call, Result result) const {
+CudaError Driver::error(const std::string& where, const char* call, Result result) const {
   const char *name = nullptr, *description = nullptr;  // the driver leaves null for a number that it does not know
   if (cuGetErrorName.function(result, &name) != result::success || name == nullptr) name = "unknown";
   if (cuGetErrorString.function(result, &description) != result::success || description == nullptr) {
     description = "no description";
   }
-  return DriverError(where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")");
+  return CudaError(where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")");
 }
 
 }  // namespace kernels::cuda

@@ -5,8 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
+
+#include "kernels/cuda_cards.h"
 
 namespace kernels::cuda {
 
@@ -21,7 +22,7 @@ using Module = struct ModuleOfDriver*;
 using Function = struct FunctionOfDriver*;
 
 namespace result {
-constexpr Result success = 0, no_device = 100, not_found = 500;
+constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500;
 }
 namespace attribute {
 constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // of a device
@@ -32,13 +33,7 @@ constexpr unsigned stream_non_blocking = 1;     // no order with the default str
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
-// There is no usable driver, or a call of it failed. what() is one line: the call, where, what the driver says.
-class DriverError : public std::runtime_error {
- public:
-  using runtime_error::runtime_error;
-};
-
-// One function of the library. Throws DriverError where the library lacks it.
+// One function of the library. Throws CudaError where the library lacks it.
 template <typename... Arguments>
 struct Call {
   Call(void* library, const char* symbol);
@@ -55,15 +50,15 @@ class Driver {
   void* library_;
 
  public:
-  // Opens the driver and checks its version. Throws DriverError: found, needed, what to do.
+  // Opens the driver and checks its version. Throws CudaError: found, needed, what to do.
   explicit Driver(const char* library = "libcuda.so.1");
 
-  // Calls a function and throws DriverError where it fails; `where` names the device.
+  // Calls a function and throws CudaError where it fails; `where` names the device.
   template <typename... Arguments, typename... Given>
   void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
     if (const Result failed = call.function(given...)) throw error(where, call.name, failed);
   }
-  DriverError error(const std::string& where, const char* call, Result result) const;
+  CudaError error(const std::string& where, const char* call, Result result) const;
 
   const Call<int*> cuDriverGetVersion{library_, "cuDriverGetVersion"};
   const int version = supported_version();  // from here on all functions are there
@@ -87,12 +82,15 @@ class Driver {
   const Call<Stream> cuStreamDestroy{library_, "cuStreamDestroy_v2"};
   const Call<Stream> cuStreamSynchronize{library_, "cuStreamSynchronize"};
 
+  const Call<size_t*, size_t*> cuMemGetInfo{library_, "cuMemGetInfo_v2"};
   const Call<DevicePointer*, size_t> cuMemAlloc{library_, "cuMemAlloc_v2"};
   const Call<DevicePointer> cuMemFree{library_, "cuMemFree_v2"};
   const Call<void**, size_t, unsigned> cuMemHostAlloc{library_, "cuMemHostAlloc"};
   const Call<void*> cuMemFreeHost{library_, "cuMemFreeHost"};
   const Call<DevicePointer, const void*, size_t, Stream> cuMemcpyHtoDAsync{library_, "cuMemcpyHtoDAsync_v2"};
   const Call<void*, DevicePointer, size_t, Stream> cuMemcpyDtoHAsync{library_, "cuMemcpyDtoHAsync_v2"};
+  const Call<DevicePointer, DevicePointer, size_t, Stream> cuMemcpyDtoDAsync{library_, "cuMemcpyDtoDAsync_v2"};
+  const Call<DevicePointer, unsigned char, size_t, Stream> cuMemsetD8Async{library_, "cuMemsetD8Async"};
 
   const Call<Module*, const void*> cuModuleLoadData{library_, "cuModuleLoadData"};
   const Call<Module> cuModuleUnload{library_, "cuModuleUnload"};

@@ -9,15 +9,24 @@
 
 namespace kernels::cuda {
 
-// An Ops whose structs hold device pointers. Operations are queued and may still run when they return; those that
-// return a value wait. Besides what ops.h says, each throws what the launcher throws, std::length_error for 2^31 rows
-// or columns and more, and std::invalid_argument for what a comment below does not allow.
+// An Ops that computes in a device's memory. Besides what ops.h says, each operation throws what the launcher throws,
+// std::length_error for 2^31 rows or columns and more, and std::invalid_argument for what a comment below does not
+// allow.
 class CudaOps : public Ops {
  public:
   // device must outlive the CudaOps; its code must have `int8`, see choose_int8_arithmetic().
   CudaOps(Launcher& device, Int8Arithmetic int8) : device_(device), int8_(int8), scratch_(nullptr, Free{&device}) {}
 
   std::string name() const override { return "cuda"; }
+
+  bool in_host_memory() const override { return false; }
+  void* allocate(size_t bytes) override { return device_.allocate(bytes); }
+  void free(void* memory) noexcept override { device_.free(memory); }
+  void write(void* memory, const void* host, size_t bytes) override { device_.write(memory, host, bytes); }
+  void read(void* host, const void* memory, size_t bytes) override { device_.read(host, memory, bytes); }
+  void copy(void* to, const void* from, size_t bytes) override { device_.copy(to, from, bytes); }
+  void zero(void* memory, size_t bytes) override { device_.zero(memory, bytes); }
+  size_t free_bytes() override { return device_.free_bytes(); }
 
   void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
   void quantise_rows(const Quantise&) override;

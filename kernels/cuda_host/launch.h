@@ -35,9 +35,14 @@ class Launcher {
   virtual void* allocate(size_t bytes) = 0;
   virtual void free(void* device) noexcept = 0;
 
-  // Copies between host and device return when they and all launches before have ended.
+  // Copies between host and device return when they and all that was queued before have ended. The others are queued.
   virtual void read(void* host, const void* device, size_t bytes) = 0;
   virtual void write(void* device, const void* host, size_t bytes) = 0;
+  virtual void copy(void* to, const void* from, size_t bytes) = 0;
+  virtual void zero(void* device, size_t bytes) = 0;
+
+  // Bytes of device memory that nobody has.
+  virtual size_t free_bytes() = 0;
 };
 
 }  // namespace kernels::cuda

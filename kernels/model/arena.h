@@ -2,10 +2,8 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
-#include <new>
 
-#include "kernels/huge_pages.h"
+#include "kernels/ops.h"
 
 namespace kernels {
 
@@ -15,7 +13,7 @@ class Arena {
 
   explicit Arena(std::byte* base = nullptr) : base_(base) {}
 
-  // count elements, aligned; null while counting.
+  // count elements, aligned; null while counting. The addresses are an Ops's, perhaps not the host's.
   template <class T>
   T* take(size_t count) {
     T* result = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
@@ -30,15 +28,19 @@ class Arena {
   size_t used_ = 0;
 };
 
-struct ArenaFree {
-  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{Arena::alignment}); }
-};
-using ArenaMemory = std::unique_ptr<std::byte, ArenaFree>;
+// The memory behind an arena: a block of what an Ops computes in, freed before it.
+class ArenaMemory {
+ public:
+  ArenaMemory(Ops& ops, size_t bytes) : ops_(ops), base_(static_cast<std::byte*>(ops.allocate(bytes))) {}
+  ArenaMemory(const ArenaMemory&) = delete;
+  ArenaMemory& operator=(const ArenaMemory&) = delete;
+  ~ArenaMemory() { ops_.free(base_); }
 
-inline ArenaMemory allocate_arena(size_t bytes) {
-  ArenaMemory memory(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{Arena::alignment})));
-  advise_huge_pages(memory.get(), bytes);
-  return memory;
-}
+  std::byte* base() const { return base_; }
+
+ private:
+  Ops& ops_;
+  std::byte* const base_;
+};
 
 }  // namespace kernels

@@ -42,13 +42,21 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   normed_ = arena.take<float>(M * C);
   cos_ = arena.take<float>(plan.context * pairs);
   sin_ = arena.take<float>(plan.context * pairs);
-  if (cos_) fill_rope_table(config.rope_inverse_frequencies, plan.context, cos_, sin_);
+  if (cos_) write_rope_table(plan.context);
   attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
   dnarrow_ = arena.take<float>(M * std::max(C, F));
   dwide_ = arena.take<float>(M * std::max(qkv_outputs_, 2 * F));
   embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
+}
+
+void Llama::write_rope_table(size_t context) {
+  const size_t count = context * config_.rope_inverse_frequencies.size();
+  std::vector<float> cos(count), sin(count);
+  fill_rope_table(config_.rope_inverse_frequencies, context, cos.data(), sin.data());
+  ops_.write(cos_, cos.data(), count * sizeof(float));
+  ops_.write(sin_, sin.data(), count * sizeof(float));
 }
 
 Llama::Layer Llama::plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const {

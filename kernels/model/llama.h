@@ -40,6 +40,7 @@ class Llama final : public Network {
     Linear qkv, projection, gate_up, down;
   };
 
+  void write_rope_table(size_t context);
   // same_hidden: a layer whose memory of hidden serves this one too, or null.
   Layer plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const;
   void forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel);

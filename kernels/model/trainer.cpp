@@ -27,7 +27,7 @@ void validate(const ModelConfig& config, size_t batch, size_t context) {
            " positions");
 }
 
-// Every buffer of a trainer; with a null arena, only their sizes are counted.
+// Every buffer of a trainer in the operations' memory; with a null arena, only their sizes are counted.
 struct Plan {
   using Purpose = Trainer::Purpose;
 
@@ -45,6 +45,10 @@ struct Plan {
     ids = arena.take<uint16_t>(sequences * context);
     targets = arena.take<uint16_t>(sequences * context);
     losses = arena.take<float>(batch * context);
+    if (!ops.in_host_memory()) {
+      weights = arena.take<float>(P);
+      result = arena.take<float>(purpose == Purpose::evaluate ? config.vocabulary : P);
+    }
     if (purpose == Purpose::evaluate) return;
     if (config.tied_head) embedding_gradient = arena.take<float>(embedding);
     if (purpose == Purpose::block_gradients) {
@@ -64,6 +68,8 @@ struct Plan {
   uint16_t* ids;                              // (M)
   uint16_t* targets;                          // (M)
   float* losses;                              // (B, T)
+  float* weights = nullptr;                   // (P), where the caller's lie in other memory
+  float* result = nullptr;                    // (P), or (V) of logits(), likewise
   float* embedding_gradient = nullptr;        // (V, C), where the head is tied
   float* block_gradient = nullptr;            // (P)
   float* block_embedding_gradient = nullptr;  // (V, C), where the head is tied
@@ -79,12 +85,14 @@ size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& op
   return counting.used();
 }
 
-// Norm with the caller's memory for R(x*x) of each tensor. An element that is not finite is looked for only where the
-// norm says that there may be one.
-float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const float* values, size_t step, float* squares) {
+// Norm with the caller's memory for R(x*x) of each tensor: the host's, which may be the operations' as well, and
+// theirs. An element that is not finite is looked for only where the norm says that there may be one.
+float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const float* values, size_t step,
+                float* host_squares, float* squares) {
   const FloatEnvironment environment;
   for (size_t i = 0; i < parameters.size(); ++i)
-    squares[i] = ops.sum_of_squares(values + parameters[i].offset, parameters[i].count);
+    host_squares[i] = ops.sum_of_squares(values + parameters[i].offset, parameters[i].count);
+  if (squares != host_squares) ops.write(squares, host_squares, parameters.size() * sizeof(float));
   const float norm = std::sqrt(ops.row_sum(squares, parameters.size()));
   if (!std::isfinite(norm)) {
     const size_t count = parameters.back().offset + parameters.back().count;
@@ -112,7 +120,7 @@ void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::spa
 
 float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
   std::vector<float> squares(parameters.size());
-  return norm_into(ops, parameters, values.data(), step, squares.data());
+  return norm_into(ops, parameters, values.data(), step, squares.data(), squares.data());
 }
 
 struct Trainer::Impl {
@@ -123,16 +131,23 @@ struct Trainer::Impl {
         ops(engine),
         purpose(settings.purpose),
         parameters(parameters_of(model)),
-        memory(allocate_arena(bytes_of(model, planned_batch, planned_context, engine, settings))),
-        arena(memory.get()),
-        plan(model, planned_batch, planned_context, engine, settings, arena) {}
+        memory(engine, bytes_of(model, planned_batch, planned_context, engine, settings)),
+        arena(memory.base()),
+        plan(model, planned_batch, planned_context, engine, settings, arena) {
+    if (ops.in_host_memory()) return;
+    host_tokens.resize(2 * plan.sequences * context);
+    host_squares.resize(parameters.size());
+  }
 
   size_t parameter_total() const { return parameters.back().offset + parameters.back().count; }
   void require_purpose(bool ok, const char* method) const;
-  void check_weights(std::span<const float> weights) const;
+  const float* take(std::span<const float> weights, bool check = true);
+  float* place_for(std::span<float> result) const { return plan.result ? plan.result : result.data(); }
+  void give(std::span<float> result) const;
   void check_batch(const TokenBatch& batch) const;
   size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
   Block load_block(const TokenBatch& batch, size_t index);
+  void write_tokens(uint16_t* to, std::span<const uint16_t> host) const;
   float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
                  const Cancel& cancel);
   void block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel);
@@ -147,16 +162,35 @@ struct Trainer::Impl {
   ArenaMemory memory;
   Arena arena;
   Plan plan;
+  const float* kept_weights = nullptr;  // the caller's, already checked and taken
+
+  // Where the operations compute in memory of their own:
+  std::vector<uint16_t> host_tokens;  // (2M): inputs and targets on their way there
+  std::vector<float> host_squares;    // (tensors)
 };
 
 void Trainer::Impl::require_purpose(bool ok, const char* method) const {
   if (!ok) throw std::logic_error(std::string("trainer: ") + method + " was not planned for (see Trainer::Purpose)");
 }
 
-void Trainer::Impl::check_weights(std::span<const float> weights) const {
+// The weights in the operations' memory.
+const float* Trainer::Impl::take(std::span<const float> weights, bool check) {
   if (weights.size() != parameter_total())
     refuse(std::to_string(weights.size()) + " weights; the model has " + std::to_string(parameter_total()));
-  require_finite(ops, parameters, weights, 0);
+  const float* const taken = plan.weights ? plan.weights : weights.data();
+  if (weights.data() == kept_weights) return taken;
+  kept_weights = nullptr;
+  if (plan.weights) ops.write(plan.weights, weights.data(), weights.size_bytes());
+  if (check) require_finite(ops, parameters, {taken, weights.size()}, 0);
+  return taken;
+}
+
+void Trainer::Impl::give(std::span<float> result) const {
+  if (plan.result) ops.read(result.data(), plan.result, result.size_bytes());
+}
+
+void Trainer::Impl::write_tokens(uint16_t* to, std::span<const uint16_t> host) const {
+  ops.write(to, host.data(), host.size_bytes());
 }
 
 void Trainer::Impl::check_batch(const TokenBatch& batch) const {
@@ -178,10 +212,17 @@ void Trainer::Impl::check_batch(const TokenBatch& batch) const {
 // A row of context + 1 tokens becomes context inputs and, one further, context targets.
 Block Trainer::Impl::load_block(const TokenBatch& batch, size_t index) {
   const size_t first = index * plan.sequences, count = std::min(plan.sequences, batch.batch - first);
+  const bool on_host = ops.in_host_memory();
+  uint16_t* const ids = on_host ? plan.ids : host_tokens.data();
+  uint16_t* const targets = on_host ? plan.targets : host_tokens.data() + plan.sequences * context;
   for (size_t s = 0; s < count; ++s) {
     const uint16_t* row = batch.tokens.data() + (first + s) * (context + 1);
-    std::copy_n(row, context, plan.ids + s * context);
-    std::copy_n(row + 1, context, plan.targets + s * context);
+    std::copy_n(row, context, ids + s * context);
+    std::copy_n(row + 1, context, targets + s * context);
+  }
+  if (!on_host) {
+    write_tokens(plan.ids, {ids, count * context});
+    write_tokens(plan.targets, {targets, count * context});
   }
   return {.sequences = count, .context = context, .ids = plan.ids, .targets = plan.targets};
 }
@@ -195,8 +236,8 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
   float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : gradients;
   const float scale_gradient = 1.0f / static_cast<float>(tokens);
-  std::fill_n(gradients, parameter_total(), 0.0f);
-  if (config.tied_head) std::fill_n(embedding_gradient, embedding, 0.0f);
+  ops.zero(gradients, parameter_total() * sizeof(float));
+  if (config.tied_head) ops.zero(embedding_gradient, embedding * sizeof(float));
   for (size_t index = 0; index < blocks_of(batch); ++index) {
     const Block block = load_block(batch, index);
     plan.network->forward(weights, block, cancel);
@@ -217,12 +258,12 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
 // One block's gradient from +0 by itself, then added: the same bits as adding into the sums at once.
 void Trainer::Impl::block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel) {
   const size_t embedding = config.vocabulary * config.channels;
-  std::fill_n(plan.block_gradient, parameter_total(), 0.0f);
+  ops.zero(plan.block_gradient, parameter_total() * sizeof(float));
   if (!config.tied_head) {
     plan.network->backward(weights, block, {plan.block_gradient, plan.block_gradient}, cancel);
     return ops.add(plan.block_gradient, gradients, parameter_total());
   }
-  std::fill_n(plan.block_embedding_gradient, embedding, 0.0f);
+  ops.zero(plan.block_embedding_gradient, embedding * sizeof(float));
   plan.network->backward(weights, block, {plan.block_gradient, plan.block_embedding_gradient}, cancel);
   ops.add(plan.block_gradient, gradients, parameter_total());
   ops.add(plan.block_embedding_gradient, plan.embedding_gradient, embedding);
@@ -231,7 +272,8 @@ void Trainer::Impl::block_gradient(const float* weights, const Block& block, flo
 
 void Trainer::Impl::clip(float max_norm, size_t step) {
   const FloatEnvironment environment;
-  const float d = norm_into(ops, parameters, plan.gradient, step, plan.squares) + 1e-6f;
+  float* const host = ops.in_host_memory() ? plan.squares : host_squares.data();
+  const float d = norm_into(ops, parameters, plan.gradient, step, host, plan.squares) + 1e-6f;
   if (d > max_norm) ops.scale(max_norm / d, plan.gradient, parameter_total());
 }
 
@@ -273,16 +315,33 @@ Trainer::Settings Trainer::settings_within(size_t limit, const ModelConfig& conf
 
 size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }
 
+void Trainer::keep(std::span<const float> weights) {
+  Impl& impl = *impl_;
+  impl.kept_weights = nullptr;
+  impl.take(weights);
+  impl.kept_weights = weights.data();
+}
+
 float Trainer::gradient(std::span<const float> weights, const TokenBatch& batch, std::span<float> gradients,
                         const OnBlock& on_block, const Cancel& cancel) {
   Impl& impl = *impl_;
   impl.require_purpose(impl.purpose == (on_block ? Purpose::block_gradients : Purpose::gradient) ||
                            impl.purpose == Purpose::block_gradients,
                        on_block ? "gradient() with on_block" : "gradient()");
-  impl.check_weights(weights);
+  const float* const w = impl.take(weights);
   if (gradients.size() != weights.size()) refuse("gradients and weights differ in size");
-  const float loss = impl.gradient(weights.data(), batch, 0, gradients.data(), on_block ? &on_block : nullptr, cancel);
-  require_finite(impl.ops, impl.parameters, gradients, 0);
+  float* const sum = impl.place_for(gradients);
+  OnBlock after_reading;
+  if (on_block && impl.plan.result) {
+    after_reading = [&](size_t block, std::span<const float> gradient) {
+      impl.ops.read(gradients.data(), gradient.data(), gradient.size_bytes());  // what belongs there comes at the end
+      on_block(block, gradients);
+    };
+  }
+  const OnBlock& each = after_reading ? after_reading : on_block;
+  const float loss = impl.gradient(w, batch, 0, sum, on_block ? &each : nullptr, cancel);
+  require_finite(impl.ops, impl.parameters, {sum, gradients.size()}, 0);
+  impl.give(gradients);
   return loss;
 }
 
@@ -290,23 +349,25 @@ std::vector<float> Trainer::local_steps(std::span<const float> weights, const Lo
                                         const NextBatch& next_batch, std::span<float> difference,
                                         const Cancel& cancel) {
   Impl& impl = *impl_;
+  Ops& ops = impl.ops;
   impl.require_purpose(impl.purpose == Purpose::local_steps, "local_steps()");
-  impl.check_weights(weights);
+  const float* const start = impl.take(weights);
   if (difference.size() != weights.size()) refuse("difference and weights differ in size");
   if (optimiser.steps.empty()) refuse("no local steps");
 
-  float* working = difference.data();  // (P)
-  std::copy(weights.begin(), weights.end(), working);
-  std::fill_n(impl.plan.moment_1, weights.size(), 0.0f);
-  std::fill_n(impl.plan.moment_2, weights.size(), 0.0f);
+  float* const working = impl.place_for(difference);  // (P)
+  ops.copy(working, start, weights.size_bytes());
+  ops.zero(impl.plan.moment_1, weights.size_bytes());
+  ops.zero(impl.plan.moment_2, weights.size_bytes());
   std::vector<float> losses(optimiser.steps.size());
   for (size_t step = 0; step < losses.size(); ++step) {
     losses[step] = impl.gradient(working, next_batch(step), step, impl.plan.gradient, nullptr, cancel);
     if (optimiser.max_grad_norm > 0) impl.clip(optimiser.max_grad_norm, step);
     impl.adamw(optimiser, optimiser.steps[step], working);
   }
-  impl.ops.subtract(weights.data(), working, difference.data(), weights.size());
-  require_finite(impl.ops, impl.parameters, difference, losses.size() - 1);
+  ops.subtract(start, working, working, weights.size());
+  require_finite(ops, impl.parameters, {working, weights.size()}, losses.size() - 1);
+  impl.give(difference);
   return losses;
 }
 
@@ -314,14 +375,14 @@ std::vector<float> Trainer::evaluate(std::span<const float> weights, const Token
   const FloatEnvironment environment;
   Impl& impl = *impl_;
   impl.require_purpose(impl.purpose == Purpose::evaluate, "evaluate()");
-  impl.check_weights(weights);
+  const float* const w = impl.take(weights);
   impl.check_batch(batch);
-  impl.plan.network->prepare(weights.data());
+  impl.plan.network->prepare(w);
   std::vector<float> means(impl.blocks_of(batch));
   for (size_t index = 0; index < means.size(); ++index) {
     const Block block = impl.load_block(batch, index);
-    impl.plan.network->forward(weights.data(), block, cancel);
-    impl.plan.network->losses(weights.data(), block, 0, impl.plan.losses, cancel);
+    impl.plan.network->forward(w, block, cancel);
+    impl.plan.network->losses(w, block, 0, impl.plan.losses, cancel);
     means[index] = impl.ops.row_sum(impl.plan.losses, block.tokens()) / static_cast<float>(block.tokens());
     if (!std::isfinite(means[index])) throw NumericFailure("loss", index);
   }
@@ -331,7 +392,6 @@ std::vector<float> Trainer::evaluate(std::span<const float> weights, const Token
 void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> tokens, std::span<float> logits) {
   Impl& impl = *impl_;
   impl.require_purpose(impl.purpose == Purpose::evaluate, "logits()");
-  if (weights.size() != impl.parameter_total()) refuse("the weights are not this model's");
   if (logits.size() != impl.config.vocabulary) refuse("logits needs one float per token of the vocabulary");
   if (tokens.empty() || tokens.size() > impl.context)
     refuse(std::to_string(tokens.size()) + " tokens; planned 1 to " + std::to_string(impl.context));
@@ -339,10 +399,15 @@ void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> t
     if (token >= impl.config.vocabulary)
       refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
              std::to_string(impl.config.vocabulary));
-  const Block block{.sequences = 1, .context = tokens.size(), .ids = tokens.data()};
-  impl.plan.network->prepare(weights.data());
-  impl.plan.network->forward(weights.data(), block, {});
-  impl.plan.network->logits(weights.data(), tokens.size() - 1, logits.data());
+  const bool on_host = impl.ops.in_host_memory();
+  if (!on_host) impl.write_tokens(impl.plan.ids, tokens);
+  const float* const w = impl.take(weights, false);
+  const Block block{.sequences = 1, .context = tokens.size(), .ids = on_host ? tokens.data() : impl.plan.ids};
+  float* const out = impl.place_for(logits);
+  impl.plan.network->prepare(w);
+  impl.plan.network->forward(w, block, {});
+  impl.plan.network->logits(w, tokens.size() - 1, out);
+  impl.give(logits);
 }
 
 }  // namespace kernels

@@ -2,12 +2,16 @@
 
 #include <elf.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <sstream>
+
+#include "fake_device_memory.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
@@ -16,6 +20,7 @@ namespace {
 enum Result : int {
   success = 0,
   invalid_value = 1,
+  out_of_memory = 2,
   not_initialised = 3,
   no_device = 100,
   invalid_device = 101,
@@ -43,6 +48,7 @@ struct Function {
 
 struct Context {
   int ordinal = 0;
+  fakes::DeviceMemory memory;
 };
 
 struct State {
@@ -50,11 +56,17 @@ struct State {
   std::vector<Card> cards;
   std::string fail_call;
   int fail_ordinal = -1, fail_result = 0;
-  std::map<char*, size_t> memory;  // by address
+  std::atomic<int> fail_after = 0;  // calls that go well yet
   std::vector<std::unique_ptr<Context>> contexts;
   std::vector<std::unique_ptr<Function>> functions;
   fakes::FakeCuda seen;
 };
+
+// Over what threads with different cards share.
+std::mutex& shared() {
+  static std::mutex only;
+  return only;
+}
 
 State& state() {
   static State only;
@@ -84,23 +96,25 @@ void read_environment() {
     if (std::sscanf(capability.c_str(), "%d.%d", &card.major, &card.minor) != 2) std::abort();
     card.bytes = std::stoull(bytes);
     s.cards.push_back(card);
-    s.contexts.push_back(std::make_unique<Context>(Context{static_cast<int>(s.contexts.size())}));
+    s.contexts.push_back(
+        std::make_unique<Context>(Context{static_cast<int>(s.contexts.size()), fakes::DeviceMemory(card.bytes)}));
   }
   s.fail_call.clear();
   std::istringstream fail(environment("FAKE_CUDA_FAIL"));
-  std::string ordinal, result;
-  if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result)) {
+  std::string ordinal, result, after;
+  if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result, ',')) {
     s.fail_ordinal = std::stoi(ordinal);
     s.fail_result = std::stoi(result);
+    s.fail_after = std::getline(fail, after) ? std::stoi(after) : 0;
   }
 }
 
 // What a call begins with: it may be told to fail.
 int begin(const char* call, int ordinal) {
-  const State& s = state();
+  State& s = state();
   if (!s.started) return not_initialised;
-  const bool fails = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
-  return fails ? s.fail_result : success;
+  const bool meant = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
+  return meant && s.fail_after-- <= 0 ? s.fail_result : success;
 }
 
 int begin_device(const char* call, int ordinal) {
@@ -110,14 +124,7 @@ int begin_device(const char* call, int ordinal) {
 
 int begin_context(const char* call) { return current == nullptr ? invalid_context : begin(call, current->ordinal); }
 
-// Whether all bytes lie in one allocation.
-bool allocated(const char* address, size_t bytes) {
-  const auto& memory = state().memory;
-  auto after = memory.upper_bound(const_cast<char*>(address));
-  if (after == memory.begin()) return false;
-  const auto& [first, size] = *--after;
-  return address + bytes <= first + size;
-}
+char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device); }
 
 // The bytes of an image, whose length a caller does not tell.
 std::string image_bytes(const char* image) {
@@ -137,10 +144,12 @@ unsigned architecture(const std::string& image) {
 
 bool has_kernel(const std::string& image, const std::string& name) {
   const bool elf = image.compare(0, SELFMAG, ELFMAG) == 0;
-  return image.find(elf ? std::string(1, '\0') + ".text." + name + '\0' : ".entry " + name + "(") != std::string::npos;
+  const auto has = [&](const std::string& text) { return image.find(text) != std::string::npos; };
+  return elf ? has(std::string(1, '\0') + ".text." + name + '\0') : has(".entry " + name + "(") || has(".entry *(");
 }
 
 int load(const char* bytes, void** module) {
+  const std::lock_guard lock(shared());
   auto loaded = std::make_unique<Module>(Module{image_bytes(bytes)});
   const Card& card = state().cards[static_cast<size_t>(current->ordinal)];
   if (loaded->image.compare(0, SELFMAG, ELFMAG) == 0) {
@@ -227,11 +236,13 @@ EXPORTED int cuDeviceGetAttribute(int* value, int attribute, int device) {
 #ifndef FAKE_CUDA_10  // these are new in 11.0
 
 EXPORTED int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+  const std::lock_guard lock(shared());
   state().seen.context_flags = flags;
   return begin_device("cuDevicePrimaryCtxSetFlags_v2", device);
 }
 
 EXPORTED int cuDevicePrimaryCtxRelease_v2(int device) {
+  const std::lock_guard lock(shared());
   --state().seen.contexts;
   return begin_device("cuDevicePrimaryCtxRelease_v2", device);
 }
@@ -240,6 +251,7 @@ EXPORTED int cuDevicePrimaryCtxRelease_v2(int device) {
 
 EXPORTED int cuDevicePrimaryCtxRetain(void** context, int device) {
   if (const int failed = begin_device("cuDevicePrimaryCtxRetain", device)) return failed;
+  const std::lock_guard lock(shared());
   *context = state().contexts[static_cast<size_t>(device)].get();
   ++state().seen.contexts;
   return success;
@@ -253,12 +265,14 @@ EXPORTED int cuCtxSetCurrent(void* context) {
 EXPORTED int cuStreamCreate(void** stream, unsigned flags) {
   if (const int failed = begin_context("cuStreamCreate")) return failed;
   if (flags > 1) return invalid_value;
+  const std::lock_guard lock(shared());
   *stream = current;
   ++state().seen.streams;
   return success;
 }
 
 EXPORTED int cuStreamDestroy_v2(void*) {
+  const std::lock_guard lock(shared());
   --state().seen.streams;
   return begin_context("cuStreamDestroy_v2");
 }
@@ -270,49 +284,79 @@ EXPORTED int cuStreamSynchronize(void* stream) {
 EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
   if (const int failed = begin_context("cuMemAlloc_v2")) return failed;
   if (bytes == 0) return invalid_value;
-  char* memory = static_cast<char*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
-  std::memset(memory, 0xff, bytes);  // NaN
-  state().memory[memory] = bytes;
+  char* memory = current->memory.allocate(bytes);
+  if (memory == nullptr) return out_of_memory;
   *device = reinterpret_cast<unsigned long long>(memory);
+  const std::lock_guard lock(shared());
   ++state().seen.allocations;
   return success;
 }
 
 EXPORTED int cuMemFree_v2(unsigned long long device) {
   if (const int failed = begin_context("cuMemFree_v2")) return failed;
-  char* memory = reinterpret_cast<char*>(device);
-  if (state().memory.erase(memory) == 0) return invalid_value;
-  std::free(memory);
+  if (!current->memory.free(pointer(device))) return invalid_value;
+  const std::lock_guard lock(shared());
   --state().seen.allocations;
+  return success;
+}
+
+EXPORTED int cuMemGetInfo_v2(size_t* free, size_t* total) {
+  if (const int failed = begin_context("cuMemGetInfo_v2")) return failed;
+  *free = current->memory.free_bytes();
+  *total = current->memory.bytes();
   return success;
 }
 
 EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
   if (const int failed = begin_context("cuMemHostAlloc")) return failed;
   *memory = std::malloc(bytes);
+  const std::lock_guard lock(shared());
   ++state().seen.pinned;
   return success;
 }
 
 EXPORTED int cuMemFreeHost(void* memory) {
   std::free(memory);
+  const std::lock_guard lock(shared());
   --state().seen.pinned;
   return begin_context("cuMemFreeHost");
 }
 
 EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyHtoDAsync_v2")) return failed;
-  char* memory = reinterpret_cast<char*>(device);
-  if (stream != current || !allocated(memory, bytes)) return invalid_value;
-  std::memcpy(memory, host, bytes);
+  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  const fakes::DeviceMemory::Opened opened(current->memory);
+  std::memcpy(pointer(device), host, bytes);
+  const std::lock_guard lock(shared());
+  state().seen.bytes_in += bytes;
   return success;
 }
 
 EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyDtoHAsync_v2")) return failed;
-  const char* memory = reinterpret_cast<const char*>(device);
-  if (stream != current || !allocated(memory, bytes)) return invalid_value;
-  std::memcpy(host, memory, bytes);
+  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  const fakes::DeviceMemory::Opened opened(current->memory);
+  std::memcpy(host, pointer(device), bytes);
+  const std::lock_guard lock(shared());
+  state().seen.bytes_out += bytes;
+  return success;
+}
+
+EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void* stream) {
+  if (const int failed = begin_context("cuMemcpyDtoDAsync_v2")) return failed;
+  fakes::DeviceMemory& memory = current->memory;
+  if (stream != current || !memory.holds(pointer(to), bytes) || !memory.holds(pointer(from), bytes))
+    return invalid_value;
+  const fakes::DeviceMemory::Opened opened(memory);
+  std::memcpy(pointer(to), pointer(from), bytes);
+  return success;
+}
+
+EXPORTED int cuMemsetD8Async(unsigned long long device, unsigned char value, size_t bytes, void* stream) {
+  if (const int failed = begin_context("cuMemsetD8Async")) return failed;
+  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  const fakes::DeviceMemory::Opened opened(current->memory);
+  std::memset(pointer(device), value, bytes);
   return success;
 }
 
@@ -322,6 +366,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
 }
 
 EXPORTED int cuModuleUnload(void* module) {
+  const std::lock_guard lock(shared());
   delete static_cast<Module*>(module);
   --state().seen.loaded;
   return begin_context("cuModuleUnload");
@@ -330,6 +375,7 @@ EXPORTED int cuModuleUnload(void* module) {
 EXPORTED int cuModuleGetFunction(void** function, void* module, const char* name) {
   if (const int failed = begin_context("cuModuleGetFunction")) return failed;
   if (!has_kernel(static_cast<Module*>(module)->image, name)) return not_found;
+  const std::lock_guard lock(shared());
   state().functions.push_back(std::make_unique<Function>(Function{name}));
   *function = state().functions.back().get();
   return success;
@@ -343,23 +389,28 @@ EXPORTED int cuFuncSetAttribute(void* function, int attribute, int value) {
 }
 
 EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                            unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters,
+                            unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** parameters,
                             void** extra) {
   if (const int failed = begin_context("cuLaunchKernel")) return failed;
   const auto& kernel = *static_cast<Function*>(function);
   const unsigned threads = block_x * block_y * block_z;
   if (threads == 0 || threads > 1024 || grid_x == 0 || grid_y == 0 || grid_z == 0) return invalid_value;
-  if (shared > static_cast<unsigned>(kernel.dynamic_shared) || stream != current) return invalid_value;
+  if (shared_bytes > static_cast<unsigned>(kernel.dynamic_shared) || stream != current) return invalid_value;
   void* const buffer = reinterpret_cast<void*>(1);
   void* const size = reinterpret_cast<void*>(2);
   if (parameters != nullptr || extra[0] != buffer || extra[2] != size || extra[4] != nullptr) return invalid_value;
-  state().seen.launches.push_back({kernel.name,
-                                   current->ordinal,
-                                   {grid_x, grid_y, grid_z},
-                                   {block_x, block_y, block_z},
-                                   shared,
-                                   std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))});
-  if (state().seen.run) state().seen.run(state().seen.launches.back());
+  const fakes::FakeLaunch launch{kernel.name,
+                                 current->ordinal,
+                                 {grid_x, grid_y, grid_z},
+                                 {block_x, block_y, block_z},
+                                 shared_bytes,
+                                 std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))};
+  {
+    const std::lock_guard lock(shared());
+    state().seen.launches.push_back(launch);
+  }
+  const fakes::DeviceMemory::Opened opened(current->memory);
+  if (state().seen.run) state().seen.run(launch);
   return success;
 }
 
@@ -373,6 +424,8 @@ TRAP(cuDevicePrimaryCtxRelease)
 TRAP(cuDevicePrimaryCtxSetFlags)
 TRAP(cuStreamDestroy)
 TRAP(cuMemAlloc)
+TRAP(cuMemGetInfo)
 TRAP(cuMemFree)
 TRAP(cuMemcpyHtoDAsync)
 TRAP(cuMemcpyDtoHAsync)
+TRAP(cuMemcpyDtoDAsync)

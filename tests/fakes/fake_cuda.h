@@ -1,13 +1,15 @@
-// A CUDA driver without cards, as a shared library for tests: device memory is the host's, launches are noted, and run
-// as the test says. It is strict where the real one would fail or go astray: no context, a wrong pointer, code for
-// another card.
+// A CUDA driver without cards, as a shared library for tests: launches are noted, and run as the test says; device
+// memory is fake_device_memory.h, and open while a launch or copy of its card runs. It is strict where the real one
+// would fail or go astray: no context, a wrong pointer, code for another card.
 //
 //   FAKE_CUDA_CARDS    cards by ordinal, "BUS_ID,CAPABILITY,BYTES,NAME;...", none where it is empty
 //   FAKE_CUDA_VERSION  what cuDriverGetVersion says; default 12040
-//   FAKE_CUDA_FAIL     "SYMBOL,ORDINAL,RESULT": that call fails for that card; ORDINAL -1: always
+//   FAKE_CUDA_FAIL     "SYMBOL,ORDINAL,RESULT": that call fails for that card; ORDINAL -1: for every card.
+//                      "SYMBOL,ORDINAL,RESULT,AFTER": once so many calls went well
 //
-// They are read by cuInit and cuDriverGetVersion. Built with FAKE_CUDA_10 it says 10.2 and lacks what came with 11.0.
-// The names of the oldest binary interface, which mean something else, end the program.
+// They are read by cuInit and cuDriverGetVersion. An image with ".entry *(" has a kernel of any name. Built with
+// FAKE_CUDA_10 it says 10.2 and lacks what came with 11.0. The names of the oldest binary interface, which mean
+// something else, end the program.
 #pragma once
 
 #include <array>
@@ -26,9 +28,10 @@ struct FakeLaunch {
 };
 
 struct FakeCuda {
-  std::vector<FakeLaunch> launches;
+  std::vector<FakeLaunch> launches;                                        // of all cards
   std::function<void(const FakeLaunch&)> run;                              // of each launch; may be empty
   std::vector<std::string> modules;                                        // what was loaded, in order: "sm_86", "ptx"
+  size_t bytes_in = 0, bytes_out = 0;                                      // copied from the host, and to it
   unsigned context_flags = 0;                                              // of the newest context
   int contexts = 0, streams = 0, allocations = 0, pinned = 0, loaded = 0;  // alive now
 };

@@ -32,6 +32,9 @@ class SimtLauncher : public kernels::cuda::Launcher {
   void free(void* device) noexcept override;
   void read(void* host, const void* device, size_t bytes) override;
   void write(void* device, const void* host, size_t bytes) override;
+  void copy(void* to, const void* from, size_t bytes) override;
+  void zero(void* device, size_t bytes) override;
+  size_t free_bytes() override { return SIZE_MAX; }
 
  private:
   Order order_;

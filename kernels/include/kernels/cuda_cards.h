@@ -1,11 +1,27 @@
-// What NVIDIA's driver says of this machine's cards. The driver is opened at run time; nothing is computed on a card.
+// NVIDIA's cards: what the driver says of them, and computing on one. The driver is opened at run time.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "kernels/ops.h"
+
 namespace kernels {
+
+// There is no usable driver, or a call of it failed. what() is one line: the card's bus id, the call, what the driver
+// says.
+class CudaError : public std::runtime_error {
+ public:
+  using runtime_error::runtime_error;
+};
+// The card's memory does not suffice; what was there before is untouched.
+class CudaOutOfMemory : public CudaError {
+ public:
+  using CudaError::CudaError;
+};
 
 struct CudaCard {
   int ordinal = 0;     // the driver's number; it may change when the machine starts
@@ -21,7 +37,12 @@ struct CudaCards {
   std::vector<CudaCard> cards;  // ordered by bus id; may be empty
 };
 
-// Throws std::runtime_error with one line where there is no driver, it is too old, or it does not work.
+// Throws CudaError where there is no driver, it is too old, or it does not work.
 CudaCards cuda_cards();
+
+// The operations on a card that cuda_cards() found in this process; in memory of the card, and at most one Ops for each
+// card at a time. It throws CudaError where a call of the driver fails; nothing can be computed on that card
+// afterwards, but for CudaOutOfMemory. Throws besides std::runtime_error where this program has no code for the card.
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card);
 
 }  // namespace kernels

@@ -14,6 +14,14 @@ class ForwardingOps : public Ops {
   explicit ForwardingOps(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
 
   std::string name() const override { return inner_->name(); }
+  bool in_host_memory() const override { return inner_->in_host_memory(); }
+  void* allocate(size_t bytes) override { return inner_->allocate(bytes); }
+  void free(void* memory) noexcept override { inner_->free(memory); }
+  void write(void* memory, const void* host, size_t bytes) override { inner_->write(memory, host, bytes); }
+  void read(void* host, const void* memory, size_t bytes) override { inner_->read(host, memory, bytes); }
+  void copy(void* to, const void* from, size_t bytes) override { inner_->copy(to, from, bytes); }
+  void zero(void* memory, size_t bytes) override { inner_->zero(memory, bytes); }
+  size_t free_bytes() override { return inner_->free_bytes(); }
   void matmul(const Matmul& op) override { inner_->matmul(op); }
   void quantise_rows(const Quantise& op) override { inner_->quantise_rows(op); }
   void quantise_columns(const Quantise& op) override { inner_->quantise_columns(op); }

@@ -1,6 +1,11 @@
 // The operations of a training step, each taking one plain struct. An Ops is one way to execute them;
 // all give the bits of docs/numerics.md. Pointers are row-major fp32 unless said otherwise, owned by the
-// caller, and must not alias unless a comment allows it. Calls block. One Ops is used by one thread at a time.
+// caller, and must not alias unless a comment allows it. One Ops is used by one thread at a time.
+//
+// They point into the memory that the Ops computes in: the host's, or a device's, which only an Ops of that device may
+// touch. On the host calls block. On a device they are queued and run in the order of the calls; those that return a
+// value, and read() and write(), return when they and all before have ended, and a failure of the device is thrown by
+// any later call.
 //
 // Operations never fail on values: NaN and infinity pass through and are found at the end of a step.
 #pragma once
@@ -133,9 +138,9 @@ struct GeluForward {
 };
 struct GeluBackward {
   size_t count = 0;
-  const float* x = nullptr;   // the forward pass's input
+  const float* x = nullptr;  // the forward pass's input
   const float* dy = nullptr;
-  float* dx = nullptr;        // may be dy itself
+  float* dx = nullptr;  // may be dy itself
 };
 
 // y = silu(gate) * up.
@@ -147,18 +152,18 @@ struct SwigluForward {
 struct SwigluBackward {
   size_t rows = 0, inner = 0;
   const float* gate_up = nullptr;
-  const float* dy = nullptr;   // (rows, inner)
-  float* dgate_up = nullptr;   // (rows, 2 * inner); may be gate_up itself
+  const float* dy = nullptr;  // (rows, inner)
+  float* dgate_up = nullptr;  // (rows, 2 * inner); may be gate_up itself
 };
 
 // Rotates the pairs (j, j + head_size / 2) of the first `heads` heads of each row by the angles of its position, in
 // place; or back, which is the gradient.
 struct Rope {
   size_t tokens = 0, context = 0, heads = 0, head_size = 0;
-  size_t row = 0;               // floats from one token to the next
-  const float* cos = nullptr;   // (context, head_size / 2); position of token n is n % context
-  const float* sin = nullptr;   // likewise
-  float* x = nullptr;           // (tokens, row)
+  size_t row = 0;              // floats from one token to the next
+  const float* cos = nullptr;  // (context, head_size / 2); position of token n is n % context
+  const float* sin = nullptr;  // likewise
+  float* x = nullptr;          // (tokens, row)
   bool back = false;
 };
 
@@ -167,10 +172,10 @@ struct Rope {
 struct AttentionForward {
   size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
   const float* qkv = nullptr;
-  float* out = nullptr;        // (sequences, context, heads * head_size)
-  float* row_max = nullptr;    // (sequences, heads, context)
+  float* out = nullptr;          // (sequences, context, heads * head_size)
+  float* row_max = nullptr;      // (sequences, heads, context)
   float* inverse_sum = nullptr;  // (sequences, heads, context)
-  float* workspace = nullptr;  // Ops::attention_workspace() floats
+  float* workspace = nullptr;    // Ops::attention_workspace() floats
 };
 struct AttentionBackward {
   size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
@@ -215,7 +220,20 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual std::string name() const = 0;  // "reference", "avx512vnni", "avx512", "avx2", "neon", "portable"
+  virtual std::string name() const = 0;  // "reference", "avx512vnni", "avx512", "avx2", "neon", "portable", "cuda"
+
+  // The memory that it computes in; the host's unless it says otherwise. allocate() gives memory of any content,
+  // aligned to 64 bytes, and throws std::bad_alloc or what the device throws; free() takes null. copy() is within this
+  // memory.
+  virtual bool in_host_memory() const { return true; }
+  virtual void* allocate(size_t bytes);
+  virtual void free(void* memory) noexcept;
+  virtual void write(void* memory, const void* host, size_t bytes);
+  virtual void read(void* host, const void* memory, size_t bytes);
+  virtual void copy(void* to, const void* from, size_t bytes);
+  virtual void zero(void* memory, size_t bytes);
+  // Bytes that allocate() could give now. Of the host's memory it knows nothing: SIZE_MAX.
+  virtual size_t free_bytes() { return SIZE_MAX; }
 
   virtual void matmul(const Matmul&) = 0;
   virtual void quantise_rows(const Quantise&) = 0;
@@ -239,10 +257,10 @@ class Ops {
   virtual void adamw(const AdamW&) = 0;
   virtual void nesterov(const Nesterov&) = 0;
 
-  virtual float row_sum(const float* x, size_t count) = 0;         // R(x)
-  virtual float sum_of_squares(const float* x, size_t count) = 0;  // R(x*x)
-  virtual void add(const float* x, float* y, size_t count) = 0;    // y = y + x
-  virtual void scale(float factor, float* y, size_t count) = 0;    // y = y * factor
+  virtual float row_sum(const float* x, size_t count) = 0;                              // R(x)
+  virtual float sum_of_squares(const float* x, size_t count) = 0;                       // R(x*x)
+  virtual void add(const float* x, float* y, size_t count) = 0;                         // y = y + x
+  virtual void scale(float factor, float* y, size_t count) = 0;                         // y = y * factor
   virtual void subtract(const float* a, const float* b, float* out, size_t count) = 0;  // a - b; may alias
   // Index of the first element that is not finite, or count.
   virtual size_t first_non_finite(const float* x, size_t count) = 0;

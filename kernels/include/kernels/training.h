@@ -49,8 +49,9 @@ struct LocalAdamW {
   std::vector<AdamWStep> steps;
 };
 
-// Plans every buffer for one model, batch and context at construction; a step allocates nothing.
-// One thread at a time. A batch of a call has the planned context and at most the planned number of rows.
+// Plans every buffer for one model, batch and context at construction; a step allocates nothing. What callers give and
+// get lies in the host's memory, wherever ops computes. One thread at a time. A batch of a call has the planned context
+// and at most the planned number of rows.
 class Trainer {
  public:
   enum class Purpose {
@@ -79,8 +80,9 @@ class Trainer {
   Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
   ~Trainer();
 
-  // Bytes of all planned buffers (and of ops' own) for the given shape, without constructing one. Exact, but for
-  // a few hundred bytes a layer of bookkeeping. Weights and results belong to the caller and are not in it.
+  // Bytes of all planned buffers (and of ops' own) in the memory that ops computes in, for the given shape, without
+  // constructing one. Exact, but for a few hundred bytes a layer of bookkeeping. On the host, weights and results
+  // belong to the caller and are not in it; a device's copies of them are.
   static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
 
   // `settings` with recompute where it would need more than `limit` planned bytes without.
@@ -88,6 +90,10 @@ class Trainer {
                                   Settings settings);
 
   size_t block_count() const;  // blocks in a batch of the planned size
+
+  // Checks weights, throwing as the computations do, and copies them to the device that ops computes on, if any: once
+  // for all computations that are then given these very ones, which until the next keep() must neither change nor go.
+  void keep(std::span<const float> weights);
 
   // Gradient of the mean loss. gradients: (parameters), overwritten. on_block, where set, receives each block's own
   // gradient (flat, canonical order) in block order, valid until it returns. Returns the loss.
@@ -117,6 +123,7 @@ class Trainer {
 };
 
 // Adds lanes in the canonical tree: call add(lane result) in lane order; at most log2(lanes) + 1 sums are held.
+// ops computes in the host's memory.
 class LaneTree {
  public:
   LaneTree(size_t lanes, size_t count, Ops& ops);
@@ -137,11 +144,11 @@ class LaneTree {
   std::vector<Partial> stack_;
 };
 
-// sqrt(R over tensors of R(x*x)), tensors in canonical order. Throws NumericFailure with the given step where an
-// element is not finite.
+// sqrt(R over tensors of R(x*x)), tensors in canonical order, on the host. Throws NumericFailure with the given step
+// where an element is not finite.
 float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step = 0);
 
-// Throws NumericFailure naming the first tensor with an element that is not finite.
+// Throws NumericFailure naming the first tensor with an element that is not finite. values: in the memory of ops.
 void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step);
 
 }  // namespace kernels

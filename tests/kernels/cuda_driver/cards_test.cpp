@@ -26,7 +26,7 @@ std::string refusal(const char* library) {
   try {
     const Driver driver(library);
     return "opened";
-  } catch (const DriverError& error) {
+  } catch (const CudaError& error) {
     return error.what();
   }
 }
@@ -79,7 +79,7 @@ TEST_F(CudaCards, ADriverThatDoesNotStart) {
   try {
     cards(driver);
     FAIL();
-  } catch (const DriverError& error) {
+  } catch (const CudaError& error) {
     EXPECT_STREQ(error.what(), "the CUDA driver does not start: cuInit: no description (unknown, 999)");
   }
 }

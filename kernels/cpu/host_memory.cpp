@@ -1,0 +1,31 @@
+// The memory of an Ops that computes in the host's.
+#include <cstring>
+#include <new>
+
+#include "kernels/huge_pages.h"
+#include "kernels/ops.h"
+
+namespace kernels {
+namespace {
+
+constexpr std::align_val_t alignment{64};
+
+}  // namespace
+
+void* Ops::allocate(size_t bytes) {
+  void* memory = ::operator new(bytes, alignment);
+  advise_huge_pages(memory, bytes);
+  return memory;
+}
+
+void Ops::free(void* memory) noexcept { ::operator delete(memory, alignment); }
+
+void Ops::write(void* memory, const void* host, size_t bytes) { copy(memory, host, bytes); }
+
+void Ops::read(void* host, const void* memory, size_t bytes) { copy(host, memory, bytes); }
+
+void Ops::copy(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
+
+void Ops::zero(void* memory, size_t bytes) { std::memset(memory, 0, bytes); }
+
+}  // namespace kernels
