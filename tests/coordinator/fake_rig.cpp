@@ -281,7 +281,7 @@ Work Rig::train(const protocol::Unit& unit, const std::vector<float>& weights) {
         segments.push_back(protocol::segment_digest(block));
       }));
     }
-    tree.add(lane);
+    tree.add(l, lane);
   }
   Work work;
   work.blob = make_blob(protocol::BlobKind::result, protocol::codec_from_name(unit.codec), tree.sum());

@@ -88,7 +88,7 @@ struct Replay {
     std::vector<float> lane_result(weights.size());
     for (uint64_t lane = unit.first_lane; lane < unit.first_lane + unit.lanes; ++lane) {
       unit.inner ? local_steps(lane, lane_result) : gradient(lane, lane_result);
-      tree.add(lane_result);
+      tree.add(lane - unit.first_lane, lane_result);
     }
     const protocol::CodecId codec = protocol::codec_from_name(unit.codec);
     return encoded(protocol::BlobKind::result, codec, tree.sum());

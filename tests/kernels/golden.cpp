@@ -98,7 +98,7 @@ std::string golden_digest(const GoldenUnit& unit, Ops& ops) {
   const std::vector<float> weights = some_weights(config_of(unit), unit.seed);
   const std::unique_ptr<Ops> host = make_reference_ops();
   LaneTree tree(unit.lanes, weights.size(), ops.in_host_memory() ? ops : *host);
-  for (size_t lane = 0; lane < unit.lanes; ++lane) tree.add(lane_result(unit, lane, weights, ops));
+  for (size_t lane = 0; lane < unit.lanes; ++lane) tree.add(lane, lane_result(unit, lane, weights, ops));
 
   std::vector<uint8_t> payload(encoded_bytes(codec_of(unit), weights.size()));
   encode(codec_of(unit), tree.sum(), payload);

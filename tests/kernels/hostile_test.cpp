@@ -335,7 +335,7 @@ TEST_F(HostileModel, WeightsNormAndLanes) {
   });
   expect_all("lanes", [](Ops& ops, const ModelConfig&, const Values& weights, const TokenBatch&) {
     LaneTree tree(3, weights.size() / 2, ops);
-    for (size_t lane = 0; lane < 3; ++lane) tree.add(std::span(weights).subspan(lane, weights.size() / 2));
+    for (size_t lane = 0; lane < 3; ++lane) tree.add(lane, std::span(weights).subspan(lane, weights.size() / 2));
     return Values(tree.sum().begin(), tree.sum().end());
   });
 }

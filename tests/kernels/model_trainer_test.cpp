@@ -1,8 +1,10 @@
 // The trainer on the reference operations: against finite differences, against itself, and its refusals.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "kernels/training.h"
 #include "model_test_util.h"
@@ -293,15 +295,20 @@ TEST(LaneTreeTest, AddsInTheCanonicalTree) {
     constexpr size_t count = 50;
     std::vector<std::vector<float>> values(count, std::vector<float>(lanes));
     LaneTree sum(lanes, count, *ops);
-    for (size_t lane = 0; lane < lanes; ++lane) {
+    std::vector<size_t> order(lanes);  // any
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::shuffle(order.begin(), order.end(), random);
+    for (const size_t lane : order) {
+      EXPECT_THROW(static_cast<void>(sum.sum()), std::logic_error);
       std::vector<float> result(count);
       for (size_t i = 0; i < count; ++i)
         result[i] = values[i][lane] =
             std::ldexp(static_cast<float>(random() % 1000000), static_cast<int>(random() % 9));
-      sum.add(result);
+      sum.add(lane, result);
+      EXPECT_THROW(sum.add(lane, result), std::logic_error);
     }
     for (size_t i = 0; i < count; ++i) ASSERT_EQ(sum.sum()[i], tree(values[i], 0, lanes)) << lanes << " lanes";
-    EXPECT_THROW(sum.add(std::vector<float>(count)), std::logic_error);
+    EXPECT_THROW(sum.add(lanes, std::vector<float>(count)), std::logic_error);
   }
 }
 

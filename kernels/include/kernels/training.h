@@ -122,26 +122,37 @@ class Trainer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Adds lanes in the canonical tree: call add(lane result) in lane order; at most log2(lanes) + 1 sums are held.
-// ops computes in the host's memory.
+// Adds lanes in the canonical tree, in whatever order they come: the bits are the same. Where they come in order, at
+// most log2(lanes) + 1 sums are held; each lane that is late adds at most log2(lanes). ops computes in the host's
+// memory.
 class LaneTree {
  public:
   LaneTree(size_t lanes, size_t count, Ops& ops);
-  // Takes lane number 0, 1, …; the buffer is copied.
-  void add(std::span<const float> lane);
+  // Each lane once; its buffer is copied. Throws std::logic_error for one that was added or does not exist.
+  void add(size_t lane, std::span<const float> values);
   // After the last lane: the sum. Valid until destruction.
   std::span<const float> sum() const;
 
  private:
-  void join_last_two();
+  // Of the tree: so many lanes from the first on.
+  struct Node {
+    size_t first, lanes;
+    bool operator==(const Node&) const = default;
+  };
+  struct Halves {
+    Node left, right;
+  };
+  static Halves halves(Node node);
+  Node parent(Node node) const;
 
-  size_t lanes_, count_, next_ = 0;
+  const size_t lanes_, count_;
   Ops& ops_;
-  struct Partial {
-    size_t lanes;
+  std::vector<bool> added_;
+  struct Sum {
+    Node node;
     std::vector<float> values;
   };
-  std::vector<Partial> stack_;
+  std::vector<Sum> sums_;  // of nodes whose other half is missing
 };
 
 // sqrt(R over tensors of R(x*x)), tensors in canonical order, on the host. Throws NumericFailure with the given step
