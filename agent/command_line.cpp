@@ -38,7 +38,8 @@ void add_compute(CLI::App& app, ComputeOptions& options) {
   command->add_option("--context", options.context, "Tokens a row T")->check(whole_number)->required();
   command->add_option("--profile", options.profile, "Numeric profile: " + kernels::profile_names())
       ->capture_default_str();
-  command->add_option("--device", options.device, "Device, see `gradminer devices`")->capture_default_str();
+  command->add_option("--device", options.device, "cpu, cuda (the first card), cuda:0, …; see `gradminer devices`")
+      ->capture_default_str();
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
       ->check(whole_number)
       ->capture_default_str();
@@ -83,6 +84,10 @@ void add_run_options(CLI::App* command, RunOptions& options) {
   command->add_option("--pin", options.pins, "SHA-256 (hex) of the server's public key")->allow_extra_args(false);
   command->add_option("--threads", options.threads, "Threads; 0: one per core")
       ->check(whole_number)
+      ->multi_option_policy(last);
+  command
+      ->add_option("--cuda-devices", options.cuda_devices,
+                   "Cards as `devices` numbers them (0,2), or none; default: all")
       ->multi_option_policy(last);
   command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")
       ->transform(CLI::AsSizeValue(true))

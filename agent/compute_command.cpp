@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "cards.h"
 #include "engine.h"
 #include "exit.h"
 #include "kernels/files.h"
@@ -25,9 +26,6 @@ constexpr uint64_t process_bytes = 16'000'000;
 void check_options(const ComputeOptions& options) {
   if (!kernels::profile_named(options.profile)) {
     throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: " + kernels::profile_names());
-  }
-  if (options.device != "cpu") {
-    throw Failure(Exit::usage, "--device " + options.device + " is unknown; supported: cpu");
   }
   if (options.batch == 0) throw Failure(Exit::usage, "--batch 0: a batch has at least 1 row");
   if (options.context == 0) throw Failure(Exit::usage, "--context 0: a row has at least 1 token");
@@ -79,24 +77,29 @@ std::vector<uint16_t> rows_of(const std::vector<uint16_t>& tokens, size_t batch,
 
 struct Plan {
   kernels::Trainer::Settings settings;
-  uint64_t bytes;  // of the whole process
+  uint64_t bytes;  // of the whole process, or of the card
 };
 
 // The fastest plan within the limit. Throws Failure where even the leanest does not fit.
 Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config, kernels::Ops& ops) {
-  const uint64_t limit = options.memory_limit > 0 ? options.memory_limit : memory_available();
-  const uint64_t besides = process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
-                           2 * options.batch * (options.context + 1) * sizeof(uint16_t);
+  const bool on_host = ops.in_host_memory();
+  const uint64_t limit = options.memory_limit > 0 ? options.memory_limit
+                         : on_host                ? memory_available()
+                                                  : plannable_bytes(ops);
+  const uint64_t besides = on_host ? process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
+                                         2 * options.batch * (options.context + 1) * sizeof(uint16_t)
+                                   : 0;
   const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
       limit > besides ? limit - besides : 0, config, options.batch, options.context, ops,
       {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(options.profile).value()});
   const uint64_t needed =
       besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
   if (needed <= limit) return {settings, needed};
-  throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(needed)) + " of memory and " +
+  throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(needed)) + " of " +
+                                 (on_host ? "memory" : options.device + "'s memory") + " and " +
                                  human_bytes(static_cast<double>(limit)) +
                                  (options.memory_limit > 0 ? " are allowed (--memory-limit)" : " are available") +
-                                 "; a shorter --context or fewer --threads need less");
+                                 "; a shorter --context" + (on_host ? " or fewer --threads need" : " needs") + " less");
 }
 
 std::string hex_float(float value) {
@@ -118,12 +121,12 @@ void compute_command(const ComputeOptions& options) {
   const std::vector<uint16_t> rows = rows_of(tokens, options.batch, options.context);
   const size_t parameters = kernels::parameter_count(model.config);
 
-  auto ops = make_engine(options.threads);
-  const Plan plan = plan_within_limit(options, model.config, *ops);
+  const auto ops = options.device == "cpu" ? make_engine(options.threads) : open_cuda_device(options.device);
+  Plan plan = plan_within_limit(options, model.config, *ops);
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients;
   kernels::resize_in_huge_pages(gradients, parameters);
-  kernels::Trainer trainer(model.config, options.batch, options.context, *ops, plan.settings);
+  const auto trainer = make_trainer(model.config, options.batch, options.context, *ops, plan.settings);
 
   const double token_count = static_cast<double>(options.batch * options.context);
   const double flops = token_count * kernels::training_flops_per_token(model.config, options.context);
@@ -132,7 +135,7 @@ void compute_command(const ComputeOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   {
     Progress progress("computing");
-    loss = trainer.gradient(weights, {options.batch, options.context, rows}, gradients, {}, [&] {
+    loss = trainer->gradient(weights, {options.batch, options.context, rows}, gradients, {}, [&] {
       progress.show_elapsed(estimated_seconds);
       return false;
     });
@@ -159,7 +162,8 @@ void compute_command(const ComputeOptions& options) {
   std::printf("digest    %s\n", digest.c_str());
   std::printf("seconds   %.3f\n", seconds);
   std::printf("tokens/s  %.0f\n", token_count / seconds);
-  std::printf("memory    %s planned%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),
+  std::printf("memory    %s planned%s%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),
+              ops->in_host_memory() ? "" : " on the card",
               plan.settings.recompute ? ", activations computed twice" : "");
   if (!options.gradients.empty()) std::printf("gradients %s\n", options.gradients.c_str());
 }

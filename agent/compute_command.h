@@ -12,9 +12,9 @@ struct ComputeOptions {
   std::filesystem::path tokens;  // uint16, little-endian
   uint64_t batch = 0, context = 0;
   std::string profile = "exact-fp32";
-  std::string device = "cpu";
+  std::string device = "cpu";       // or "cuda", "cuda:N"
   uint64_t threads = 0;             // 0: one per core
-  uint64_t memory_limit = 0;        // bytes of the whole process; 0: what is available
+  uint64_t memory_limit = 0;        // bytes of the whole process, or of the card; 0: what is available
   std::filesystem::path gradients;  // empty: not written
   bool json = false;
 };

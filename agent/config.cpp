@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -210,6 +211,14 @@ Config read_config(const std::filesystem::path& file) {
            })
       .text("data", data)
       .number("threads", config.threads)
+      .add("cuda-devices",
+           [&](const Json& value) {
+             const auto is_number = [](const Json& number) { return number.is_number_unsigned(); };
+             if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_number)) {
+               throw std::invalid_argument("a list of numbers as `gradminer devices` shows them");
+             }
+             config.cuda_devices = value.get<std::vector<uint64_t>>();
+           })
       .flag("json", config.json)
       .flag("colors", config.colors)
       .megabytes("cache-limit-mb", config.cache_limit_mb)
@@ -218,6 +227,24 @@ Config read_config(const std::filesystem::path& file) {
       .read(root);
   config.data = data;
   return config;
+}
+
+std::vector<uint64_t> parse_cuda_devices(const std::string& list) {
+  std::vector<uint64_t> numbers;
+  if (list == "none") return numbers;
+  const char* at = list.data();
+  const char* const end = at + list.size();
+  for (;;) {
+    uint64_t number = 0;
+    const auto [after, error] = std::from_chars(at, end, number);
+    if (error != std::errc() || (after != end && *after != ',')) {
+      throw Failure(Exit::usage, "--cuda-devices " + list +
+                                     ": must be numbers as `gradminer devices` shows them, like 0,2, or none");
+    }
+    numbers.push_back(number);
+    if (after == end) return numbers;
+    at = after + 1;
+  }
 }
 
 void complete_and_check(Config& config) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,10 @@ struct Limits {
 
 struct Config {
   std::vector<PoolConfig> pools;
-  std::filesystem::path data;  // empty: default_data_folder()
-  uint64_t threads = 0;        // 0: one per usable core
-  double retry_pause = 1;      // seconds before the first retry; doubles up to 5 minutes
+  std::filesystem::path data;                         // empty: default_data_folder()
+  uint64_t threads = 0;                               // 0: one per usable core
+  std::optional<std::vector<uint64_t>> cuda_devices;  // numbers of cards; without: all; empty: none, the CPU computes
+  double retry_pause = 1;                             // seconds before the first retry; doubles up to 5 minutes
   bool json = false, colors = true;
   uint64_t cache_limit_mb = 20'000, outbox_limit_mb = 2'000;
   uint64_t disk_reserve_mb = 100;  // left free on the data folder's disk
@@ -43,6 +45,9 @@ struct Config {
 
 // Throws Failure(input) naming file, key and what is expected; an unknown key is refused with the nearest known one.
 Config read_config(const std::filesystem::path& file);
+
+// "0,2", or "none". Throws Failure(usage).
+std::vector<uint64_t> parse_cuda_devices(const std::string& list);
 
 // Checks everything that `run` needs, and fills in rig names (the host's). Throws Failure(input).
 void complete_and_check(Config& config);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "cards.h"
 #include "engine.h"
 #include "kernels/cuda_cards.h"
 #include "system_info.h"
@@ -38,10 +39,12 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
   if (!cuda.problem.empty()) return {{"problem", cuda.problem}};
   nlohmann::ordered_json cards = nlohmann::ordered_json::array();
   for (const kernels::CudaCard& card : cuda.found.cards) {
-    nlohmann::ordered_json entry{{"bus_id", card.bus_id}};
+    nlohmann::ordered_json entry{{"device", device_name(cards.size())}, {"bus_id", card.bus_id}};
     if (card.problem.empty()) {
-      entry.update(
-          {{"name", card.name}, {"compute_capability", capability(card)}, {"memory_bytes", card.memory_bytes}});
+      entry.update({{"name", card.name},
+                    {"compute_capability", capability(card)},
+                    {"memory_bytes", card.memory_bytes},
+                    {"computes", card.has_code}});
     } else {
       entry["problem"] = card.problem;
     }
@@ -56,15 +59,18 @@ void print_cuda(const Cuda& cuda) {
     return;
   }
   const bool none = cuda.found.cards.empty();
-  std::printf("cuda driver for CUDA %s; %s\n", cuda.found.driver.c_str(),
-              none ? "no card" : "this version does not compute on cards yet");
-  if (!none) std::printf("     %-14s %-36s %-10s %s\n", "bus id", "name", "capability", "memory");
+  std::printf("cuda driver for CUDA %s%s\n", cuda.found.driver.c_str(), none ? "; no card" : "");
+  constexpr char row[] = "     %-7s %-14s %-36s %-10s %-8s %s\n";
+  if (!none) std::printf(row, "device", "bus id", "name", "capability", "memory", "computes");
+  size_t number = 0;
   for (const kernels::CudaCard& card : cuda.found.cards) {
+    const std::string device = device_name(number++);
     if (card.problem.empty()) {
-      std::printf("     %-14s %-36s %-10s %s\n", card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
-                  human_bytes(static_cast<double>(card.memory_bytes)).c_str());
+      std::printf(row, device.c_str(), card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
+                  human_bytes(static_cast<double>(card.memory_bytes)).c_str(),
+                  card.has_code ? "yes" : "no: this program has no code for it");
     } else {
-      std::printf("     %s\n", card.problem.c_str());
+      std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }
   }
 }

@@ -1,15 +1,21 @@
 // The rows of tokens that a unit trains on: what docs/protocol.md section 8 says, read from the unit's shards.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "files.h"
 #include "kernels/training.h"
 #include "protocol/messages.h"
-#include "unit_runner.h"
 
 namespace agent {
+
+// Tokens [first, first + out.size()) of the unit's shard number `shard`. Called by any thread that computes.
+using ReadTokens = std::function<void(size_t shard, uint64_t first, std::span<uint16_t> out)>;
 
 // One batch at a time, in one buffer.
 class LaneData {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "backoff.h"
+#include "cards.h"
 #include "config.h"
 #include "data_folder.h"
 #include "heartbeat.h"
@@ -25,7 +26,8 @@ struct Surroundings {
   const Stop& stop;
   Log& log;
   std::function<std::unique_ptr<Transport>(const PoolConfig&)> make_transport;
-  UnitRunner::MakeOps make_ops;
+  UnitRunner::MakeOps make_ops;  // the CPU's
+  std::vector<RigCard> cards = {};
 };
 
 // What belongs to one pool in the data folder; made once its identity is known.

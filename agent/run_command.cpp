@@ -60,6 +60,7 @@ Config make_config(const RunOptions& options) {
   }
   if (!options.data.empty()) config.data = options.data;
   if (options.threads) config.threads = *options.threads;
+  if (options.cuda_devices) config.cuda_devices = parse_cuda_devices(*options.cuda_devices);
   if (options.memory_limit) config.limits.memory_mb = std::max(*options.memory_limit / 1'000'000, uint64_t{1});
   config.json = config.json || options.json;
   config.colors = config.colors && !options.no_color;
@@ -85,6 +86,7 @@ void run_command(const RunOptions& options) {
             "gradminer " GRADMINER_VERSION ", data in " + data.path().string() + ", rig key " +
                 protocol::to_hex(keys.current.public_key()).substr(0, 16) + "…",
             {{"version", GRADMINER_VERSION}, {"key", protocol::to_hex(keys.current.public_key())}});
+  world.cards = rig_cards(config.cuda_devices, log);
   try {
     RunLoop(config, keys, options.units, world).run();
   } catch (const Failure& failure) {
@@ -104,6 +106,11 @@ void check_config_command(const RunOptions& options) {
   }
   std::printf("data    %s\n", config.data.c_str());
   std::printf("threads %llu\n", static_cast<unsigned long long>(config.threads == 0 ? usable_cores() : config.threads));
+  if (config.cuda_devices) {
+    std::string names;
+    for (const uint64_t number : *config.cuda_devices) names += (names.empty() ? "" : ", ") + device_name(number);
+    std::printf("cards   %s\n", names.empty() ? "none" : names.c_str());
+  }
   std::puts("the configuration is good");
 }
 

@@ -6,7 +6,6 @@
 #include "delivery.h"
 #include "engine.h"
 #include "lane_data.h"
-#include "self_test.h"
 #include "system_info.h"
 #include "unit_limits.h"
 
@@ -26,7 +25,8 @@ RunLoop::RunLoop(const Config& config, const RigKeys& keys, uint64_t units, Surr
       units_wanted_(units),
       world_(world),
       instance_(protocol::random_hex16()),
-      runner_(world.make_ops) {
+      runner_(world.make_ops),
+      untried_cards_(world.cards) {
   for (const PoolConfig& pool : config.pools) {
     const uint64_t seed = std::hash<std::string>()(instance_ + pool.url);
     pools_.push_back(std::make_unique<PoolSession>(pool, config, keys, seed, world));
@@ -39,7 +39,7 @@ void RunLoop::run() {
     if (pool == nullptr) continue;  // waited
     try {
       pool->connect();
-      prepare_engine();
+      prepare_engines();
       turn(*pool);
       pool->failures = 0;
       pool->backoff.reset();
@@ -73,7 +73,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.profiles = engine_profiles();
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
-  request.memory_bytes = memory_for_units(memory_available());
+  request.memory_bytes = memory_on_offer();
   request.flops = flops_;
   request.held = pool.files().weights.held();
   protocol::LeaseAnswer answer = pool.client().lease(request);
@@ -100,6 +100,9 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
     refused = "the agent is stopping";
   } catch (const UnitRefused& error) {
     refused = error.what();
+  } catch (const NoCardLeft& error) {  // the CPU takes the next one
+    engines_ready_ = false;
+    refused = std::string("no card is left: ") + error.what();
   } catch (const std::invalid_argument& error) {  // a token outside the vocabulary, a shape that cannot be
     refused = error.what();
   } catch (const protocol::Error& error) {  // a blob that is none
@@ -159,8 +162,7 @@ OutboxItem RunLoop::compute(PoolSession& pool, const protocol::Lease& lease, con
     progress_ = static_cast<double>(done) / static_cast<double>(unit.tokens);
   };
   try {
-    const UnitResult result =
-        runner_.run(unit, config, plan.settings, weights, read_tokens, on_progress, cancel_computing);
+    const UnitResult result = runner_.run(unit, config, plan, weights, read_tokens, on_progress, cancel_computing);
     if (unit.kind == protocol::UnitKind::train && result.seconds > 0) {
       flops_ *= estimated_seconds(unit, config, flops_) / result.seconds;
     }
@@ -236,8 +238,8 @@ void RunLoop::give_back(PoolSession& pool, const protocol::Lease& lease, const s
     if (!error.is(protocol::ErrorCode::lease_unknown)) throw;
   }
   if (stopping) return;
-  flops_ = measure_flops(runner_.ops());  // one slow unit must not be held against this machine for ever
-  idle(seconds_after_a_refused_unit);     // the pool may well offer the same again
+  flops_ = speed();                    // one slow unit must not be held against this machine for ever
+  idle(seconds_after_a_refused_unit);  // the pool may well offer the same again
 }
 
 void RunLoop::no_work(const protocol::NoLease& answer) {
@@ -310,18 +312,6 @@ bool RunLoop::has_room(PoolSession& pool) {
   world_.log.write(Level::warning, "no_room", "no work is taken: " + problem);
   idle(30);
   return false;
-}
-
-void RunLoop::prepare_engine() {
-  if (engine_ready_) return;
-  self_test(runner_, [this] { return world_.stop.requested(); });
-  flops_ = measure_flops(runner_.ops());
-  engine_ready_ = true;
-  last_work_ = world_.clock.monotonic();
-  char speed[32];
-  std::snprintf(speed, sizeof speed, "%.1f", flops_ / 1e9);
-  world_.log.write(Level::good, "self_test", "self-test passed (" + runner_.ops().name() + ", " + speed + " GFLOP/s)",
-                   {{"engine", runner_.ops().name()}, {"flops", flops_}});
 }
 
 // Waits; buffers that are not needed for a while go back to the system.

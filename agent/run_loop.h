@@ -28,6 +28,14 @@ class RunLoop {
   void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
 
+  // What computes, run_loop_engines.cpp.
+  void prepare_engines();
+  void prepare_cards();
+  void prepare_cpu();
+  double speed();
+  uint64_t memory_on_offer();
+  void card_left_out(const std::string& card, const std::string& why);
+
   // One turn with a pool.
   void turn(PoolSession& pool);
   protocol::LeaseAnswer fetch(PoolSession& pool);
@@ -47,7 +55,6 @@ class RunLoop {
   bool has_room(PoolSession& pool);
   std::string lack_of_room(PoolSession& pool) const;  // empty: there is room
   void require_room(uint64_t bytes) const;
-  void prepare_engine();
   void idle(double seconds);
   void fetch_settlements(PoolSession& pool);
   void report_accepted(const protocol::Submission& submission, const protocol::Receipt& receipt, double round_trip);
@@ -63,7 +70,10 @@ class RunLoop {
   std::optional<Failure> last_refusal_;
 
   std::optional<std::string> open_request_;  // a lease request whose answer did not come
-  bool engine_ready_ = false;
+  bool engines_ready_ = false;
+  std::vector<RigCard> untried_cards_;
+  double cards_flops_ = 0;     // as measured at the start
+  uint64_t cards_memory_ = 0;  // of the largest
   double flops_ = 0;
   uint64_t held_bytes_ = 0;  // planned memory of the unit whose buffers are held
   double last_work_ = 0;     // monotonic

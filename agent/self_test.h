@@ -14,17 +14,20 @@ struct GoldenUnit {
   kernels::ModelConfig config;
   std::vector<float> weights;
   ReadTokens read_tokens;
+  std::string commitments;  // what it must give; computed with the reference operations
 };
 
-// Odd shapes, int4: gradients over several blocks, local steps of several lanes, local steps in int8.
+// Odd shapes, int4. For the CPU: gradients over several blocks, local steps of several lanes, local steps in int8. For
+// a card: a gradient, and local steps in int8.
 std::vector<GoldenUnit> golden_units();
+std::vector<GoldenUnit> golden_units_of_cards();
 
 // Commitments of one unit as text: "digest of the result, segments root".
 std::string commitments_of(const UnitResult& result);
-// What golden_units() must give, in their order; computed with the reference operations.
-const std::vector<std::string>& golden_commitments();
 
-// Throws Failure(self_test) where this machine gives another bit; kernels::Cancelled.
-void self_test(UnitRunner& runner, const kernels::Cancel& cancel = {});
+// Throws Failure(self_test) where the CPU, or `card`, gives another bit; kernels::Cancelled; kernels::CudaError where
+// the card fails.
+void self_test(UnitRunner& cpu, const kernels::Cancel& cancel = {});
+void self_test_card(UnitRunner& card, const kernels::Cancel& cancel = {});
 
 }  // namespace agent

@@ -1,34 +1,24 @@
 #include "unit_runner.h"
 
-#include <malloc.h>
-
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <mutex>
+#include <optional>
+#include <thread>
 
 #include "kernels/codec.h"
-#include "kernels/huge_pages.h"
-#include "lane_data.h"
+#include "kernels/cuda_cards.h"
+#include "lane_queue.h"
 #include "protocol/blob.h"
+#include "unit_refused.h"
 
 namespace agent {
 namespace {
 
-using Purpose = kernels::Trainer::Purpose;
-
-Purpose purpose_of(const protocol::Unit& unit) {
-  if (unit.kind == protocol::UnitKind::evaluate) return Purpose::evaluate;
-  return unit.inner ? Purpose::local_steps : Purpose::block_gradients;
-}
-
-kernels::LocalAdamW optimiser_of(const protocol::InnerAdamW& inner) {
-  kernels::LocalAdamW optimiser{inner.beta1,   inner.one_minus_beta1, inner.beta2, inner.one_minus_beta2,
-                                inner.epsilon, inner.max_grad_norm,   {}};
-  for (const protocol::AdamWStepNumbers& step : inner.steps) {
-    optimiser.steps.push_back({step.decay, step.step_size, step.inv_sqrt_bc2});
-  }
-  return optimiser;
-}
+// An evaluation is computed like one lane.
+uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
 
 std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId codec, std::span<const float> values) {
   const protocol::BlobHeader header = protocol::make_blob_header(kind, codec, values.size());
@@ -38,12 +28,13 @@ std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId code
   return blob;
 }
 
-// Weights, tokens, results and their encoding.
-uint64_t bytes_besides_trainer(const protocol::Unit& unit, const kernels::ModelConfig& config) {
+// Weights, tokens, results and their encoding, with so many workers side by side.
+uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t workers) {
   const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
-  const uint64_t rows = unit.batch * (unit.context + 1) * sizeof(uint16_t);
+  const uint64_t rows = workers * unit.batch * (unit.context + 1) * sizeof(uint16_t);
   if (unit.kind == protocol::UnitKind::evaluate) return weights + rows;
-  const uint64_t results = 1 + static_cast<uint64_t>(std::bit_width(unit.lanes - 1));  // a lane's, and LaneTree's sums
+  const uint64_t depth = static_cast<uint64_t>(std::bit_width(unit.lanes - 1));
+  const uint64_t results = workers + std::min(unit.lanes, workers * depth);  // a lane's each, and LaneTree's sums
   const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
                                                                               kernels::parameter_count(config));
   return weights + rows + results * weights + blob;
@@ -51,126 +42,205 @@ uint64_t bytes_besides_trainer(const protocol::Unit& unit, const kernels::ModelC
 
 }  // namespace
 
-struct UnitRunner::Buffers {
-  nlohmann::json model;
-  size_t batch, context;
-  kernels::Trainer::Settings settings;
-  kernels::Trainer trainer;
-  std::vector<float> lane;  // a lane's result
-
-  Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings planned,
-          kernels::Ops& ops)
-      : model(unit.model),
-        batch(unit.batch),
-        context(unit.context),
-        settings(planned),
-        trainer(config, batch, context, ops, settings) {
-    if (settings.purpose != Purpose::evaluate) kernels::resize_in_huge_pages(lane, kernels::parameter_count(config));
+// One unit on its way. Its workers' threads share it.
+class UnitRunner::Computation {
+ public:
+  Computation(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
+              std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
+              const kernels::Cancel& cancel, kernels::Ops& cpu, const OnCardFailed& on_card_failed)
+      : unit_(unit),
+        config_(config),
+        plan_(plan),
+        weights_(weights),
+        read_tokens_(read_tokens),
+        on_progress_(on_progress),
+        cancel_(cancel),
+        cpu_(cpu),
+        on_card_failed_(on_card_failed),
+        queue_(lanes_of(unit)),
+        tokens_(lanes_of(unit)),
+        lanes_(lanes_of(unit)) {
+    if (lanes_.size() > 1) tree_.emplace(lanes_.size(), kernels::parameter_count(config), cpu);
   }
 
-  bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
-    return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted;
-  }
+  // Whether this worker has the memory; it then has the buffers.
+  bool reserve(LaneWorker& worker);
+  // The thread of one worker that has: until nothing is left to do, or its card fails.
+  void work(LaneWorker& worker);
+  // When all threads have ended:
+  bool unfinished() const { return queue_.waiting(); }
+  UnitResult finish();
+  const std::vector<LaneWorker*>& failed() const { return failed_; }
+
+ private:
+  void compute(LaneWorker& worker, uint64_t lane);
+  void progress(uint64_t lane, uint64_t tokens);
+  void card_failed(LaneWorker& worker, const std::exception& error);
+
+  const protocol::Unit& unit_;
+  const kernels::ModelConfig& config_;
+  const UnitPlan& plan_;
+  const std::span<const float> weights_;
+  const ReadTokens& read_tokens_;
+  const OnProgress& on_progress_;
+  const kernels::Cancel& cancel_;
+  kernels::Ops& cpu_;
+  const OnCardFailed& on_card_failed_;
+  LaneQueue queue_;
+
+  std::mutex calls_;              // of the caller's functions, and over what they tell
+  std::vector<uint64_t> tokens_;  // done, lane by lane
+  std::vector<LaneWorker*> failed_;
+  std::string failures_, lacks_;
+
+  std::mutex results_;  // over what follows, and the CPU's operations
+  std::vector<LaneResult> lanes_;
+  std::optional<kernels::LaneTree> tree_;  // of several lanes
+  std::span<const float> only_;            // lane's result
 };
 
-UnitRunner::UnitRunner(MakeOps make_ops) : make_ops_(std::move(make_ops)) {}
+void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::exception& error) {
+  const std::lock_guard lock(calls_);
+  failed_.push_back(&worker);
+  failures_ += (failures_.empty() ? "" : "; ") + std::string(error.what());
+  if (on_card_failed_) on_card_failed_(worker.name(), error.what());
+}
+
+bool UnitRunner::Computation::reserve(LaneWorker& worker) {
+  try {
+    worker.plan_buffers(unit_, config_, plan_.settings);
+    return true;
+  } catch (const kernels::CudaOutOfMemory& error) {
+    const std::lock_guard lock(calls_);
+    lacks_ += (lacks_.empty() ? "" : "; ") + std::string(error.what());
+  } catch (const kernels::CudaError& error) {
+    card_failed(worker, error);
+  }
+  return false;
+}
+
+void UnitRunner::Computation::work(LaneWorker& worker) {
+  bool ready = false;
+  while (const std::optional<uint64_t> lane = queue_.take()) {
+    try {
+      if (!ready) worker.take_weights(weights_);
+      ready = true;
+      compute(worker, *lane);
+      queue_.done(*lane);
+    } catch (const kernels::CudaError& error) {
+      card_failed(worker, error);
+      queue_.give_back(*lane);
+      return;
+    } catch (...) {
+      queue_.fail(*lane, std::current_exception());
+    }
+  }
+}
+
+void UnitRunner::Computation::compute(LaneWorker& worker, uint64_t lane) {
+  const kernels::Cancel cancel = [this] {
+    const std::lock_guard lock(calls_);
+    return cancel_ && cancel_();
+  };
+  const auto on_tokens = [&](uint64_t tokens) { progress(lane, tokens); };
+  LaneResult result = worker.compute(unit_, lane, weights_, read_tokens_, on_tokens, cancel);
+  const std::lock_guard lock(results_);
+  lanes_[lane] = std::move(result);
+  if (tree_) {
+    tree_->add(lane, worker.result());
+  } else {
+    only_ = worker.result();
+  }
+  progress(lane, unit_.tokens / lanes_.size());
+}
+
+void UnitRunner::Computation::progress(uint64_t lane, uint64_t tokens) {
+  const std::lock_guard lock(calls_);
+  tokens_[lane] = tokens;
+  uint64_t all = 0;
+  for (const uint64_t of_lane : tokens_) all += of_lane;
+  on_progress_(all);
+}
+
+UnitResult UnitRunner::Computation::finish() {
+  if (unfinished()) {
+    if (lacks_.empty()) throw NoCardLeft(failures_);
+    throw UnitRefused("has no card: " + lacks_ + (failures_.empty() ? "" : "; " + failures_));
+  }
+  queue_.rethrow();
+  std::vector<float> losses;  // lane by lane, steps upward
+  std::vector<protocol::Digest> segments;
+  for (const LaneResult& lane : lanes_) {
+    losses.insert(losses.end(), lane.losses.begin(), lane.losses.end());
+    segments.insert(segments.end(), lane.segments.begin(), lane.segments.end());
+  }
+  UnitResult result;
+  result.loss = cpu_.row_sum(losses.data(), losses.size()) / static_cast<float>(losses.size());
+  result.segments_root = protocol::merkle_root(segments);
+  if (unit_.kind == protocol::UnitKind::evaluate) {
+    result.blob = encode_blob(protocol::BlobKind::losses, protocol::CodecId::fp32, losses);
+  } else {
+    const std::span<const float> sum = tree_ ? tree_->sum() : only_;
+    kernels::require_finite(cpu_, kernels::parameters_of(config_), sum, unit_.steps - 1);
+    result.blob = encode_blob(protocol::BlobKind::result, protocol::codec_from_name(unit_.codec), sum);
+  }
+  result.digest = protocol::sha256(result.blob);
+  result.tokens = unit_.tokens;
+  return result;
+}
+
+UnitRunner::UnitRunner(MakeOps make_cpu_ops) : cpu_("cpu", std::move(make_cpu_ops)) {}
 UnitRunner::~UnitRunner() = default;
 
-kernels::Ops& UnitRunner::ops() {
-  if (!ops_) ops_ = make_ops_();
-  return *ops_;
+void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed) {
+  cards_ = std::move(cards);
+  on_card_failed_ = std::move(on_card_failed);
 }
 
 void UnitRunner::free_buffers() {
-  if (!ops_) return;
-  buffers_.reset();
-  ops_.reset();
-  malloc_trim(0);
+  cpu_.free_buffers();
+  for (const auto& card : cards_) card->free_buffers();
 }
 
 UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit) {
-  const uint64_t besides = bytes_besides_trainer(unit, config);
-  const kernels::Trainer::Settings settings =
-      kernels::Trainer::settings_within(limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(),
-                                        {purpose_of(unit), false, kernels::profile_named(unit.profile).value()});
-  return {settings, besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
+  if (!cards_.empty()) {
+    size_t cards = std::min<uint64_t>(cards_.size(), lanes_of(unit));
+    while (cards > 1 && bytes_besides_trainers(unit, config, cards) > limit) --cards;
+    return {settings_of(unit), cards, bytes_besides_trainers(unit, config, cards)};
+  }
+  const uint64_t besides = bytes_besides_trainers(unit, config, 1);
+  const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
+      limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(), settings_of(unit));
+  return {settings, 0, besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
 }
 
-void UnitRunner::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                              kernels::Trainer::Settings settings) {
-  if (buffers_ && buffers_->fit(unit, settings)) return;
-  buffers_.reset();  // before the new ones: they need not fit side by side
-  buffers_ = std::make_unique<Buffers>(unit, config, settings, ops());
+// As many cards as planned, each with a thread. False where none has the memory.
+bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
+  std::vector<LaneWorker*> workers;
+  for (const auto& card : cards_) {
+    if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
+  }
+  {
+    std::vector<std::jthread> threads;
+    for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
+  }
+  std::erase_if(cards_, [&](const auto& card) { return std::ranges::count(computation.failed(), card.get()) > 0; });
+  return !workers.empty();
 }
 
-UnitResult UnitRunner::run(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                           kernels::Trainer::Settings settings, std::span<const float> weights,
-                           const ReadTokens& read_tokens, const OnProgress& on_progress,
+UnitResult UnitRunner::run(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
+                           std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
                            const kernels::Cancel& cancel) {
   const auto begin = std::chrono::steady_clock::now();
-  plan_buffers(unit, config, settings);
-  UnitResult result = unit.kind == protocol::UnitKind::train
-                          ? train(unit, config, weights, read_tokens, on_progress, cancel)
-                          : evaluate(unit, weights, read_tokens, cancel);
-  result.digest = protocol::sha256(result.blob);
-  result.tokens = unit.tokens;
+  Computation computation(unit, config, plan, weights, read_tokens, on_progress, cancel, ops(), on_card_failed_);
+  if (cards_.empty()) {
+    if (computation.reserve(cpu_)) computation.work(cpu_);
+  } else {
+    while (computation.unfinished() && work_on_cards(computation, plan.cards)) continue;
+  }
+  UnitResult result = computation.finish();
   on_progress(unit.tokens);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return result;
-}
-
-UnitResult UnitRunner::train(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                             std::span<const float> weights, const ReadTokens& read_tokens,
-                             const OnProgress& on_progress, const kernels::Cancel& cancel) {
-  Buffers& buffers = *buffers_;
-  kernels::Trainer& trainer = buffers.trainer;
-  const std::span<float> lane_result = buffers.lane;
-  const uint64_t step_tokens = unit.batch * unit.context;
-  LaneData data(unit, read_tokens);
-  std::optional<kernels::LaneTree> tree;
-  if (unit.lanes > 1) tree.emplace(unit.lanes, lane_result.size(), ops());
-  std::vector<protocol::Digest> segments;
-  std::vector<float> losses;  // lane by lane, steps upward
-
-  for (uint64_t lane = 0; lane < unit.lanes; ++lane) {
-    if (unit.inner) {
-      auto next_batch = [&](size_t step) {
-        on_progress((lane * unit.steps + step) * step_tokens);
-        return data.batch(lane, step);
-      };
-      const std::vector<float> steps =
-          trainer.local_steps(weights, optimiser_of(*unit.inner), next_batch, lane_result, cancel);
-      losses.insert(losses.end(), steps.begin(), steps.end());
-      segments.push_back(protocol::segment_digest(lane_result));
-    } else {
-      auto on_block = [&](size_t block, std::span<const float> gradient) {
-        segments.push_back(protocol::segment_digest(gradient));
-        on_progress(lane * step_tokens + step_tokens * block / trainer.block_count());
-      };
-      losses.push_back(trainer.gradient(weights, data.batch(lane, 0), lane_result, on_block, cancel));
-    }
-    if (tree) tree->add(lane_result);
-  }
-
-  const std::span<const float> sum = tree ? tree->sum() : lane_result;
-  kernels::require_finite(ops(), kernels::parameters_of(config), sum, unit.steps - 1);
-  UnitResult result;
-  result.loss = ops().row_sum(losses.data(), losses.size()) / static_cast<float>(losses.size());
-  result.segments_root = protocol::merkle_root(segments);
-  result.blob = encode_blob(protocol::BlobKind::result, protocol::codec_from_name(unit.codec), sum);
-  return result;
-}
-
-UnitResult UnitRunner::evaluate(const protocol::Unit& unit, std::span<const float> weights,
-                                const ReadTokens& read_tokens, const kernels::Cancel& cancel) {
-  LaneData data(unit, read_tokens);
-  const std::vector<float> losses = buffers_->trainer.evaluate(weights, data.evaluation_batch(), cancel);
-  std::vector<protocol::Digest> segments;
-  for (const float& loss : losses) segments.push_back(protocol::segment_digest({&loss, 1}));
-  UnitResult result;
-  result.loss = ops().row_sum(losses.data(), losses.size()) / static_cast<float>(losses.size());
-  result.segments_root = protocol::merkle_root(segments);
-  result.blob = encode_blob(protocol::BlobKind::losses, protocol::CodecId::fp32, losses);
   return result;
 }
 

@@ -1,22 +1,21 @@
-// Computes a unit: lanes one after the other, their tree sum, the encoded result and its commitments. Nothing but the
-// unit, the weights and the tokens decides a bit of it.
+// Computes a unit: its lanes on the CPU or spread over cards, their tree sum, the encoded result and its commitments.
+// Nothing but the unit, the weights and the tokens decides a bit of it.
 #pragma once
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/training.h"
+#include "lane_worker.h"
 #include "protocol/digest.h"
 #include "protocol/messages.h"
 
 namespace agent {
 
-// Tokens [first, first + out.size()) of the unit's shard number `shard`.
-using ReadTokens = std::function<void(size_t shard, uint64_t first, std::span<uint16_t> out)>;
-// Tokens of the unit that are done. Called from the computing thread.
+// Tokens of the unit that are done. Called by one thread at a time.
 using OnProgress = std::function<void(uint64_t tokens)>;
 
 struct UnitResult {
@@ -28,45 +27,58 @@ struct UnitResult {
   double seconds = 0;
 };
 
-// How a unit is computed, and all the memory that it then plans, weights included.
+// How a unit is computed, and all the memory of the host that it then plans, weights included.
 struct UnitPlan {
   kernels::Trainer::Settings settings;
+  size_t cards = 0;  // that compute lanes side by side; 0: the CPU
   uint64_t bytes = 0;
+};
+
+// Every card has failed; the unit is not complete. what() names them and tells why.
+class NoCardLeft : public std::runtime_error {
+ public:
+  using runtime_error::runtime_error;
 };
 
 // One thread at a time.
 class UnitRunner {
  public:
-  using MakeOps = std::function<std::unique_ptr<kernels::Ops>()>;
-  explicit UnitRunner(MakeOps make_ops);
+  using MakeOps = LaneWorker::MakeOps;
+  using Cards = std::vector<std::shared_ptr<LaneWorker>>;
+  // what: one line that names the card. Called by one thread at a time.
+  using OnCardFailed = std::function<void(const std::string& card, const std::string& what)>;
+
+  explicit UnitRunner(MakeOps make_cpu_ops);
   ~UnitRunner();
+
+  // From now on these compute, as long as there are any, and the CPU only adds their lanes.
+  void use_cards(Cards cards, OnCardFailed on_card_failed = {});
+  // Those that have not failed.
+  const Cards& cards() const { return cards_; }
 
   // Of a unit that check_understood() took: the fastest plan of at most `limit` bytes, or the leanest where none fits.
   // The result's bits are the same.
   UnitPlan plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit);
 
-  // Throws kernels::NumericFailure, kernels::Cancelled, std::invalid_argument (a token outside the vocabulary), and
-  // what read_tokens throws.
-  UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
+  // A card that fails is left out from then on, and others compute its lanes. Throws kernels::NumericFailure (of the
+  // lowest lane that has one), kernels::Cancelled, std::invalid_argument (a token outside the vocabulary), NoCardLeft,
+  // UnitRefused where no card has the memory, and what read_tokens throws. `cancel` is called by one thread at a time.
+  UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
                  std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
                  const kernels::Cancel& cancel);
 
   // Buffers stay for the next unit of the same shape, until this. Gives the memory back to the system.
   void free_buffers();
-  kernels::Ops& ops();
+  // The CPU's.
+  kernels::Ops& ops() { return cpu_.ops(); }
 
  private:
-  struct Buffers;
-  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                    kernels::Trainer::Settings settings);
-  UnitResult train(const protocol::Unit& unit, const kernels::ModelConfig& config, std::span<const float> weights,
-                   const ReadTokens& read_tokens, const OnProgress& on_progress, const kernels::Cancel& cancel);
-  UnitResult evaluate(const protocol::Unit& unit, std::span<const float> weights, const ReadTokens& read_tokens,
-                      const kernels::Cancel& cancel);
+  class Computation;
+  bool work_on_cards(Computation& computation, size_t count);
 
-  const MakeOps make_ops_;
-  std::unique_ptr<kernels::Ops> ops_;
-  std::unique_ptr<Buffers> buffers_;
+  LaneWorker cpu_;
+  Cards cards_;
+  OnCardFailed on_card_failed_;
 };
 
 }  // namespace agent

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cuda_driver/code.h"
+
 namespace kernels {
 namespace cuda {
 namespace {
@@ -19,6 +21,7 @@ void describe(const Driver& driver, CudaCard& card) {
   size_t bytes = 0;
   driver.run(card.bus_id, driver.cuDeviceTotalMem, &bytes, device);
   card.memory_bytes = bytes;
+  card.has_code = choose_code(embedded_code(), {card.major, card.minor}) != nullptr;
 }
 
 }  // namespace

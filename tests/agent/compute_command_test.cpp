@@ -42,11 +42,15 @@ class ComputeTest : public testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
 
-  Ended run(const std::string& arguments) {
+  Ended run(const std::string& arguments, const std::string& program = GRADMINER_BINARY) {
     const std::string out = folder.path / "out", error = folder.path / "error";
-    const int status =
-        std::system((std::string(GRADMINER_BINARY) + " compute " + arguments + " >" + out + " 2>" + error).c_str());
+    const int status = std::system((program + " compute " + arguments + " >" + out + " 2>" + error).c_str());
     return {WEXITSTATUS(status), slurp(out), slurp(error)};
+  }
+  // Where the driver of the tests (tests/fakes/fake_cuda.h) has these cards.
+  Ended run_with_cards(const std::string& arguments, const std::string& cards, const std::string& fail = "") {
+    return run(arguments, "LD_LIBRARY_PATH=" FAKE_CUDA_SIMT_FOLDER " FAKE_CUDA_CARDS='" + cards +
+                              "' FAKE_CUDA_FAIL=" + fail + " " GRADMINER_FOR_CARDS);
   }
   std::string paths() const {
     return "--model " + model.string() + " --tokens " + (folder.path / "tokens.bin").string() + " ";
@@ -123,7 +127,8 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       {paths() + shape + "--memory-limit -5", 2, {"--memory-limit: must be a whole number"}},
       {paths() + "--context 13", 2, {"--batch"}},
       {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32, exact-int8, exact-int8-head"}},
-      {paths() + shape + "--device cuda", 2, {"cuda", "supported: cpu"}},
+      {paths() + shape + "--device gpu", 2, {"--device gpu", "supported: cpu, cuda, cuda:0"}},
+      {paths() + shape + "--device cuda:x", 2, {"--device cuda:x", "supported: cpu, cuda, cuda:0"}},
       {paths() + "--batch 2 --context 17", 3, {"--context 17", "n_positions", "16"}},
       {paths() + "--batch 4 --context 13", 3, {"40 tokens", "= 53"}},
       {paths() + "--batch 18446744073709551615 --context 13", 3, {"40 tokens"}},
@@ -138,6 +143,55 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       EXPECT_NE(ended.error.find(name), std::string::npos) << one.arguments << "\n" << ended.error;
     }
   }
+}
+
+constexpr char two_cards[] = "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,6.1,400000,First";
+
+TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {
+  const std::string shape = paths() + "--batch 2 --context 5 --profile exact-int8-head --json";
+  const auto digest = nlohmann::json::parse(run(shape).out)["digest"];
+  for (const char* device : {" --device cuda", " --device cuda:1"}) {
+    const Ended ended = run_with_cards(shape + device, two_cards);
+    ASSERT_EQ(ended.code, 0) << ended.error;
+    EXPECT_EQ(nlohmann::json::parse(ended.out)["digest"], digest) << device;
+  }
+}
+
+TEST_F(ComputeTest, AFullCardComputesActivationsTwiceOrRefuses) {
+  const std::string shape = paths() + "--batch 3 --context 13 --device cuda --json";
+  kernels::ModelConfig deep = config;
+  deep.layers = 4;
+  weights.resize(kernels::parameter_count(deep));
+  kernels::initialise_weights(deep, 3, weights.data());
+  fakes::write_file(model / "config.json", kernels::to_json(deep).dump());
+  kernels::write_safetensors(model / "model.safetensors", deep, weights.data());
+  const auto planned = [&](const std::string& limit) {
+    return nlohmann::json::parse(run_with_cards(shape + limit, "0000:01:00.0,8.6,6000000000,C").out)["planned_bytes"]
+        .get<uint64_t>();
+  };
+  const uint64_t plain = planned(""), lean = planned(" --memory-limit " + std::to_string(plain - 1));
+  EXPECT_LT(lean, plain);
+  const auto with_memory = [&](uint64_t bytes) {
+    return run_with_cards(shape, "0000:01:00.0,8.6," + std::to_string(bytes + (64 << 20)) + ",Card");
+  };
+  EXPECT_EQ(nlohmann::json::parse(with_memory(lean).out)["planned_bytes"], lean);
+  const Ended refused = with_memory(lean - 1);
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_NE(refused.error.find("of cuda's memory"), std::string::npos) << refused.error;
+}
+
+TEST_F(ComputeTest, ACardThatDoesNotComputeIsNamed) {
+  const std::string shape = paths() + "--batch 2 --context 5 --device ";
+  const auto expect = [&](const std::string& device, const std::string& fail, int code, const std::string& error) {
+    const Ended ended = run_with_cards(shape + device, two_cards, fail);
+    EXPECT_EQ(ended.code, code) << device;
+    EXPECT_NE(ended.error.find(error), std::string::npos) << ended.error;
+  };
+  expect("cuda:2", "", 3, "--device cuda:2: this machine has 2 cards");
+  expect("cuda:0", "", 3, "of cuda:0's memory");
+  expect("cuda:1", "cuStreamCreate,0,2", 3, "--device cuda:1: 0000:0A:00.0: cuStreamCreate: out of memory");
+  expect("cuda:1", "cuLaunchKernel,0,719,5", 1, "0000:0A:00.0: ");
+  expect("cuda:1", "cuLaunchKernel,0,719,5", 1, ": cuLaunchKernel: unspecified launch failure");
 }
 
 TEST_F(ComputeTest, BadTokensAreNamed) {

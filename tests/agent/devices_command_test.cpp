@@ -17,7 +17,7 @@ constexpr char two_cards[] =
 std::string devices(const std::string& environment, const std::string& arguments = "") {
   const fakes::TemporaryFolder folder;
   const std::string out = folder.path / "out";
-  const std::string command = environment + " " GRADMINER_BINARY " devices " + arguments + " >" + out;
+  const std::string command = environment + " " GRADMINER_FOR_CARDS " devices " + arguments + " >" + out;
   EXPECT_EQ(std::system(command.c_str()), 0) << command;
   std::ostringstream text;
   text << std::ifstream(out).rdbuf();
@@ -36,31 +36,38 @@ std::string cuda_part(const std::string& text) {
 
 TEST(Devices, CardsByBus) {
   EXPECT_EQ(cuda_part(devices(with(two_cards))),
-            "cuda driver for CUDA 12.4; this version does not compute on cards yet\n"
-            "     bus id         name                                 capability memory\n"
-            "     0000:02:00.0   GTX 1060                             6.1        6.4 GB\n"
-            "     0000:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB\n");
+            "cuda driver for CUDA 12.4\n"
+            "     device  bus id         name                                 capability memory   computes\n"
+            "     cuda:0  0000:02:00.0   GTX 1060                             6.1        6.4 GB   yes\n"
+            "     cuda:1  0000:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  yes\n");
 }
 
 TEST(Devices, CardsByBusAsJson) {
   const nlohmann::json answer = nlohmann::json::parse(devices(with(two_cards), "--json"));
-  ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU alone computes";
+  ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU";
   EXPECT_EQ(answer["cuda"]["driver"], "12.4");
   EXPECT_EQ(answer["cuda"]["cards"],
-            nlohmann::json::parse(R"([{"bus_id": "0000:02:00.0", "name": "GTX 1060", "compute_capability": "6.1",
-                                       "memory_bytes": 6371475456},
-                                      {"bus_id": "0000:0A:00.0", "name": "NVIDIA GeForce RTX 3090",
-                                       "compute_capability": "8.6", "memory_bytes": 25447170048}])"));
+            nlohmann::json::parse(R"([{"device": "cuda:0", "bus_id": "0000:02:00.0", "name": "GTX 1060",
+                                       "compute_capability": "6.1", "memory_bytes": 6371475456, "computes": true},
+                                      {"device": "cuda:1", "bus_id": "0000:0A:00.0",
+                                       "name": "NVIDIA GeForce RTX 3090", "compute_capability": "8.6",
+                                       "memory_bytes": 25447170048, "computes": true}])"));
+}
+
+// A card from before 6.0.
+TEST(Devices, ACardWithoutCode) {
+  const std::string text = devices(with("0000:02:00.0,5.2,4000000000,GTX 960"));
+  EXPECT_NE(text.find("5.2        4.0 GB   no: this program has no code for it\n"), std::string::npos) << text;
 }
 
 TEST(Devices, ACardThatFails) {
   const std::string fails = with(two_cards, "cuDeviceGetName,0,2");
   const std::string problem = "0000:0A:00.0: cuDeviceGetName: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)";
   const std::string text = devices(fails);
-  EXPECT_NE(text.find("\n     0000:02:00.0   GTX 1060 "), std::string::npos) << text;
-  EXPECT_NE(text.find("\n     " + problem + "\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\n     cuda:0  0000:02:00.0   GTX 1060 "), std::string::npos) << text;
+  EXPECT_NE(text.find("\n     cuda:1  " + problem + "\n"), std::string::npos) << text;
   const nlohmann::json card = nlohmann::json::parse(devices(fails, "--json"))["cuda"]["cards"][1];
-  EXPECT_EQ(card, (nlohmann::json{{"bus_id", "0000:0A:00.0"}, {"problem", problem}}));
+  EXPECT_EQ(card, (nlohmann::json{{"device", "cuda:1"}, {"bus_id", "0000:0A:00.0"}, {"problem", problem}}));
 }
 
 TEST(Devices, NoCard) { EXPECT_EQ(cuda_part(devices(with(""))), "cuda driver for CUDA 12.4; no card\n"); }

@@ -13,19 +13,16 @@ namespace {
 
 using kernels::Ops;
 
-std::vector<std::string> commitments_with(UnitRunner::MakeOps make_ops) {
-  UnitRunner runner(std::move(make_ops));
-  std::vector<std::string> commitments;
-  for (const GoldenUnit& golden : golden_units()) {
-    const UnitPlan plan = runner.plan(golden.unit, golden.config, UINT64_MAX);
-    commitments.push_back(commitments_of(runner.run(
-        golden.unit, golden.config, plan.settings, golden.weights, golden.read_tokens, [](uint64_t) {}, [] { return false; })));
-  }
-  return commitments;
-}
-
 TEST(SelfTest, ReferenceGivesTheGoldenCommitments) {
-  EXPECT_EQ(commitments_with(kernels::make_reference_ops), golden_commitments());
+  UnitRunner runner(kernels::make_reference_ops);
+  for (const std::vector<GoldenUnit>& units : {golden_units(), golden_units_of_cards()}) {
+    for (const GoldenUnit& golden : units) {
+      const UnitPlan plan = runner.plan(golden.unit, golden.config, UINT64_MAX);
+      const UnitResult result =
+          runner.run(golden.unit, golden.config, plan, golden.weights, golden.read_tokens, [](uint64_t) {}, {});
+      EXPECT_EQ(commitments_of(result), golden.commitments);
+    }
+  }
 }
 
 TEST(SelfTest, EveryPathAndThreadCountPasses) {

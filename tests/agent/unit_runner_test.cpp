@@ -32,8 +32,8 @@ class UnitRunnerTest : public testing::Test {
   UnitResult run(const protocol::Unit& unit, UnitRunner::MakeOps make_ops) {
     UnitRunner runner(std::move(make_ops));
     return runner.run(
-        unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens,
-        [](uint64_t) {}, [] { return false; });
+        unit, job.config, runner.plan(unit, job.config, UINT64_MAX), job.rounds[0], read_tokens, [](uint64_t) {},
+        [] { return false; });
   }
 
   // T(lanes): the left half holds the largest power of two below the count.
@@ -163,8 +163,8 @@ TEST_F(UnitRunnerTest, BuffersOfOneShapeDoNotLeakIntoTheNext) {
   auto digest = [&](const protocol::Unit& unit) {
     return runner
         .run(
-            unit, job.config, runner.plan(unit, job.config, limit).settings, job.rounds[0], read_tokens,
-            [](uint64_t) {}, [] { return false; })
+            unit, job.config, runner.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {},
+            [] { return false; })
         .digest;
   };
   const protocol::Unit small = job.unit();
@@ -196,7 +196,7 @@ TEST_F(UnitRunnerTest, ProgressEndsAtTheUnitsTokens) {
   const protocol::Unit unit = job.unit();
   std::vector<uint64_t> seen;
   runner.run(
-      unit, job.config, runner.plan(unit, job.config, UINT64_MAX).settings, job.rounds[0], read_tokens,
+      unit, job.config, runner.plan(unit, job.config, UINT64_MAX), job.rounds[0], read_tokens,
       [&](uint64_t tokens) { seen.push_back(tokens); }, [] { return false; });
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
   EXPECT_GT(seen.size(), unit.lanes * unit.steps);

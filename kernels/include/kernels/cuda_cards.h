@@ -29,7 +29,8 @@ struct CudaCard {
   std::string name;
   int major = 0, minor = 0;  // compute capability
   uint64_t memory_bytes = 0;
-  std::string problem;  // why the driver told no more of this card; else empty
+  bool has_code = false;  // whether this program has code for it
+  std::string problem;    // why the driver told no more of this card; else empty
 };
 
 struct CudaCards {

@@ -1,0 +1,95 @@
+#include "cards.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "exit.h"
+
+namespace agent {
+namespace {
+
+constexpr char prefix[] = "cuda:";
+constexpr uint64_t reserved_bytes = 64 << 20;
+
+// The number in "cuda:1"; none in "cuda".
+std::optional<size_t> number_in(const std::string& device) {
+  if (device == "cuda") return std::nullopt;
+  size_t number = 0;
+  const char* const end = device.data() + device.size();
+  const bool named = device.rfind(prefix, 0) == 0;
+  const auto [last, error] = std::from_chars(device.data() + (named ? sizeof prefix - 1 : 0), end, number);
+  if (named && error == std::errc() && last == end) return number;
+  throw Failure(Exit::usage, "--device " + device + " is unknown; supported: cpu, cuda, cuda:0, cuda:1, …");
+}
+
+std::unique_ptr<kernels::Ops> open(const kernels::CudaCard& card) {
+  if (!card.problem.empty()) throw kernels::CudaError(card.problem);
+  return kernels::make_cuda_ops(card);
+}
+
+// The first card that works.
+std::unique_ptr<kernels::Ops> open_any(const std::vector<kernels::CudaCard>& cards) {
+  std::string problems;
+  for (const kernels::CudaCard& card : cards) {
+    try {
+      return open(card);
+    } catch (const std::runtime_error& error) {
+      problems += (problems.empty() ? "" : "; ") + std::string(error.what());
+    }
+  }
+  throw kernels::CudaError(problems.empty() ? "no card" : problems);
+}
+
+}  // namespace
+
+std::string device_name(size_t number) { return prefix + std::to_string(number); }
+
+std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device) {
+  const std::optional<size_t> number = number_in(device);
+  try {
+    const std::vector<kernels::CudaCard> cards = kernels::cuda_cards().cards;
+    if (!number) return open_any(cards);
+    if (*number < cards.size()) return open(cards[*number]);
+    throw kernels::CudaError("this machine has " + std::to_string(cards.size()) + " cards, see `gradminer devices`");
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Failure(Exit::input, "--device " + device + ": " + error.what());
+  }
+}
+
+std::vector<RigCard> rig_cards(const std::optional<std::vector<uint64_t>>& numbers, Log& log) {
+  if (numbers && numbers->empty()) return {};
+  std::vector<RigCard> chosen;
+  std::vector<kernels::CudaCard> found;
+  try {
+    found = kernels::cuda_cards().cards;
+    if (found.empty()) log.write(numbers ? Level::warning : Level::info, "no_card", "computing on the CPU: no card");
+  } catch (const kernels::CudaError& error) {
+    log.write(numbers ? Level::warning : Level::info, "no_card", std::string("computing on the CPU: ") + error.what());
+    return {};
+  }
+  for (const uint64_t number : numbers.value_or(std::vector<uint64_t>{})) {
+    if (number < found.size()) continue;
+    log.write(Level::warning, "no_card",
+              device_name(number) + " is wanted, but this machine has " + std::to_string(found.size()) + " cards");
+  }
+  for (size_t number = 0; number < found.size(); ++number) {
+    const kernels::CudaCard& card = found[number];
+    if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
+    if (card.problem.empty()) {
+      chosen.push_back({card.bus_id + " " + card.name, [card] { return kernels::make_cuda_ops(card); }});
+    } else {
+      log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,
+                {{"card", card.bus_id}, {"reason", card.problem}});
+    }
+  }
+  return chosen;
+}
+
+uint64_t plannable_bytes(kernels::Ops& card) {
+  const uint64_t free = card.free_bytes();
+  return free > reserved_bytes ? free - reserved_bytes : 0;
+}
+
+}  // namespace agent

@@ -1,0 +1,36 @@
+// NVIDIA's cards as the agent uses them. They are numbered from 0 in the order of their PCI bus ids, as `gradminer
+// devices` lists them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda_cards.h"
+#include "lane_worker.h"
+#include "log.h"
+
+namespace agent {
+
+// What a card's number is called: "cuda:0".
+std::string device_name(size_t number);
+
+// The operations on `device`: "cuda:1", or "cuda", the first card that works. Throws Failure(usage) for another word,
+// Failure(input) that says why the card does not compute.
+std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device);
+
+// A card that `run` may compute with.
+struct RigCard {
+  std::string name;  // begins with the bus id
+  LaneWorker::MakeOps make_ops;
+};
+
+// The cards with these numbers, or all, that the driver does not call broken; by bus id. The log tells what is missing.
+std::vector<RigCard> rig_cards(const std::optional<std::vector<uint64_t>>& numbers, Log& log);
+
+// Of the free memory of a card, what plans may take: the driver wants some as well.
+uint64_t plannable_bytes(kernels::Ops& card);
+
+}  // namespace agent

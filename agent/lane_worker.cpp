@@ -1,0 +1,139 @@
+#include "lane_worker.h"
+
+#include <malloc.h>
+
+#include "cards.h"
+#include "engine.h"
+#include "kernels/huge_pages.h"
+#include "kernels/profile.h"
+#include "protocol/blob.h"
+#include "system_info.h"
+
+namespace agent {
+namespace {
+
+using Purpose = kernels::Trainer::Purpose;
+
+Purpose purpose_of(const protocol::Unit& unit) {
+  if (unit.kind == protocol::UnitKind::evaluate) return Purpose::evaluate;
+  return unit.inner ? Purpose::local_steps : Purpose::block_gradients;
+}
+
+kernels::LocalAdamW optimiser_of(const protocol::InnerAdamW& inner) {
+  kernels::LocalAdamW optimiser{inner.beta1,   inner.one_minus_beta1, inner.beta2, inner.one_minus_beta2,
+                                inner.epsilon, inner.max_grad_norm,   {}};
+  for (const protocol::AdamWStepNumbers& step : inner.steps) {
+    optimiser.steps.push_back({step.decay, step.step_size, step.inv_sqrt_bc2});
+  }
+  return optimiser;
+}
+
+}  // namespace
+
+kernels::Trainer::Settings settings_of(const protocol::Unit& unit) {
+  return {purpose_of(unit), false, kernels::profile_named(unit.profile).value()};
+}
+
+struct LaneWorker::Buffers {
+  nlohmann::json model;
+  size_t batch, context;
+  kernels::Trainer::Settings settings;
+  std::unique_ptr<kernels::Trainer> trainer;
+  std::vector<float> lane;  // a lane's result
+
+  Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings planned,
+          kernels::Ops& ops)
+      : model(unit.model),
+        batch(unit.batch),
+        context(unit.context),
+        settings(planned),
+        trainer(make_trainer(config, batch, context, ops, settings)) {
+    if (settings.purpose != Purpose::evaluate) kernels::resize_in_huge_pages(lane, kernels::parameter_count(config));
+  }
+
+  bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
+    return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted;
+  }
+};
+
+LaneWorker::LaneWorker(std::string name, MakeOps make_ops) : name_(std::move(name)), make_ops_(std::move(make_ops)) {}
+LaneWorker::~LaneWorker() = default;
+
+kernels::Ops& LaneWorker::ops() {
+  if (!ops_) ops_ = make_ops_();
+  return *ops_;
+}
+
+void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                              kernels::Trainer::Settings settings) {
+  const bool card = !ops().in_host_memory();
+  if (card && buffers_) settings.recompute = buffers_->settings.recompute;
+  if (buffers_ && buffers_->fit(unit, settings)) return;
+  buffers_.reset();  // before the new ones: they need not fit side by side
+  if (card) settings = fitting(unit, config, settings);
+  buffers_ = std::make_unique<Buffers>(unit, config, settings, ops());
+}
+
+void LaneWorker::take_weights(std::span<const float> weights) { buffers_->trainer->keep(weights); }
+
+kernels::Trainer::Settings LaneWorker::fitting(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                                               kernels::Trainer::Settings settings) {
+  const uint64_t limit = plannable_bytes(ops());
+  settings = kernels::Trainer::settings_within(limit, config, unit.batch, unit.context, ops(), settings);
+  const uint64_t needed = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings);
+  if (needed <= limit) return settings;
+  throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +
+                                 " of its memory, " + human_bytes(static_cast<double>(limit)) + " are free");
+}
+
+LaneResult LaneWorker::compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
+                               const ReadTokens& read_tokens, const OnTokens& on_tokens,
+                               const kernels::Cancel& cancel) {
+  LaneData data(unit, read_tokens);
+  if (unit.kind == protocol::UnitKind::evaluate) return evaluation(weights, data, cancel);
+  return unit.inner ? local_steps(unit, lane, weights, data, on_tokens, cancel)
+                    : gradient(unit, lane, weights, data, on_tokens, cancel);
+}
+
+LaneResult LaneWorker::local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
+                                   LaneData& data, const OnTokens& on_tokens, const kernels::Cancel& cancel) {
+  const auto next_batch = [&](size_t step) {
+    on_tokens(step * unit.batch * unit.context);
+    return data.batch(lane, step);
+  };
+  LaneResult result;
+  result.losses =
+      buffers_->trainer->local_steps(weights, optimiser_of(*unit.inner), next_batch, buffers_->lane, cancel);
+  result.segments.push_back(protocol::segment_digest(buffers_->lane));
+  return result;
+}
+
+LaneResult LaneWorker::gradient(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
+                                LaneData& data, const OnTokens& on_tokens, const kernels::Cancel& cancel) {
+  kernels::Trainer& trainer = *buffers_->trainer;
+  LaneResult result;
+  const auto on_block = [&](size_t block, std::span<const float> gradient) {
+    result.segments.push_back(protocol::segment_digest(gradient));
+    on_tokens(unit.batch * unit.context * block / trainer.block_count());
+  };
+  result.losses.push_back(trainer.gradient(weights, data.batch(lane, 0), buffers_->lane, on_block, cancel));
+  return result;
+}
+
+LaneResult LaneWorker::evaluation(std::span<const float> weights, LaneData& data, const kernels::Cancel& cancel) {
+  LaneResult result;
+  result.losses = buffers_->trainer->evaluate(weights, data.evaluation_batch(), cancel);
+  for (const float& loss : result.losses) result.segments.push_back(protocol::segment_digest({&loss, 1}));
+  return result;
+}
+
+std::span<const float> LaneWorker::result() const { return buffers_->lane; }
+
+void LaneWorker::free_buffers() {
+  if (!ops_) return;
+  buffers_.reset();
+  if (ops_->in_host_memory()) ops_.reset();
+  malloc_trim(0);
+}
+
+}  // namespace agent

@@ -1,0 +1,69 @@
+// One engine of the rig, the CPU's or a card's, and the buffers that it computes units in.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/training.h"
+#include "lane_data.h"
+#include "protocol/digest.h"
+#include "protocol/messages.h"
+
+namespace agent {
+
+struct LaneResult {
+  std::vector<float> losses;               // step by step; of an evaluation, block by block
+  std::vector<protocol::Digest> segments;  // in order
+};
+
+// What a unit asks of a trainer, without computing activations again.
+kernels::Trainer::Settings settings_of(const protocol::Unit& unit);
+
+// One thread at a time.
+class LaneWorker {
+ public:
+  using MakeOps = std::function<std::unique_ptr<kernels::Ops>()>;
+  LaneWorker(std::string name, MakeOps make_ops);
+  ~LaneWorker();
+
+  const std::string& name() const { return name_; }
+  kernels::Ops& ops();  // made when first asked for
+
+  // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
+  // settings that fit. Throws kernels::CudaOutOfMemory where none does.
+  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                    kernels::Trainer::Settings settings);
+  // Once for a unit: Trainer::keep().
+  void take_weights(std::span<const float> weights);
+
+  // A lane of the unit, or its evaluation. on_tokens: how many of its tokens are done. Throws what Trainer and
+  // read_tokens throw.
+  using OnTokens = std::function<void(uint64_t tokens)>;
+  LaneResult compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
+                     const ReadTokens& read_tokens, const OnTokens& on_tokens, const kernels::Cancel& cancel);
+  // The sum that compute() gave, until it is called again; of an evaluation, nothing.
+  std::span<const float> result() const;
+
+  // Gives the memory of the buffers back; the CPU's engine ends as well.
+  void free_buffers();
+
+ private:
+  struct Buffers;
+  kernels::Trainer::Settings fitting(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                                     kernels::Trainer::Settings settings);
+  LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
+                         const OnTokens& on_tokens, const kernels::Cancel& cancel);
+  LaneResult gradient(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
+                      const OnTokens& on_tokens, const kernels::Cancel& cancel);
+  LaneResult evaluation(std::span<const float> weights, LaneData& data, const kernels::Cancel& cancel);
+
+  const std::string name_;
+  const MakeOps make_ops_;
+  std::unique_ptr<kernels::Ops> ops_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace agent

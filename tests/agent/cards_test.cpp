@@ -1,0 +1,131 @@
+// A unit's lanes over several cards, some of which fail.
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "cpu_as_card.h"
+#include "tiny_job.h"
+#include "unit_refused.h"
+
+namespace agent {
+namespace {
+
+class CardsTest : public testing::Test {
+ protected:
+  void read(size_t shard, uint64_t first, std::span<uint16_t> out) const {
+    std::memcpy(out.data(), pool.published.at(job.shard.blob.digest).data() + 2 * first, out.size_bytes());
+    if (shard >= first_bad_shard) out[1] = static_cast<uint16_t>(60'000 + shard);
+  }
+
+  protocol::Unit unit_of(uint64_t lanes) const {
+    protocol::Unit unit = job.unit();
+    unit.lanes = lanes;
+    unit.shards.assign(lanes, job.shard);
+    unit.tokens = lanes * unit.steps * unit.batch * unit.context;
+    return unit;
+  }
+
+  UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX) const {
+    const ReadTokens read_tokens = [this](size_t shard, uint64_t first, std::span<uint16_t> out) {
+      read(shard, first, out);
+    };
+    return with.run(unit, job.config, with.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {},
+                    {});
+  }
+  UnitResult on_cpu(const protocol::Unit& unit) const {
+    UnitRunner cpu([] { return kernels::make_cpu_ops(1); });
+    return run(cpu, unit);
+  }
+  void expect_the_cpus(const UnitResult& result, const protocol::Unit& unit) const {
+    const UnitResult expected = on_cpu(unit);
+    EXPECT_EQ(result.digest, expected.digest);
+    EXPECT_EQ(result.segments_root, expected.segments_root);
+    EXPECT_EQ(result.loss, expected.loss);
+  }
+
+  fakes::FakePool pool;
+  TinyJob job{pool};
+  size_t first_bad_shard = SIZE_MAX;
+  UnitRunner runner{[] { return kernels::make_cpu_ops(1); }};
+  std::vector<std::string> failures;
+  const UnitRunner::OnCardFailed on_failed = [this](const std::string& card, const std::string& what) {
+    failures.push_back(card + " " + what);
+  };
+};
+
+TEST_F(CardsTest, AnyNumberOfCardsGivesTheResultOfTheCpu) {
+  protocol::Unit gradients = unit_of(5);
+  gradients.inner.reset();
+  gradients.steps = 1;
+  protocol::Unit evaluation = gradients;
+  evaluation.kind = protocol::UnitKind::evaluate;
+  evaluation.lanes = 1;
+  for (const size_t count : {1, 2, 3, 6}) {
+    UnitRunner::Cards cards;
+    for (size_t i = 0; i < count; ++i) cards.push_back(cpu_as_card("card " + std::to_string(i)));
+    runner.use_cards(cards, on_failed);
+    for (const protocol::Unit& unit : {unit_of(7), unit_of(1), gradients, evaluation}) {
+      expect_the_cpus(run(runner, unit), unit);
+    }
+    EXPECT_EQ(runner.cards().size(), count);
+  }
+  EXPECT_TRUE(failures.empty());
+}
+
+// The good card waits with its first lane until the bad one has failed with the other.
+TEST_F(CardsTest, ACardThatFailsIsLeftOutAndItsLanesAreComputed) {
+  std::promise<void> failed;
+  const std::shared_future<void> has_failed = failed.get_future().share();
+  const auto good = cpu_as_card("good", [=] { has_failed.wait(); });
+  const auto bad = cpu_as_card("bad", [n = 0]() mutable {
+    if (++n == 20) fail_as_card("bad");
+  });
+  runner.use_cards({bad, good}, [&](const std::string& card, const std::string& what) {
+    on_failed(card, what);
+    failed.set_value();
+  });
+  const protocol::Unit unit = unit_of(4);
+  expect_the_cpus(run(runner, unit), unit);
+  EXPECT_EQ(failures, std::vector<std::string>{
+                          "bad bad: cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
+  EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
+  expect_the_cpus(run(runner, unit), unit);
+}
+
+TEST_F(CardsTest, WithNoCardLeftTheUnitIsNotComplete) {
+  runner.use_cards({cpu_as_card("a", [] { fail_as_card("a"); }), cpu_as_card("b", [] { fail_as_card("b"); })},
+                   on_failed);
+  const protocol::Unit unit = unit_of(4);
+  EXPECT_THROW(run(runner, unit), NoCardLeft);
+  EXPECT_EQ(failures.size(), 2u);
+  EXPECT_TRUE(runner.cards().empty());
+  expect_the_cpus(run(runner, unit), unit);
+}
+
+// Too little of the host's memory for both at once: the second waits, and takes over.
+TEST_F(CardsTest, ACardThatWasNotNeededTakesOver) {
+  runner.use_cards({cpu_as_card("a", [] { fail_as_card("a"); }), cpu_as_card("b")}, on_failed);
+  const protocol::Unit unit = unit_of(4);
+  EXPECT_EQ(runner.plan(unit, job.config, UINT64_MAX).cards, 2u);
+  EXPECT_EQ(runner.plan(unit, job.config, 0).cards, 1u);
+  EXPECT_LT(runner.plan(unit, job.config, 0).bytes, runner.plan(unit, job.config, UINT64_MAX).bytes);
+  expect_the_cpus(run(runner, unit, 0), unit);
+  EXPECT_EQ(failures.size(), 1u);
+}
+
+TEST_F(CardsTest, AFailureOfTheUnitIsThatOfItsLowestLane) {
+  first_bad_shard = 2;
+  runner.use_cards({cpu_as_card("a"), cpu_as_card("b"), cpu_as_card("c")}, on_failed);
+  for (int again = 0; again < 5; ++again) {
+    try {
+      run(runner, unit_of(7));
+      FAIL();
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find("token 60002 "), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_TRUE(failures.empty());
+}
+
+}  // namespace
+}  // namespace agent

@@ -1,0 +1,53 @@
+"""Cards: a rig with several of them, one of which fails in the middle of a unit, gives the weights of a rig with none.
+
+The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU.
+"""
+
+import os
+import unittest
+
+import harness
+
+ROUNDS = 2
+MODEL = {"model_type": "gpt2", "vocab_size": 256, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+CARDS = "0000:0A:00.0,8.6,6000000000,Third;0000:02:00.0,6.1,6000000000,First;0000:07:00.0,7.5,6000000000,Second"
+
+
+class Cards(harness.TestCase):
+    def setUp(self):
+        self.pool = harness.Pool(self.sandbox).start()
+        self.token = self.pool.account("ann")
+        self.pool.dataset("text", harness.generated_text(20_000))
+
+    def run_job(self, name, extra=(), fail=""):
+        """(The weights' digest after every round, the agent's log.)"""
+        self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=1, lanes=4, steps=2, inner_lr=0.004, outer="nesterov",
+                      outer_lr=0.7, momentum=0.6, batch=2, context=8, codec="int4", seed=7, check_share=0,
+                      evaluate_every=1, evaluate_rows=2)
+        env = {"LD_LIBRARY_PATH": os.environ["FAKE_CUDA_SIMT"], "FAKE_CUDA_CARDS": CARDS, "FAKE_CUDA_FAIL": fail}
+        agent = harness.Agent(self.pool, name, "ann", self.token, extra=extra, env=env).start()
+        self.pool.wait_job(name)
+        self.assertEqual(agent.stop(), 0)
+        return self.pool.weights_digests(name, ROUNDS), agent.process.log()
+
+    def test_same_weights(self):
+        expected, log = self.run_job("on-cpu", ["--cuda-devices", "none"])
+        self.assertNotIn("0000:", log)
+
+        digests, log = self.run_job("three-cards")
+        self.assertEqual(digests, expected)
+        passed = [line.split("] ")[-1] for line in log.splitlines() if "self-test passed" in line]
+        self.assertEqual(len(passed), 3, log)
+        for line, card in zip(passed, ("0000:02:00.0 First", "0000:07:00.0 Second", "0000:0A:00.0 Third")):
+            self.assertIn(card, line)
+
+        # Each lane begins with one such copy, and so does one unit of the self-test.
+        digests, log = self.run_job("one-fails", ["--cuda-devices", "1,0"], "cuMemcpyDtoDAsync_v2,1,719,2")
+        self.assertEqual(digests, expected)
+        self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: cuMemcpyDtoDAsync_v2: unspecified launch failure", log)
+        self.assertNotIn("Third", log)
+        self.assertNotIn("gave ", log, "no unit is given back")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=["cards_test"], verbosity=2)
