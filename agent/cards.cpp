@@ -22,7 +22,7 @@ std::optional<size_t> number_in(const std::string& device) {
   throw Failure(Exit::usage, "--device " + device + " is unknown; supported: cpu, cuda, cuda:0, cuda:1, …");
 }
 
-std::unique_ptr<kernels::Ops> open(const kernels::CudaCard& card) {
+std::unique_ptr<kernels::Ops> open_card(const kernels::CudaCard& card) {
   if (!card.problem.empty()) throw kernels::CudaError(card.problem);
   return kernels::make_cuda_ops(card);
 }
@@ -32,7 +32,7 @@ std::unique_ptr<kernels::Ops> open_any(const std::vector<kernels::CudaCard>& car
   std::string problems;
   for (const kernels::CudaCard& card : cards) {
     try {
-      return open(card);
+      return open_card(card);
     } catch (const std::runtime_error& error) {
       problems += (problems.empty() ? "" : "; ") + std::string(error.what());
     }
@@ -49,7 +49,7 @@ std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device) {
   try {
     const std::vector<kernels::CudaCard> cards = kernels::cuda_cards().cards;
     if (!number) return open_any(cards);
-    if (*number < cards.size()) return open(cards[*number]);
+    if (*number < cards.size()) return open_card(cards[*number]);
     throw kernels::CudaError("this machine has " + std::to_string(cards.size()) + " cards, see `gradminer devices`");
   } catch (const std::bad_alloc&) {
     throw;

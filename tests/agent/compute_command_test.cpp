@@ -145,13 +145,14 @@ TEST_F(ComputeTest, MistakesAreNamed) {
   }
 }
 
-constexpr char two_cards[] = "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,6.1,400000,First";
+constexpr char large_and_small[] = "0000:0A:00.0,8.6,6000000000,Large;0000:02:00.0,6.1,400000,Small";
+constexpr char two_large[] = "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,6.1,6000000000,First";
 
 TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {
   const std::string shape = paths() + "--batch 2 --context 5 --profile exact-int8-head --json";
   const auto digest = nlohmann::json::parse(run(shape).out)["digest"];
   for (const char* device : {" --device cuda", " --device cuda:1"}) {
-    const Ended ended = run_with_cards(shape + device, two_cards);
+    const Ended ended = run_with_cards(shape + device, two_large);
     ASSERT_EQ(ended.code, 0) << ended.error;
     EXPECT_EQ(nlohmann::json::parse(ended.out)["digest"], digest) << device;
   }
@@ -183,7 +184,7 @@ TEST_F(ComputeTest, AFullCardComputesActivationsTwiceOrRefuses) {
 TEST_F(ComputeTest, ACardThatDoesNotComputeIsNamed) {
   const std::string shape = paths() + "--batch 2 --context 5 --device ";
   const auto expect = [&](const std::string& device, const std::string& fail, int code, const std::string& error) {
-    const Ended ended = run_with_cards(shape + device, two_cards, fail);
+    const Ended ended = run_with_cards(shape + device, large_and_small, fail);
     EXPECT_EQ(ended.code, code) << device;
     EXPECT_NE(ended.error.find(error), std::string::npos) << ended.error;
   };

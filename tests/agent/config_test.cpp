@@ -60,6 +60,8 @@ TEST_F(ConfigTest, MistakesAreNamed) {
       {R"({"limits": {"token": 2}})", "\"limits.token\"; did you mean \"tokens\"?"},
       {R"({"threads": "2"})", "\"threads\" must be a whole number, 0 or more, not \"2\""},
       {R"({"threads": -1})", "\"threads\" must be"},
+      {R"({"cuda-devices": "0,1"})", "\"cuda-devices\" must be a list of numbers"},
+      {R"({"cuda-devices": [0, -1]})", "\"cuda-devices\" must be a list of numbers"},
       {R"({"json": 1})", "\"json\" must be true or false"},
       {R"({"pools": {}})", "\"pools\" must be a list"},
       {R"({"pools": [3]})", "pools[0] must be an object"},
@@ -109,6 +111,27 @@ TEST_F(ConfigTest, FlagsGoOverTheFile) {
   config = make_config(options);
   EXPECT_EQ(config.pools[0].url, "https://file");
   EXPECT_EQ(config.threads, 7u);
+}
+
+TEST_F(ConfigTest, CardsAreNumbers) {
+  using Numbers = std::vector<uint64_t>;
+  EXPECT_FALSE(read("{}").cuda_devices);
+  EXPECT_EQ(read(R"({"cuda-devices": [2, 0]})").cuda_devices, (Numbers{2, 0}));
+  EXPECT_EQ(read(R"({"cuda-devices": []})").cuda_devices, Numbers{});
+  EXPECT_EQ(parse_cuda_devices("0,12"), (Numbers{0, 12}));
+  EXPECT_EQ(parse_cuda_devices("none"), Numbers{});
+  for (const char* wrong : {"", ",", "0,", "0 1", "-1", "cuda:0", "0000:01:00.0", "99999999999999999999"}) {
+    const Failure failure = failure_of([&] { parse_cuda_devices(wrong); });
+    EXPECT_EQ(failure.code, Exit::usage) << wrong;
+    EXPECT_NE(std::string(failure.what()).find("--cuda-devices " + std::string(wrong) + ": "), std::string::npos);
+  }
+  fakes::write_file(folder.path / "config.json", R"({"cuda-devices": [3]})");
+  RunOptions options = options_for({"https://pool:8443"});
+  options.data = folder.path;
+  options.config = folder.path / "config.json";
+  EXPECT_EQ(make_config(options).cuda_devices, Numbers{3});
+  options.cuda_devices = "1";
+  EXPECT_EQ(make_config(options).cuda_devices, Numbers{1});
 }
 
 TEST_F(ConfigTest, ValuesGoToPools) {

@@ -8,7 +8,7 @@
 namespace agent {
 namespace {
 
-std::exception_ptr error(const char* what) { return std::make_exception_ptr(std::runtime_error(what)); }
+std::exception_ptr failed(const char* what) { return std::make_exception_ptr(std::runtime_error(what)); }
 
 std::string failure_of(const LaneQueue& queue) {
   try {
@@ -53,12 +53,12 @@ TEST(LaneQueue, WhoHasNothingToDoWaitsForWhatOthersMayGiveBack) {
 TEST(LaneQueue, TheFailureIsThatOfTheLowestLane) {
   LaneQueue queue(5);
   for (int lane = 0; lane < 4; ++lane) queue.take();
-  queue.fail(3, error("of lane 3"));
+  queue.fail(3, failed("of lane 3"));
   EXPECT_FALSE(queue.waiting()) << "lane 4 is not asked for any more";
   queue.give_back(0);
   EXPECT_EQ(queue.take(), 0u) << "lower lanes are";
-  queue.fail(1, error("of lane 1"));
-  queue.fail(2, error("of lane 2"));
+  queue.fail(1, failed("of lane 1"));
+  queue.fail(2, failed("of lane 2"));
   queue.done(0);
   EXPECT_EQ(queue.take(), std::nullopt);
   EXPECT_EQ(failure_of(queue), "of lane 1");

@@ -26,18 +26,20 @@ TEST_F(RunLoopCards, CardsThatPassTheSelfTestCompute) {
                  card("0000:03:00.0 C")};
   job.lease(job.unit());
   EXPECT_FALSE(run(1, 1));
-  ASSERT_EQ(pool.submissions.size(), 1u);
+  ASSERT_EQ(pool.submissions.size(), 1u) << log();
   EXPECT_EQ(pool.submissions[0].result.digest, expected);
   EXPECT_EQ(logged("0000:01:00.0 A: self-test passed ("), 1u) << log();
   EXPECT_EQ(logged("0000:03:00.0 C: self-test passed ("), 1u);
   EXPECT_EQ(logged("0000:02:00.0 B is left out: 0000:02:00.0: cuLaunchKernel: unspecified launch failure"), 1u);
   EXPECT_GT(pool.lease_request->flops, 1e6);
+  EXPECT_LT(pool.lease_request->memory_bytes, 6'000'000'000u) << "the card's, but what its driver wants";
+  EXPECT_GT(pool.lease_request->memory_bytes, 5'900'000'000u);
 }
 
 TEST_F(RunLoopCards, ACardThatComputesWrongIsLeftOut) {
   class Wrong : public kernels::ForwardingOps {
    public:
-    Wrong() : ForwardingOps(kernels::make_cpu_ops(1)) {}
+    Wrong() : ForwardingOps(std::make_unique<CpuAsCard>(nullptr)) {}
     void gelu_forward(const kernels::GeluForward& op) override {
       inner_->gelu_forward(op);
       op.y[op.count - 1] += 1;
