@@ -1,5 +1,7 @@
 #include "lane_queue.h"
 
+#include <utility>
+
 namespace agent {
 
 LaneQueue::LaneQueue(uint64_t lanes) : failed_(lanes) {
@@ -36,7 +38,7 @@ void LaneQueue::fail(uint64_t lane, std::exception_ptr error) {
   const std::lock_guard lock(mutex_);
   if (lane < failed_) {
     failed_ = lane;
-    error_ = error;
+    error_ = std::move(error);
     waiting_.erase(waiting_.lower_bound(lane), waiting_.end());
   }
   end(lane);

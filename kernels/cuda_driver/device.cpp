@@ -89,13 +89,12 @@ void Device::launch(const Launch& launch) {
 void* Device::allocate(size_t bytes) {
   make_current();
   DevicePointer device = 0;
+  const std::string where = bus_id_ + ": " + std::to_string(bytes) + " bytes";
   const Result failed = driver_.cuMemAlloc.function(&device, std::max<size_t>(bytes, 1));
-  if (failed != result::success) {
-    const CudaError error =
-        driver_.error(bus_id_ + ": " + std::to_string(bytes) + " bytes", driver_.cuMemAlloc.name, failed);
-    if (failed == result::out_of_memory) throw CudaOutOfMemory(error.what());
-    throw error;
+  if (failed == result::out_of_memory) {
+    throw CudaOutOfMemory(driver_.error(where, driver_.cuMemAlloc.name, failed).what());
   }
+  if (failed != result::success) throw driver_.error(where, driver_.cuMemAlloc.name, failed);
   return reinterpret_cast<void*>(device);  // NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers
 }
 
