@@ -36,6 +36,9 @@ class TimedDevice final : public Launcher {
   }
   void read(void* host, const void*, size_t bytes) override { std::memset(host, last_->byte, bytes); }
   void write(void*, const void*, size_t) override {}
+  void copy(void*, const void*, size_t) override {}
+  void zero(void*, size_t) override {}
+  size_t free_bytes() override { return 0; }
 
   double now = 0;
   int launches = 0, allocations = 0;
