@@ -10,28 +10,28 @@ LaneQueue::LaneQueue(uint64_t lanes) : failed_(lanes) {
 
 std::optional<uint64_t> LaneQueue::take() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return !waiting_.empty() || taken_.empty(); });
+  changed_.wait(lock, [this] { return !waiting_.empty() || taken_ == 0; });
   if (waiting_.empty()) return std::nullopt;
   const uint64_t lane = *waiting_.begin();
   waiting_.erase(waiting_.begin());
-  taken_.insert(lane);
+  ++taken_;
   return lane;
 }
 
-void LaneQueue::end(uint64_t lane) {
-  taken_.erase(lane);
+void LaneQueue::end() {
+  --taken_;
   changed_.notify_all();
 }
 
-void LaneQueue::done(uint64_t lane) {
+void LaneQueue::done() {
   const std::lock_guard lock(mutex_);
-  end(lane);
+  end();
 }
 
 void LaneQueue::give_back(uint64_t lane) {
   const std::lock_guard lock(mutex_);
   if (lane < failed_) waiting_.insert(lane);
-  end(lane);
+  end();
 }
 
 void LaneQueue::fail(uint64_t lane, std::exception_ptr error) {
@@ -41,7 +41,7 @@ void LaneQueue::fail(uint64_t lane, std::exception_ptr error) {
     error_ = std::move(error);
     waiting_.erase(waiting_.lower_bound(lane), waiting_.end());
   }
-  end(lane);
+  end();
 }
 
 bool LaneQueue::waiting() const {

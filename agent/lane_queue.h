@@ -19,7 +19,7 @@ class LaneQueue {
   // The lowest lane that nobody has. Waits while others compute and may yet give theirs back; none when nothing is left
   // to take. Who has a lane ends it by one of the following.
   std::optional<uint64_t> take();
-  void done(uint64_t lane);
+  void done();
   void give_back(uint64_t lane);
   // The unit cannot be completed. Lower lanes are computed all the same: the unit's failure is that of its lowest lane.
   void fail(uint64_t lane, std::exception_ptr error);
@@ -29,12 +29,13 @@ class LaneQueue {
   void rethrow() const;
 
  private:
-  void end(uint64_t lane);
+  void end();
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::set<uint64_t> waiting_, taken_;  // none that is above a failed one waits
-  uint64_t failed_;                     // the lowest, else their number
+  std::set<uint64_t> waiting_;  // none that is above a failed one
+  uint64_t taken_ = 0;          // how many
+  uint64_t failed_;             // the lowest, else their number
   std::exception_ptr error_;
 };
 

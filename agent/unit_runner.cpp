@@ -126,7 +126,7 @@ void UnitRunner::Computation::work(LaneWorker& worker) {
       if (!ready) worker.take_weights(weights_);
       ready = true;
       compute(worker, *lane);
-      queue_.done(*lane);
+      queue_.done();
     } catch (const kernels::CudaError& error) {
       card_failed(worker, error);
       queue_.give_back(*lane);

@@ -26,7 +26,7 @@ TEST(LaneQueue, GivesLanesUpward) {
     EXPECT_EQ(queue.take(), lane);
   }
   EXPECT_FALSE(queue.waiting());
-  for (uint64_t lane = 0; lane < 3; ++lane) queue.done(lane);
+  for (uint64_t lane = 0; lane < 3; ++lane) queue.done();
   EXPECT_EQ(queue.take(), std::nullopt);
   EXPECT_EQ(failure_of(queue), "none");
 }
@@ -46,7 +46,7 @@ TEST(LaneQueue, WhoHasNothingToDoWaitsForWhatOthersMayGiveBack) {
   queue.give_back(0);
   EXPECT_EQ(second.get(), 0u);
   second = std::async(std::launch::async, [&] { return queue.take(); });
-  queue.done(0);
+  queue.done();
   EXPECT_EQ(second.get(), std::nullopt);
 }
 
@@ -59,7 +59,7 @@ TEST(LaneQueue, TheFailureIsThatOfTheLowestLane) {
   EXPECT_EQ(queue.take(), 0u) << "lower lanes are";
   queue.fail(1, failed("of lane 1"));
   queue.fail(2, failed("of lane 2"));
-  queue.done(0);
+  queue.done();
   EXPECT_EQ(queue.take(), std::nullopt);
   EXPECT_EQ(failure_of(queue), "of lane 1");
 }
