@@ -58,7 +58,8 @@ std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device) {
   }
 }
 
-std::vector<RigCard> rig_cards(const std::optional<std::vector<uint64_t>>& numbers, Log& log) {
+std::vector<RigCard> rig_cards(const Config& config, Log& log) {
+  const std::optional<std::vector<uint64_t>>& numbers = config.cuda_devices;
   if (numbers && numbers->empty()) return {};
   std::vector<RigCard> chosen;
   std::vector<kernels::CudaCard> found;
@@ -78,7 +79,9 @@ std::vector<RigCard> rig_cards(const std::optional<std::vector<uint64_t>>& numbe
     const kernels::CudaCard& card = found[number];
     if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
     if (card.problem.empty()) {
-      chosen.push_back({card.bus_id + " " + card.name, [card] { return kernels::make_cuda_ops(card); }});
+      const std::chrono::seconds timeout(config.cuda_timeout);
+      chosen.push_back(
+          {card.bus_id + " " + card.name, [card, timeout] { return kernels::make_cuda_ops(card, timeout); }});
     } else {
       log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,
                 {{"card", card.bus_id}, {"reason", card.problem}});

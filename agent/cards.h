@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "config.h"
 #include "kernels/cuda_cards.h"
 #include "lane_worker.h"
 #include "log.h"
@@ -27,8 +28,9 @@ struct RigCard {
   LaneWorker::MakeOps make_ops;
 };
 
-// The cards with these numbers, or all, that the driver does not call broken; by bus id. The log tells what is missing.
-std::vector<RigCard> rig_cards(const std::optional<std::vector<uint64_t>>& numbers, Log& log);
+// The cards that the configuration names, or all, which the driver does not call broken; by bus id. The log tells what
+// is missing.
+std::vector<RigCard> rig_cards(const Config& config, Log& log);
 
 // Of the free memory of a card, what plans may take: the driver wants some as well.
 uint64_t plannable_bytes(kernels::Ops& card);

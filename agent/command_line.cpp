@@ -89,6 +89,11 @@ void add_run_options(CLI::App* command, RunOptions& options) {
       ->add_option("--cuda-devices", options.cuda_devices,
                    "Cards as `devices` numbers them (0,2), or none; default: all")
       ->multi_option_policy(last);
+  command
+      ->add_option("--cuda-timeout", options.cuda_timeout,
+                   "Seconds (default 60) after which a card that finishes nothing is left out")
+      ->check(whole_number)
+      ->multi_option_policy(last);
   command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")
       ->transform(CLI::AsSizeValue(true))
       ->check(whole_number)

@@ -219,6 +219,7 @@ Config read_config(const std::filesystem::path& file) {
              }
              config.cuda_devices = value.get<std::vector<uint64_t>>();
            })
+      .number("cuda-timeout", config.cuda_timeout)
       .flag("json", config.json)
       .flag("colors", config.colors)
       .megabytes("cache-limit-mb", config.cache_limit_mb)
@@ -253,6 +254,8 @@ void complete_and_check(Config& config) {
           "no pool; give its address with -o https://HOST:PORT, or list it under \"pools\" in a file for -c");
   for (PoolConfig& pool : config.pools) complete_and_check(pool);
   require(config.threads <= 1024, "--threads " + std::to_string(config.threads) + ": at most 1024");
+  require(config.cuda_timeout >= 1 && config.cuda_timeout <= 3600,
+          "--cuda-timeout " + std::to_string(config.cuda_timeout) + ": 1 to 3600 seconds");
   if (config.data.empty()) config.data = default_data_folder();
 }
 

@@ -36,6 +36,7 @@ struct Config {
   std::filesystem::path data;                         // empty: default_data_folder()
   uint64_t threads = 0;                               // 0: one per usable core
   std::optional<std::vector<uint64_t>> cuda_devices;  // numbers of cards; without: all; empty: none, the CPU computes
+  uint64_t cuda_timeout = 60;                         // seconds
   double retry_pause = 1;                             // seconds before the first retry; doubles up to 5 minutes
   bool json = false, colors = true;
   uint64_t cache_limit_mb = 20'000, outbox_limit_mb = 2'000;

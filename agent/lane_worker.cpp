@@ -64,6 +64,11 @@ kernels::Ops& LaneWorker::ops() {
   return *ops_;
 }
 
+const LaneWorker::Figures& LaneWorker::measure() {
+  figures_ = {measure_flops(ops()), plannable_bytes(ops())};
+  return figures_;
+}
+
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
                               kernels::Trainer::Settings settings) {
   const bool card = !ops().in_host_memory();

@@ -32,6 +32,14 @@ class LaneWorker {
   const std::string& name() const { return name_; }
   kernels::Ops& ops();  // made when first asked for
 
+  // What a pool is told of a card.
+  struct Figures {
+    double flops = 0;
+    uint64_t bytes = 0;  // that plans may take
+  };
+  const Figures& measure();  // while it has no buffers
+  const Figures& figures() const { return figures_; }
+
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
   // settings that fit. Throws kernels::CudaOutOfMemory where none does.
   void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
@@ -63,6 +71,7 @@ class LaneWorker {
   const std::string name_;
   const MakeOps make_ops_;
   std::unique_ptr<kernels::Ops> ops_;
+  Figures figures_;
   std::unique_ptr<Buffers> buffers_;
 };
 

@@ -61,6 +61,7 @@ Config make_config(const RunOptions& options) {
   if (!options.data.empty()) config.data = options.data;
   if (options.threads) config.threads = *options.threads;
   if (options.cuda_devices) config.cuda_devices = parse_cuda_devices(*options.cuda_devices);
+  if (options.cuda_timeout) config.cuda_timeout = *options.cuda_timeout;
   if (options.memory_limit) config.limits.memory_mb = std::max(*options.memory_limit / 1'000'000, uint64_t{1});
   config.json = config.json || options.json;
   config.colors = config.colors && !options.no_color;
@@ -86,7 +87,7 @@ void run_command(const RunOptions& options) {
             "gradminer " GRADMINER_VERSION ", data in " + data.path().string() + ", rig key " +
                 protocol::to_hex(keys.current.public_key()).substr(0, 16) + "…",
             {{"version", GRADMINER_VERSION}, {"key", protocol::to_hex(keys.current.public_key())}});
-  world.cards = rig_cards(config.cuda_devices, log);
+  world.cards = rig_cards(config, log);
   try {
     RunLoop(config, keys, options.units, world).run();
   } catch (const Failure& failure) {

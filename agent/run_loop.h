@@ -33,7 +33,7 @@ class RunLoop {
   void prepare_cards();
   void prepare_cpu();
   double speed();
-  uint64_t memory_on_offer();
+  uint64_t memory_on_offer() const;
   void card_left_out(const std::string& card, const std::string& why);
 
   // One turn with a pool.
@@ -72,8 +72,6 @@ class RunLoop {
   std::optional<std::string> open_request_;  // a lease request whose answer did not come
   bool engines_ready_ = false;
   std::vector<RigCard> untried_cards_;
-  double cards_flops_ = 0;     // as measured at the start
-  uint64_t cards_memory_ = 0;  // of the largest
   double flops_ = 0;
   uint64_t held_bytes_ = 0;  // planned memory of the unit whose buffers are held
   double last_work_ = 0;     // monotonic

@@ -26,7 +26,6 @@ void RunLoop::prepare_engines() {
 // A card is tried once; what has failed stays out until the agent starts anew.
 void RunLoop::prepare_cards() {
   UnitRunner::Cards cards;
-  cards_flops_ = 0, cards_memory_ = 0;
   for (const RigCard& card : std::exchange(untried_cards_, {})) {
     try {
       const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops);
@@ -34,9 +33,7 @@ void RunLoop::prepare_cards() {
       alone.use_cards({worker});
       self_test_card(alone, [this] { return world_.stop.requested(); });
       worker->free_buffers();
-      const double flops = measure_flops(worker->ops());
-      cards_flops_ += flops;
-      cards_memory_ = std::max(cards_memory_, plannable_bytes(worker->ops()));
+      const double flops = worker->measure().flops;
       cards.push_back(worker);
       world_.log.write(Level::good, "self_test", card.name + ": self-test passed (" + gigaflops(flops) + ")",
                        {{"engine", "cuda"}, {"card", card.name}, {"flops", flops}});
@@ -46,9 +43,9 @@ void RunLoop::prepare_cards() {
       card_left_out(card.name, error.what());
     }
   }
-  flops_ = cards_flops_;
   runner_.use_cards(std::move(cards),
                     [this](const std::string& card, const std::string& what) { card_left_out(card, what); });
+  if (!runner_.cards().empty()) flops_ = speed();
 }
 
 void RunLoop::prepare_cpu() {
@@ -59,11 +56,20 @@ void RunLoop::prepare_cpu() {
                    {{"engine", runner_.ops().name()}, {"flops", flops_}});
 }
 
-double RunLoop::speed() { return runner_.cards().empty() ? measure_flops(runner_.ops()) : cards_flops_; }
+// As measured at the start.
+double RunLoop::speed() {
+  if (runner_.cards().empty()) return measure_flops(runner_.ops());
+  double flops = 0;
+  for (const auto& card : runner_.cards()) flops += card->figures().flops;
+  return flops;
+}
 
-// For the pool: a unit's weights and results lie on the card as well.
-uint64_t RunLoop::memory_on_offer() {
-  return runner_.cards().empty() ? memory_for_units(memory_available()) : cards_memory_;
+// For the pool: a unit's weights and results lie on the card as well. Of the cards, the largest counts.
+uint64_t RunLoop::memory_on_offer() const {
+  if (runner_.cards().empty()) return memory_for_units(memory_available());
+  uint64_t bytes = 0;
+  for (const auto& card : runner_.cards()) bytes = std::max(bytes, card->figures().bytes);
+  return bytes;
 }
 
 void RunLoop::card_left_out(const std::string& card, const std::string& why) {

@@ -7,7 +7,8 @@ namespace kernels {
 namespace {
 
 struct OpenCard {
-  explicit OpenCard(const CudaCard& card) : device(driver, card, cuda::code_for({card.major, card.minor})) {}
+  OpenCard(const CudaCard& card, std::chrono::milliseconds timeout)
+      : device(driver, card, cuda::code_for({card.major, card.minor}), timeout) {}
 
   const cuda::Driver driver;
   cuda::Device device;
@@ -16,12 +17,14 @@ struct OpenCard {
 // Declared in this order, the card outlives the operations.
 class CardOps final : private OpenCard, public cuda::CudaOps {
  public:
-  explicit CardOps(const CudaCard& card)
-      : OpenCard(card), CudaOps(OpenCard::device, cuda::choose_int8_arithmetic(OpenCard::device)) {}
+  CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
+      : OpenCard(card, timeout), CudaOps(OpenCard::device, cuda::choose_int8_arithmetic(OpenCard::device)) {}
 };
 
 }  // namespace
 
-std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card) { return std::make_unique<CardOps>(card); }
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout) {
+  return std::make_unique<CardOps>(card, timeout);
+}
 
 }  // namespace kernels

@@ -1,12 +1,25 @@
 #include "cuda_driver/device.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <thread>
 
 namespace kernels::cuda {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr size_t piece_bytes = 8 << 20;
+// Between two marks. The driver's queue holds about a thousand launches.
+constexpr unsigned launches_to_a_mark = 64;
+
+// Costs a wait at most a 64th of its length, or 20 us; a long one wakes the thread 200 times a second.
+void sleep_a_part_of(Clock::duration waited) {
+  using std::chrono::microseconds;
+  const auto part = std::chrono::duration_cast<microseconds>(waited / 64);
+  std::this_thread::sleep_for(std::clamp(part, microseconds(20), microseconds(5000)));
+}
 
 DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer>(device); }
 
@@ -14,19 +27,29 @@ DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer
 
 // The deleters leave results alone: what cannot be given back has failed before, and was reported then.
 
-Device::Device(const Driver& driver, const CudaCard& card, const Code& code)
-    : driver_(driver), bus_id_(card.bus_id), code_(code) {
+Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout)
+    : driver_(driver), bus_id_(card.bus_id), code_(code), timeout_(timeout) {
   start_context(card.ordinal);
   Stream stream = nullptr;
   driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
   stream_ = {stream, driver_.cuStreamDestroy.function};
+  create_marks();
   void* pinned = nullptr;
   driver_.run(bus_id_, driver_.cuMemHostAlloc, &pinned, piece_bytes, 0u);
   pinned_ = {pinned, driver_.cuMemFreeHost.function};
   for (const std::span<const std::byte> image : code_.images) load(image);
 }
 
-Device::~Device() { driver_.cuCtxSetCurrent.function(context_.get()); }
+Device::~Device() {
+  driver_.cuCtxSetCurrent.function(context_.get());
+  if (answers()) return;
+  for (Handle<Module>& module : modules_) module.release();
+  pinned_.release();
+  newest_mark_.release();
+  older_mark_.release();
+  stream_.release();
+  context_.release();
+}
 
 void Device::start_context(int ordinal) {
   Ordinal device = 0;
@@ -41,7 +64,24 @@ void Device::start_context(int ordinal) {
   make_current();
 }
 
-void Device::make_current() { driver_.run(bus_id_, driver_.cuCtxSetCurrent, context_.get()); }
+void Device::create_marks() {
+  for (Handle<Event>* mark : {&newest_mark_, &older_mark_}) {
+    Event event = nullptr;
+    driver_.run(bus_id_, driver_.cuEventCreate, &event, event_disable_timing);
+    *mark = {event, driver_.cuEventDestroy.function};
+  }
+}
+
+void Device::make_current() const {
+  if (hangs_) throw_hangs();
+  driver_.run(bus_id_, driver_.cuCtxSetCurrent, context_.get());
+}
+
+void Device::throw_hangs() const {
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%g", std::chrono::duration<double>(timeout_).count());
+  throw CudaError(bus_id_ + ": the card hangs: it has finished nothing for " + seconds + " s; restart the machine");
+}
 
 void Device::load(std::span<const std::byte> image) {
   Module module = nullptr;
@@ -84,6 +124,7 @@ void Device::launch(const Launch& launch) {
   driver_.run(where, driver_.cuLaunchKernel, kernel.function, launch.grid[0], launch.grid[1], launch.grid[2],
               launch.block[0], launch.block[1], launch.block[2], launch.shared_bytes, stream_.get(),
               static_cast<void**>(nullptr), static_cast<void**>(buffer));
+  queued();
 }
 
 void* Device::allocate(size_t bytes) {
@@ -101,7 +142,7 @@ void* Device::allocate(size_t bytes) {
 void Device::free(void* device) noexcept {
   if (device == nullptr) return;
   driver_.cuCtxSetCurrent.function(context_.get());
-  driver_.cuMemFree.function(number(device));
+  if (answers()) driver_.cuMemFree.function(number(device));
 }
 
 void Device::read(void* host, const void* device, size_t bytes) {
@@ -128,11 +169,13 @@ void Device::write(void* device, const void* host, size_t bytes) {
 void Device::copy(void* to, const void* from, size_t bytes) {
   make_current();
   driver_.run(bus_id_, driver_.cuMemcpyDtoDAsync, number(to), number(from), bytes, stream_.get());
+  queued();
 }
 
 void Device::zero(void* device, size_t bytes) {
   make_current();
   driver_.run(bus_id_, driver_.cuMemsetD8Async, number(device), static_cast<unsigned char>(0), bytes, stream_.get());
+  queued();
 }
 
 size_t Device::free_bytes() {
@@ -142,9 +185,46 @@ size_t Device::free_bytes() {
   return free;
 }
 
+// With this the queue holds at most what follows the older mark.
+void Device::queued() {
+  if (++unmarked_ == launches_to_a_mark) set_mark();
+}
+
+void Device::set_mark() {
+  wait_for(older_mark_);
+  std::swap(older_mark_, newest_mark_);
+  driver_.run(bus_id_, driver_.cuEventRecord, newest_mark_.get(), stream_.get());
+  unmarked_ = 0;
+}
+
+void Device::wait_for(const Handle<Event>& mark) {
+  const Clock::time_point begin = Clock::now();
+  for (;;) {
+    const Result state = driver_.cuEventQuery.function(mark.get());
+    if (state == result::success) return;
+    if (state != result::not_ready) throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
+    const Clock::duration waited = Clock::now() - begin;
+    hangs_ = waited > timeout_;
+    if (hangs_) throw_hangs();
+    sleep_a_part_of(waited);
+  }
+}
+
 void Device::synchronise() {
   make_current();
-  driver_.run(bus_id_, driver_.cuStreamSynchronize, stream_.get());
+  set_mark();
+  wait_for(older_mark_);
+  wait_for(newest_mark_);
+}
+
+// Whether calls that wait for the card return.
+bool Device::answers() noexcept {
+  try {
+    synchronise();
+  } catch (const std::exception&) {
+    // It answers as well where it says that something has failed.
+  }
+  return !hangs_;
 }
 
 }  // namespace kernels::cuda

@@ -1,6 +1,7 @@
 // One card: the kernels of this program loaded, one queue of launches, memory, copies.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,10 +18,14 @@ namespace kernels::cuda {
 
 // Uses the card's primary context; a thread that waits for the card sleeps. A process has at most one Device for a card
 // at a time. Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well.
+//
+// A card may hang, and calls of the driver that wait for it never return then: also a launch, once the driver's queue
+// is full, and what frees memory. So the queue is kept short, and a card is waited for by asking, until `timeout` has
+// passed with nothing finished; from then on nothing is asked of it any more.
 class Device final : public Launcher {
  public:
   // Loads `code`, see code_for(). `driver` and `code` outlive it.
-  Device(const Driver& driver, const CudaCard& card, const Code& code);
+  Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout);
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() override;
@@ -46,17 +51,27 @@ class Device final : public Launcher {
     uint32_t shared_bytes = 0;  // dynamic shared memory that it may have
   };
 
-  void make_current();
+  void make_current() const;
+  [[noreturn]] void throw_hangs() const;
   void start_context(int ordinal);
+  void create_marks();
   void load(std::span<const std::byte> image);
   Kernel* find(const std::string& name);
+  void queued();
+  void set_mark();
+  void wait_for(const Handle<Event>& mark);
+  bool answers() noexcept;
 
   const Driver& driver_;
   const std::string bus_id_;
   const Code& code_;
+  const std::chrono::milliseconds timeout_;
+  bool hangs_ = false;
   Handle<Context> context_;
   Handle<Stream> stream_;
-  Handle<void*> pinned_;  // what copies pass through, a piece at a time
+  Handle<Event> newest_mark_, older_mark_;  // in the queue, where the card may be behind the newest, never the older
+  unsigned unmarked_ = 0;                   // launches and copies behind the newest
+  Handle<void*> pinned_;                    // what copies pass through, a piece at a time
   std::vector<Handle<Module>> modules_;
   std::map<std::string, Kernel> kernels_;
 };

@@ -18,11 +18,12 @@ using Ordinal = int;
 using DevicePointer = unsigned long long;
 using Context = struct ContextOfDriver*;
 using Stream = struct StreamOfDriver*;
+using Event = struct EventOfDriver*;
 using Module = struct ModuleOfDriver*;
 using Function = struct FunctionOfDriver*;
 
 namespace result {
-constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500;
+constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500, not_ready = 600;
 }
 namespace attribute {
 constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // of a device
@@ -30,6 +31,7 @@ constexpr int maximum_dynamic_shared_bytes = 8;                              // 
 }  // namespace attribute
 constexpr unsigned schedule_blocking_sync = 4;  // a waiting thread sleeps
 constexpr unsigned stream_non_blocking = 1;     // no order with the default stream
+constexpr unsigned event_disable_timing = 2;
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
@@ -80,7 +82,11 @@ class Driver {
   const Call<Context> cuCtxSetCurrent{library_, "cuCtxSetCurrent"};
   const Call<Stream*, unsigned> cuStreamCreate{library_, "cuStreamCreate"};
   const Call<Stream> cuStreamDestroy{library_, "cuStreamDestroy_v2"};
-  const Call<Stream> cuStreamSynchronize{library_, "cuStreamSynchronize"};
+
+  const Call<Event*, unsigned> cuEventCreate{library_, "cuEventCreate"};
+  const Call<Event> cuEventDestroy{library_, "cuEventDestroy_v2"};
+  const Call<Event, Stream> cuEventRecord{library_, "cuEventRecord"};
+  const Call<Event> cuEventQuery{library_, "cuEventQuery"};
 
   const Call<size_t*, size_t*> cuMemGetInfo{library_, "cuMemGetInfo_v2"};
   const Call<DevicePointer*, size_t> cuMemAlloc{library_, "cuMemAlloc_v2"};

@@ -134,6 +134,23 @@ TEST_F(ConfigTest, CardsAreNumbers) {
   EXPECT_EQ(make_config(options).cuda_devices, Numbers{1});
 }
 
+TEST_F(ConfigTest, ACardsTimeoutIsInSeconds) {
+  EXPECT_EQ(read("{}").cuda_timeout, 60u);
+  fakes::write_file(folder.path / "config.json", R"({"cuda-timeout": 90})");
+  RunOptions options = options_for({"https://pool:8443"});
+  options.data = folder.path;
+  options.config = folder.path / "config.json";
+  EXPECT_EQ(make_config(options).cuda_timeout, 90u);
+  options.cuda_timeout = 3600;
+  EXPECT_EQ(make_config(options).cuda_timeout, 3600u);
+  for (const uint64_t wrong : {0, 3601}) {
+    options.cuda_timeout = wrong;
+    const Failure failure = failure_of([&] { make_config(options); });
+    EXPECT_EQ(failure.code, Exit::input);
+    EXPECT_EQ(failure.what(), "--cuda-timeout " + std::to_string(wrong) + ": 1 to 3600 seconds");
+  }
+}
+
 TEST_F(ConfigTest, ValuesGoToPools) {
   RunOptions options = options_for({"https://one", "https://two"});
   options.users = {"ann", "bob"};

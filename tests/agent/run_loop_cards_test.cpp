@@ -62,6 +62,32 @@ TEST_F(RunLoopCards, WithoutCardsThatWorkTheCpuComputes) {
   EXPECT_EQ(pool.submissions.size(), 1u);
 }
 
+TEST_F(RunLoopCards, WhatACardOfferedIsNotOfferedWithoutIt) {
+  class Large : public CpuAsCard {
+   public:
+    using CpuAsCard::CpuAsCard;
+    size_t free_bytes() override { return 12'000'000'000; }
+  };
+  bool broken = false;
+  const auto before = [&] {
+    if (broken) fail_as_card("0000:01:00.0");
+  };
+  world.cards = {{"0000:01:00.0 A", [&] { return std::make_unique<Large>(before); }}, card("0000:02:00.0 B")};
+  std::vector<uint64_t> offered;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    broken = broken || request.path == "/v1/leases";
+    if (pool.lease_request) offered.push_back(pool.lease_request->memory_bytes);
+    return {};
+  };
+  job.lease(job.unit());
+  job.lease(job.unit());
+  EXPECT_FALSE(run(1, 2));
+  EXPECT_EQ(logged("0000:01:00.0 A is left out: "), 1u) << log();
+  ASSERT_FALSE(offered.empty());
+  EXPECT_GT(offered.front(), 11'900'000'000u);
+  EXPECT_LT(offered.back(), 6'000'000'000u);
+}
+
 TEST_F(RunLoopCards, WhenTheLastCardFailsTheUnitIsGivenBackAndTheCpuGoesOn) {
   bool broken = false;
   world.cards = {card("0000:01:00.0 A", [&] {

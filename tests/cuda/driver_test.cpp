@@ -23,7 +23,8 @@ using test::Values;
 class CudaDriver : public testing::TestWithParam<const char*> {
  protected:
   CudaDriver()
-      : device_(driver_, only_card(), code_for(capability())), ops_(device_, int8_arithmetics(device_).back()) {
+      : device_(driver_, only_card(), code_for(capability()), cuda_timeout),
+        ops_(device_, int8_arithmetics(device_).back()) {
     void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
     fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
     fake_->launches.clear();

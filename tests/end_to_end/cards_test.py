@@ -1,4 +1,5 @@
-"""Cards: a rig with several of them, one of which fails in the middle of a unit, gives the weights of a rig with none.
+"""Cards: a rig with several of them, one of which fails or hangs in the middle of a unit, gives the weights of a rig
+with none.
 
 The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU.
 """
@@ -19,12 +20,12 @@ class Cards(harness.TestCase):
         self.token = self.pool.account("ann")
         self.pool.dataset("text", harness.generated_text(20_000))
 
-    def run_job(self, name, extra=(), fail=""):
+    def run_job(self, name, extra=(), **fake_cuda):
         """(The weights' digest after every round, the agent's log.)"""
         self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=1, lanes=4, steps=2, inner_lr=0.004, outer="nesterov",
                       outer_lr=0.7, momentum=0.6, batch=2, context=8, codec="int4", seed=7, check_share=0,
                       evaluate_every=1, evaluate_rows=2)
-        env = {"LD_LIBRARY_PATH": os.environ["FAKE_CUDA_SIMT"], "FAKE_CUDA_CARDS": CARDS, "FAKE_CUDA_FAIL": fail}
+        env = {"LD_LIBRARY_PATH": os.environ["FAKE_CUDA_SIMT"], "FAKE_CUDA_CARDS": CARDS, **fake_cuda}
         agent = harness.Agent(self.pool, name, "ann", self.token, extra=extra, env=env).start()
         self.pool.wait_job(name)
         self.assertEqual(agent.stop(), 0)
@@ -42,10 +43,17 @@ class Cards(harness.TestCase):
             self.assertIn(card, line)
 
         # Each lane begins with one such copy, and so does one unit of the self-test.
-        digests, log = self.run_job("one-fails", ["--cuda-devices", "1,0"], "cuMemcpyDtoDAsync_v2,1,719,2")
+        digests, log = self.run_job("one-fails", ["--cuda-devices", "1,0"],
+                                    FAKE_CUDA_FAIL="cuMemcpyDtoDAsync_v2,1,719,2")
         self.assertEqual(digests, expected)
         self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: cuMemcpyDtoDAsync_v2: unspecified launch failure", log)
         self.assertNotIn("Third", log)
+        self.assertNotIn("gave ", log, "no unit is given back")
+
+        digests, log = self.run_job("one-hangs", ["--cuda-devices", "0,1", "--cuda-timeout", "1"],
+                                    FAKE_CUDA_HANG="cuMemcpyDtoDAsync_v2,1,2")
+        self.assertEqual(digests, expected)
+        self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: the card hangs: it has finished nothing for 1 s", log)
         self.assertNotIn("gave ", log, "no unit is given back")
 
 

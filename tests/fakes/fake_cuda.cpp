@@ -29,6 +29,7 @@ enum Result : int {
   invalid_image = 200,
   invalid_handle = 400,
   not_found = 500,
+  not_ready = 600,
 };
 
 struct Card {
@@ -49,7 +50,14 @@ struct Function {
 struct Context {
   int ordinal = 0;
   fakes::DeviceMemory memory;
+  int waiting = 0;  // launches and copies that never end, because it hangs
 };
+
+struct Event {
+  bool passed = true;
+};
+
+constexpr int queue_length = 1024;  // of the real driver, about
 
 struct State {
   bool started = false;
@@ -57,6 +65,8 @@ struct State {
   std::string fail_call;
   int fail_ordinal = -1, fail_result = 0;
   std::atomic<int> fail_after = 0;  // calls that go well yet
+  std::string hang_call;
+  int hang_ordinal = -1, hang_after = 0;
   std::vector<std::unique_ptr<Context>> contexts;
   std::vector<std::unique_ptr<Function>> functions;
   fakes::FakeCuda seen;
@@ -99,9 +109,15 @@ void read_environment() {
     s.contexts.push_back(
         std::make_unique<Context>(Context{static_cast<int>(s.contexts.size()), fakes::DeviceMemory(card.bytes)}));
   }
+  std::string ordinal, result, after;
+  s.hang_call.clear();
+  std::istringstream hang(environment("FAKE_CUDA_HANG"));
+  if (std::getline(hang, s.hang_call, ',') && std::getline(hang, ordinal, ',') && std::getline(hang, after)) {
+    s.hang_ordinal = std::stoi(ordinal);
+    s.hang_after = std::stoi(after);
+  }
   s.fail_call.clear();
   std::istringstream fail(environment("FAKE_CUDA_FAIL"));
-  std::string ordinal, result, after;
   if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result, ',')) {
     s.fail_ordinal = std::stoi(ordinal);
     s.fail_result = std::stoi(result);
@@ -123,6 +139,23 @@ int begin_device(const char* call, int ordinal) {
 }
 
 int begin_context(const char* call) { return current == nullptr ? invalid_context : begin(call, current->ordinal); }
+
+// Where a call would wait for a card that hangs.
+void waits(const Context* context, const char* call) {
+  if (context == nullptr || context->waiting == 0) return;
+  std::fprintf(stderr, "fake_cuda: %s never returns\n", call);
+  std::abort();
+}
+
+// Whether what is queued now ends.
+bool ends(const char* call) {
+  State& s = state();
+  const bool meant = s.hang_call == call && s.hang_ordinal == current->ordinal;
+  if (current->waiting == 0 && !(meant && s.hang_after-- <= 0)) return true;
+  if (current->waiting == queue_length) waits(current, call);
+  ++current->waiting;
+  return false;
+}
 
 char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device); }
 
@@ -242,6 +275,7 @@ EXPORTED int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
 }
 
 EXPORTED int cuDevicePrimaryCtxRelease_v2(int device) {
+  waits(state().contexts.at(static_cast<size_t>(device)).get(), "cuDevicePrimaryCtxRelease");
   const std::lock_guard lock(shared());
   --state().seen.contexts;
   return begin_device("cuDevicePrimaryCtxRelease_v2", device);
@@ -272,13 +306,38 @@ EXPORTED int cuStreamCreate(void** stream, unsigned flags) {
 }
 
 EXPORTED int cuStreamDestroy_v2(void*) {
+  waits(current, "cuStreamDestroy");
   const std::lock_guard lock(shared());
   --state().seen.streams;
   return begin_context("cuStreamDestroy_v2");
 }
 
-EXPORTED int cuStreamSynchronize(void* stream) {
-  return stream == current ? begin_context("cuStreamSynchronize") : invalid_handle;
+EXPORTED int cuEventCreate(void** event, unsigned flags) {
+  if (const int failed = begin_context("cuEventCreate")) return failed;
+  if (flags != 2) return invalid_value;
+  *event = new Event;
+  const std::lock_guard lock(shared());
+  ++state().seen.events;
+  return success;
+}
+
+EXPORTED int cuEventDestroy_v2(void* event) {
+  delete static_cast<Event*>(event);
+  const std::lock_guard lock(shared());
+  --state().seen.events;
+  return begin_context("cuEventDestroy_v2");
+}
+
+EXPORTED int cuEventRecord(void* event, void* stream) {
+  if (const int failed = begin_context("cuEventRecord")) return failed;
+  if (stream != current) return invalid_handle;
+  static_cast<Event*>(event)->passed = current->waiting == 0;
+  return success;
+}
+
+EXPORTED int cuEventQuery(void* event) {
+  if (const int failed = begin_context("cuEventQuery")) return failed;
+  return static_cast<Event*>(event)->passed ? success : not_ready;
 }
 
 EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
@@ -294,6 +353,7 @@ EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
 
 EXPORTED int cuMemFree_v2(unsigned long long device) {
   if (const int failed = begin_context("cuMemFree_v2")) return failed;
+  waits(current, "cuMemFree");
   if (!current->memory.free(pointer(device))) return invalid_value;
   const std::lock_guard lock(shared());
   --state().seen.allocations;
@@ -316,6 +376,7 @@ EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
 }
 
 EXPORTED int cuMemFreeHost(void* memory) {
+  waits(current, "cuMemFreeHost");
   std::free(memory);
   const std::lock_guard lock(shared());
   --state().seen.pinned;
@@ -325,6 +386,7 @@ EXPORTED int cuMemFreeHost(void* memory) {
 EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyHtoDAsync_v2")) return failed;
   if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemcpyHtoDAsync_v2")) return success;
   const fakes::DeviceMemory::Opened opened(current->memory);
   std::memcpy(pointer(device), host, bytes);
   const std::lock_guard lock(shared());
@@ -335,6 +397,7 @@ EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, s
 EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyDtoHAsync_v2")) return failed;
   if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemcpyDtoHAsync_v2")) return success;
   const fakes::DeviceMemory::Opened opened(current->memory);
   std::memcpy(host, pointer(device), bytes);
   const std::lock_guard lock(shared());
@@ -347,6 +410,7 @@ EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from
   fakes::DeviceMemory& memory = current->memory;
   if (stream != current || !memory.holds(pointer(to), bytes) || !memory.holds(pointer(from), bytes))
     return invalid_value;
+  if (!ends("cuMemcpyDtoDAsync_v2")) return success;
   const fakes::DeviceMemory::Opened opened(memory);
   std::memcpy(pointer(to), pointer(from), bytes);
   return success;
@@ -355,6 +419,7 @@ EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from
 EXPORTED int cuMemsetD8Async(unsigned long long device, unsigned char value, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemsetD8Async")) return failed;
   if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemsetD8Async")) return success;
   const fakes::DeviceMemory::Opened opened(current->memory);
   std::memset(pointer(device), value, bytes);
   return success;
@@ -366,6 +431,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
 }
 
 EXPORTED int cuModuleUnload(void* module) {
+  waits(current, "cuModuleUnload");
   const std::lock_guard lock(shared());
   delete static_cast<Module*>(module);
   --state().seen.loaded;
@@ -409,6 +475,7 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     const std::lock_guard lock(shared());
     state().seen.launches.push_back(launch);
   }
+  if (!ends("cuLaunchKernel")) return success;
   const fakes::DeviceMemory::Opened opened(current->memory);
   if (state().seen.run) state().seen.run(launch);
   return success;

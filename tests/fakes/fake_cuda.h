@@ -6,6 +6,9 @@
 //   FAKE_CUDA_VERSION  what cuDriverGetVersion says; default 12040
 //   FAKE_CUDA_FAIL     "SYMBOL,ORDINAL,RESULT": that call fails for that card; ORDINAL -1: for every card.
 //                      "SYMBOL,ORDINAL,RESULT,AFTER": once so many calls went well
+//   FAKE_CUDA_HANG     "SYMBOL,ORDINAL,AFTER": once so many of these launches or copies went well, that card hangs.
+//   What
+//                      is queued from then on never ends, and a call that would wait for it ends the program
 //
 // They are read by cuInit and cuDriverGetVersion. An image with ".entry *(" has a kernel of any name. Built with
 // FAKE_CUDA_10 it says 10.2 and lacks what came with 11.0. The names of the oldest binary interface, which mean
@@ -28,12 +31,12 @@ struct FakeLaunch {
 };
 
 struct FakeCuda {
-  std::vector<FakeLaunch> launches;                                        // of all cards
-  std::function<void(const FakeLaunch&)> run;                              // of each launch; may be empty
-  std::vector<std::string> modules;                                        // what was loaded, in order: "sm_86", "ptx"
-  size_t bytes_in = 0, bytes_out = 0;                                      // copied from the host, and to it
-  unsigned context_flags = 0;                                              // of the newest context
-  int contexts = 0, streams = 0, allocations = 0, pinned = 0, loaded = 0;  // alive now
+  std::vector<FakeLaunch> launches;            // of all cards
+  std::function<void(const FakeLaunch&)> run;  // of each launch; may be empty
+  std::vector<std::string> modules;            // what was loaded, in order: "sm_86", "ptx"
+  size_t bytes_in = 0, bytes_out = 0;          // copied from the host, and to it
+  unsigned context_flags = 0;                  // of the newest context
+  int contexts = 0, streams = 0, events = 0, allocations = 0, pinned = 0, loaded = 0;  // alive now
 };
 
 // Exported by the library as fake_cuda.

@@ -1,6 +1,7 @@
 // NVIDIA's cards: what the driver says of them, and computing on one. The driver is opened at run time.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -41,9 +42,14 @@ struct CudaCards {
 // Throws CudaError where there is no driver, it is too old, or it does not work.
 CudaCards cuda_cards();
 
+// A card that works finishes in less time what it is given at once: some dozens of launches.
+constexpr std::chrono::seconds cuda_timeout{60};
+
 // The operations on a card that cuda_cards() found in this process; in memory of the card, and at most one Ops for each
-// card at a time. It throws CudaError where a call of the driver fails; nothing can be computed on that card
-// afterwards, but for CudaOutOfMemory. Throws besides std::runtime_error where this program has no code for the card.
-std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card);
+// card at a time. It throws CudaError where a call of the driver fails, and where the card finishes nothing for
+// `timeout`; nothing can be computed on that card afterwards, but for CudaOutOfMemory. A card that hangs keeps what it
+// held: whoever would take it back would wait with it. Throws besides std::runtime_error where this program has no code
+// for the card.
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout);
 
 }  // namespace kernels

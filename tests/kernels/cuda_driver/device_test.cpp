@@ -30,15 +30,17 @@ class CudaDevice : public testing::Test {
   void TearDown() override {
     EXPECT_EQ(fake_->contexts, 0);
     EXPECT_EQ(fake_->streams, 0);
+    EXPECT_EQ(fake_->events, 0);
     EXPECT_EQ(fake_->pinned, 0);
     EXPECT_EQ(fake_->loaded, 0);
     EXPECT_EQ(fake_->allocations, 0);
   }
 
-  // The only card of a machine; from now on `fail` fails.
-  CudaCard card(const char* capability, const char* fail = "") {
+  // The only card of a machine; from now on `fail` fails, or the card hangs after so many launches.
+  CudaCard card(const char* capability, const char* fail = "", const char* launches = nullptr) {
     setenv("FAKE_CUDA_CARDS", (std::string("0000:01:00.0,") + capability + ",6371475456,Card").c_str(), 1);
     setenv("FAKE_CUDA_FAIL", fail, 1);
+    setenv("FAKE_CUDA_HANG", launches == nullptr ? "" : (std::string("cuLaunchKernel,0,") + launches).c_str(), 1);
     return cards(*driver_).at(0);
   }
 
@@ -69,7 +71,7 @@ TEST_F(CudaDevice, LoadsTheCodeOfItsCapability) {
   for (const auto& [capability, expected] : cases) {
     fake_->modules.clear();
     const CudaCard only = card(capability);
-    const Device device(*driver_, only, code_for({only.major, only.minor}));
+    const Device device(*driver_, only, code_for({only.major, only.minor}), cuda_timeout);
     EXPECT_EQ(fake_->modules, std::vector<std::string>(embedded_code()[0].images.size(), expected)) << capability;
     EXPECT_EQ(fake_->context_flags, schedule_blocking_sync);
   }
@@ -79,13 +81,13 @@ TEST_F(CudaDevice, CodeForAnotherCardIsRefused) {
   if (embedded_code().empty()) GTEST_SKIP() << "built without CUDA code";
   const CudaCard only = card("6.1");
   EXPECT_EQ(error_of([&] {
-              Device(*driver_, only, code_for({8, 6}));
+              Device(*driver_, only, code_for({8, 6}), cuda_timeout);
             }),
             "0000:01:00.0: sm_86: cuModuleLoadData: no description (unknown, 209)");
 }
 
 TEST_F(CudaDevice, CopiesLargeArraysInPieces) {
-  Device device(*driver_, card("8.6"), ptx);
+  Device device(*driver_, card("8.6"), ptx, cuda_timeout);
   std::vector<uint32_t> in((20u << 20) / sizeof(uint32_t) + 3), out(in.size());
   std::iota(in.begin(), in.end(), 1u);
   const size_t bytes = in.size() * sizeof(uint32_t);
@@ -102,7 +104,7 @@ TEST_F(CudaDevice, CopiesLargeArraysInPieces) {
 }
 
 TEST_F(CudaDevice, Launches) {
-  Device device(*driver_, card("9.0"), ptx);
+  Device device(*driver_, card("9.0"), ptx, cuda_timeout);
   Args args{7, nullptr, nullptr};
   device.launch({.kernel = "add",
                  .grid = {3, 2, 1},
@@ -129,7 +131,7 @@ TEST_F(CudaDevice, ErrorsNameCardCallAndReason) {
   Args args{};
   const Launch add{.kernel = "add", .args = &args, .args_bytes = sizeof args};
   {
-    Device device(*driver_, card("6.1"), ptx);
+    Device device(*driver_, card("6.1"), ptx, cuda_timeout);
     EXPECT_EQ(error_of([&] { device.launch({.kernel = "nothing"}); }), "0000:01:00.0: no kernel nothing in compute_75");
     Launch large = add;
     large.block[0] = 2048;
@@ -137,31 +139,93 @@ TEST_F(CudaDevice, ErrorsNameCardCallAndReason) {
               "0000:01:00.0: add: cuLaunchKernel: no description (unknown, 1)");
   }
   {
-    Device device(*driver_, card("6.1", "cuMemAlloc_v2,0,2"), ptx);
+    Device device(*driver_, card("6.1", "cuMemAlloc_v2,0,2"), ptx, cuda_timeout);
     EXPECT_EQ(error_of([&] { device.allocate(4096); }),
               "0000:01:00.0: 4096 bytes: cuMemAlloc_v2: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)");
   }
   {
-    Device device(*driver_, card("6.1", "cuStreamSynchronize,0,719"), ptx);
+    Device device(*driver_, card("6.1", "cuEventQuery,0,719"), ptx, cuda_timeout);
     device.launch(add);
     EXPECT_EQ(error_of([&] { device.synchronise(); }),
-              "0000:01:00.0: cuStreamSynchronize: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)");
+              "0000:01:00.0: cuEventQuery: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)");
   }
 }
 
 // Whatever fails at the start, what was taken before is given back.
 TEST_F(CudaDevice, AStartThatFailsLeavesNothing) {
-  for (const char* call : {"cuDeviceGet", "cuDevicePrimaryCtxSetFlags_v2", "cuDevicePrimaryCtxRetain",
-                           "cuCtxSetCurrent", "cuStreamCreate", "cuMemHostAlloc", "cuModuleLoadData"}) {
+  for (const char* call :
+       {"cuDeviceGet", "cuDevicePrimaryCtxSetFlags_v2", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuStreamCreate",
+        "cuEventCreate", "cuMemHostAlloc", "cuModuleLoadData"}) {
     const CudaCard only = card("8.6");
     const CudaCard failing = card("8.6", (std::string(call) + ",0,719").c_str());
     const CudaCard& used = failing.problem.empty() ? failing : only;
-    EXPECT_NE(error_of([&] { Device(*driver_, used, ptx); }).find(std::string(call) + ": unspecified launch failure"),
+    EXPECT_NE(error_of([&] {
+                Device(*driver_, used, ptx, cuda_timeout);
+              }).find(std::string(call) + ": unspecified launch failure"),
               std::string::npos)
         << call;
-    EXPECT_EQ(fake_->contexts + fake_->streams + fake_->pinned + fake_->loaded, 0) << call;
+    EXPECT_EQ(fake_->contexts + fake_->streams + fake_->events + fake_->pinned + fake_->loaded, 0) << call;
   }
 }
+
+// A card that hangs: whatever waits for it then would end this program (FAKE_CUDA_HANG).
+class CudaDeviceThatHangs : public CudaDevice {
+ protected:
+  // After so many launches.
+  std::unique_ptr<Device> open(const char* launches) {
+    return std::make_unique<Device>(*driver_, card("8.6", "", launches), ptx, std::chrono::milliseconds(20));
+  }
+  void TearDown() override {
+    EXPECT_EQ(fake_->contexts, 1) << "it is left as it is";
+    *fake_ = {};
+  }
+
+  const Args args_{};
+  const Launch add_{.kernel = "add", .args = &args_, .args_bytes = sizeof args_};
+  const std::string hangs_ = "0000:01:00.0: the card hangs: it has finished nothing for 0.02 s; restart the machine";
+};
+
+TEST_F(CudaDeviceThatHangs, IsNamedAndThenLeftAlone) {
+  const std::unique_ptr<Device> device = open("2");
+  void* const memory = device->allocate(sizeof(float));
+  device->launch(add_);
+  device->launch(add_);
+  device->synchronise();
+  device->launch(add_);
+  EXPECT_EQ(error_of([&] { device->synchronise(); }), hangs_);
+  float value = 0;
+  const std::function<void()> calls[] = {
+      [&] { device->launch(add_); },
+      [&] { device->has("add"); },
+      [&] { device->allocate(4); },
+      [&] { device->read(&value, memory, sizeof value); },
+      [&] { device->write(memory, &value, sizeof value); },
+      [&] { device->copy(memory, memory, sizeof value); },
+      [&] { device->zero(memory, sizeof value); },
+      [&] { device->free_bytes(); },
+      [&] { device->synchronise(); },
+  };
+  for (const std::function<void()>& call : calls) EXPECT_EQ(error_of(call), hangs_);
+  device->free(memory);
+}
+
+TEST_F(CudaDeviceThatHangs, ItsQueueDoesNotFill) {
+  const std::unique_ptr<Device> device = open("100");
+  EXPECT_EQ(error_of([&] {
+              for (int i = 0; i < 5000; ++i) device->launch(add_);
+            }),
+            hangs_);
+}
+
+TEST_F(CudaDeviceThatHangs, MemoryIsNotFreed) {
+  const std::unique_ptr<Device> device = open("0");
+  void* const memory = device->allocate(4);
+  device->launch(add_);
+  device->free(memory);
+  EXPECT_EQ(fake_->allocations, 1);
+}
+
+TEST_F(CudaDeviceThatHangs, ItIsLeftAsItIsAtTheEnd) { open("0")->launch(add_); }
 
 }  // namespace
 }  // namespace kernels::cuda
