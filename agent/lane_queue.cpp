@@ -34,6 +34,12 @@ void LaneQueue::give_back(uint64_t lane) {
   end();
 }
 
+void LaneQueue::lost(uint64_t lane) {
+  const std::lock_guard lock(mutex_);
+  if (lane < failed_) waiting_.insert(lane);
+  changed_.notify_all();
+}
+
 void LaneQueue::fail(uint64_t lane, std::exception_ptr error) {
   const std::lock_guard lock(mutex_);
   if (lane < failed_) {

@@ -1,5 +1,5 @@
 // The lanes of a unit on their way to the threads that compute them: each takes the next one when it has time, so
-// faster cards compute more. A lane that a card gave back is taken by another.
+// faster cards compute more. A lane that a card gave back, or lost, is taken by another.
 #pragma once
 
 #include <condition_variable>
@@ -21,6 +21,8 @@ class LaneQueue {
   std::optional<uint64_t> take();
   void done();
   void give_back(uint64_t lane);
+  // One that was done has to be computed again.
+  void lost(uint64_t lane);
   // The unit cannot be completed. Lower lanes are computed all the same: the unit's failure is that of its lowest lane.
   void fail(uint64_t lane, std::exception_ptr error);
 

@@ -2,6 +2,8 @@
 
 #include <malloc.h>
 
+#include <algorithm>
+
 #include "cards.h"
 #include "engine.h"
 #include "kernels/huge_pages.h"
@@ -39,7 +41,8 @@ struct LaneWorker::Buffers {
   size_t batch, context;
   kernels::Trainer::Settings settings;
   std::unique_ptr<kernels::Trainer> trainer;
-  std::vector<float> lane;  // a lane's result
+  std::vector<float> lane;       // a lane's result, where operations are in the host's memory
+  std::vector<float> pieces[2];  // of what is read from a card, in turn
 
   Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings planned,
           kernels::Ops& ops)
@@ -48,7 +51,13 @@ struct LaneWorker::Buffers {
         context(unit.context),
         settings(planned),
         trainer(make_trainer(config, batch, context, ops, settings)) {
-    if (settings.purpose != Purpose::evaluate) kernels::resize_in_huge_pages(lane, kernels::parameter_count(config));
+    if (settings.purpose == Purpose::evaluate) return;
+    const size_t count = kernels::parameter_count(config);
+    if (ops.in_host_memory()) {
+      kernels::resize_in_huge_pages(lane, count);
+    } else {
+      for (std::vector<float>& piece : pieces) piece.resize(std::min(count, piece_values));
+    }
   }
 
   bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
@@ -109,7 +118,6 @@ LaneResult LaneWorker::local_steps(const protocol::Unit& unit, uint64_t lane, st
   LaneResult result;
   result.losses =
       buffers_->trainer->local_steps(weights, optimiser_of(*unit.inner), next_batch, buffers_->lane, cancel);
-  result.segments.push_back(protocol::segment_digest(buffers_->lane));
   return result;
 }
 
@@ -118,7 +126,9 @@ LaneResult LaneWorker::gradient(const protocol::Unit& unit, uint64_t lane, std::
   kernels::Trainer& trainer = *buffers_->trainer;
   LaneResult result;
   const auto on_block = [&](size_t block, std::span<const float> gradient) {
-    result.segments.push_back(protocol::segment_digest(gradient));
+    protocol::MerkleTree leaves;
+    read_pieces(gradient, [&](std::span<const float> piece) { protocol::add_segment_leaves(leaves, piece); });
+    result.segments.push_back(leaves.root());
     on_tokens(unit.batch * unit.context * block / trainer.block_count());
   };
   result.losses.push_back(trainer.gradient(weights, data.batch(lane, 0), buffers_->lane, on_block, cancel));
@@ -133,6 +143,25 @@ LaneResult LaneWorker::evaluation(std::span<const float> weights, LaneData& data
 }
 
 std::span<const float> LaneWorker::result() const { return buffers_->lane; }
+
+void LaneWorker::read_result(const TakePiece& take) {
+  read_pieces(ops_->in_host_memory() ? buffers_->lane : buffers_->trainer->result(), take);
+}
+
+// values: in the memory of the operations.
+void LaneWorker::read_pieces(std::span<const float> values, const TakePiece& take) {
+  for (size_t turn = 0; !values.empty(); ++turn) {
+    const std::span<const float> piece = values.first(std::min(values.size(), piece_values));
+    values = values.subspan(piece.size());
+    if (ops_->in_host_memory()) {
+      take(piece);
+    } else {
+      const std::span<float> read = std::span(buffers_->pieces[turn % 2]).first(piece.size());
+      ops_->read(read.data(), piece.data(), piece.size_bytes());
+      take(read);
+    }
+  }
+}
 
 void LaneWorker::free_buffers() {
   if (!ops_) return;

@@ -16,8 +16,11 @@ namespace agent {
 
 struct LaneResult {
   std::vector<float> losses;               // step by step; of an evaluation, block by block
-  std::vector<protocol::Digest> segments;  // in order
+  std::vector<protocol::Digest> segments;  // in order; that of local steps is the result's, see read_result()
 };
+
+// Floats that are read from a card at once: whole leaves of a segment.
+constexpr size_t piece_values = 128 * protocol::segment_leaf_values;
 
 // What a unit asks of a trainer, without computing activations again.
 kernels::Trainer::Settings settings_of(const protocol::Unit& unit);
@@ -52,8 +55,12 @@ class LaneWorker {
   using OnTokens = std::function<void(uint64_t tokens)>;
   LaneResult compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
                      const ReadTokens& read_tokens, const OnTokens& on_tokens, const kernels::Cancel& cancel);
-  // The sum that compute() gave, until it is called again; of an evaluation, nothing.
+  // What compute() gave, until it is called again: where the operations are in the host's memory,
   std::span<const float> result() const;
+  // and wherever they are, a piece of piece_values after the other; the last may be shorter.
+  // A piece stays where it is until take() has returned for the next one. Throws what take() throws.
+  using TakePiece = std::function<void(std::span<const float> piece)>;
+  void read_result(const TakePiece& take);
 
   // Gives the memory of the buffers back; the CPU's engine ends as well.
   void free_buffers();
@@ -62,6 +69,7 @@ class LaneWorker {
   struct Buffers;
   kernels::Trainer::Settings fitting(const protocol::Unit& unit, const kernels::ModelConfig& config,
                                      kernels::Trainer::Settings settings);
+  void read_pieces(std::span<const float> values, const TakePiece& take);
   LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
                          const OnTokens& on_tokens, const kernels::Cancel& cancel);
   LaneResult gradient(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,

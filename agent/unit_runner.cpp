@@ -4,13 +4,16 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 
 #include "kernels/codec.h"
 #include "kernels/cuda_cards.h"
+#include "kernels/huge_pages.h"
 #include "lane_queue.h"
+#include "lane_sum.h"
 #include "protocol/blob.h"
 #include "unit_refused.h"
 
@@ -28,16 +31,33 @@ std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId code
   return blob;
 }
 
-// Weights, tokens, results and their encoding, with so many workers side by side.
-uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t workers) {
+// In the host's memory, besides trainers: weights, tokens, the result and its encoding, and what `sums` of lanes take.
+uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t workers,
+                                uint64_t sums) {
   const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
   const uint64_t rows = workers * unit.batch * (unit.context + 1) * sizeof(uint16_t);
   if (unit.kind == protocol::UnitKind::evaluate) return weights + rows;
-  const uint64_t depth = static_cast<uint64_t>(std::bit_width(unit.lanes - 1));
-  const uint64_t results = workers + std::min(unit.lanes, workers * depth);  // a lane's each, and LaneTree's sums
   const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
                                                                               kernels::parameter_count(config));
-  return weights + rows + results * weights + blob;
+  return weights + rows + (1 + sums) * weights + blob;
+}
+
+// The most sums that LaneTree holds of lanes that so many workers add.
+uint64_t tree_sums(uint64_t lanes, uint64_t added, uint64_t workers) {
+  const uint64_t depth = static_cast<uint64_t>(std::bit_width(lanes - 1));
+  return std::min(added, workers * depth);
+}
+
+uint64_t host_bytes_on_cpu(const protocol::Unit& unit, const kernels::ModelConfig& config) {
+  return bytes_besides_trainers(unit, config, 1, tree_sums(unit.lanes, unit.lanes, 1));
+}
+
+// A card's last lane stays on it until all are added; of those before it, one is on its way at a time.
+uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t cards) {
+  const uint64_t before = lanes_of(unit) - cards;
+  const uint64_t sums = before == 0 ? 0 : 1 + tree_sums(unit.lanes, before, cards);
+  const uint64_t pieces = 2 * std::min<uint64_t>(piece_values, kernels::parameter_count(config)) * sizeof(float);
+  return bytes_besides_trainers(unit, config, cards, sums) + cards * pieces;
 }
 
 }  // namespace
@@ -59,9 +79,8 @@ class UnitRunner::Computation {
         on_card_failed_(on_card_failed),
         queue_(lanes_of(unit)),
         tokens_(lanes_of(unit)),
-        lanes_(lanes_of(unit)) {
-    if (lanes_.size() > 1) tree_.emplace(lanes_.size(), kernels::parameter_count(config), cpu);
-  }
+        lanes_(lanes_of(unit)),
+        tree_(lanes_.size(), kernels::parameter_count(config), cpu) {}
 
   // Whether this worker has the memory; it then has the buffers.
   bool reserve(LaneWorker& worker);
@@ -69,13 +88,20 @@ class UnitRunner::Computation {
   void work(LaneWorker& worker);
   // When all threads have ended:
   bool unfinished() const { return queue_.waiting(); }
+  // Adds what cards hold. The lane of one that fails has to be computed again.
+  void add_held_lanes();
   UnitResult finish();
   const std::vector<LaneWorker*>& failed() const { return failed_; }
 
  private:
+  bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
+  bool lane_is_segment() const { return unit_.inner.has_value(); }
   void compute(LaneWorker& worker, uint64_t lane);
+  void keep(LaneWorker& worker, uint64_t lane);
+  void take_held_lane(LaneWorker& worker);
+  void lose_held_lane(LaneWorker& worker);
   void progress(uint64_t lane, uint64_t tokens);
-  void card_failed(LaneWorker& worker, const std::exception& error);
+  void card_failed(LaneWorker& worker, const std::string& what);
 
   const protocol::Unit& unit_;
   const kernels::ModelConfig& config_;
@@ -93,17 +119,21 @@ class UnitRunner::Computation {
   std::vector<LaneWorker*> failed_;
   std::string failures_, lacks_;
 
+  std::mutex taking_;   // of one lane at a time: few are then in the host's memory
   std::mutex results_;  // over what follows, and the CPU's operations
   std::vector<LaneResult> lanes_;
-  std::optional<kernels::LaneTree> tree_;  // of several lanes
-  std::span<const float> only_;            // lane's result
+  std::map<LaneWorker*, uint64_t> held_;  // by cards: the last lane of each, which is not in the tree
+  kernels::LaneTree tree_;
+  std::vector<float> added_;    // the tree's sum with what was held
+  std::span<const float> sum_;  // of all lanes
 };
 
-void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::exception& error) {
+void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string& what) {
+  lose_held_lane(worker);
   const std::lock_guard lock(calls_);
   failed_.push_back(&worker);
-  failures_ += (failures_.empty() ? "" : "; ") + std::string(error.what());
-  if (on_card_failed_) on_card_failed_(worker.name(), error.what());
+  failures_ += (failures_.empty() ? "" : "; ") + what;
+  if (on_card_failed_) on_card_failed_(worker.name(), what);
 }
 
 bool UnitRunner::Computation::reserve(LaneWorker& worker) {
@@ -114,7 +144,7 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
     const std::lock_guard lock(calls_);
     lacks_ += (lacks_.empty() ? "" : "; ") + std::string(error.what());
   } catch (const kernels::CudaError& error) {
-    card_failed(worker, error);
+    card_failed(worker, error.what());
   }
   return false;
 }
@@ -123,12 +153,13 @@ void UnitRunner::Computation::work(LaneWorker& worker) {
   bool ready = false;
   while (const std::optional<uint64_t> lane = queue_.take()) {
     try {
+      take_held_lane(worker);
       if (!ready) worker.take_weights(weights_);
       ready = true;
       compute(worker, *lane);
       queue_.done();
     } catch (const kernels::CudaError& error) {
-      card_failed(worker, error);
+      card_failed(worker, error.what());
       queue_.give_back(*lane);
       return;
     } catch (...) {
@@ -144,14 +175,69 @@ void UnitRunner::Computation::compute(LaneWorker& worker, uint64_t lane) {
   };
   const auto on_tokens = [&](uint64_t tokens) { progress(lane, tokens); };
   LaneResult result = worker.compute(unit_, lane, weights_, read_tokens_, on_tokens, cancel);
-  const std::lock_guard lock(results_);
-  lanes_[lane] = std::move(result);
-  if (tree_) {
-    tree_->add(lane, worker.result());
-  } else {
-    only_ = worker.result();
+  {
+    const std::lock_guard lock(results_);
+    lanes_[lane] = std::move(result);
+    if (has_sum()) keep(worker, lane);
   }
   progress(lane, unit_.tokens / lanes_.size());
+}
+
+// The CPU's lanes are added at once, a card's when it needs the room for the next one, or at the end.
+void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
+  if (!worker.ops().in_host_memory()) {
+    held_[&worker] = lane;
+    return;
+  }
+  if (lane_is_segment()) lanes_[lane].segments = {protocol::segment_digest(worker.result())};
+  if (lanes_.size() == 1) {
+    sum_ = worker.result();
+  } else {
+    tree_.add(lane, worker.result());
+  }
+}
+
+void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
+  const std::lock_guard one(taking_);
+  uint64_t lane;
+  {
+    const std::lock_guard lock(results_);
+    const auto held = held_.find(&worker);
+    if (held == held_.end()) return;
+    lane = held->second;
+  }
+  protocol::MerkleTree leaves;
+  std::vector<float> values;
+  values.reserve(kernels::parameter_count(config_));
+  worker.read_result([&](std::span<const float> piece) {
+    if (lane_is_segment()) protocol::add_segment_leaves(leaves, piece);
+    values.insert(values.end(), piece.begin(), piece.end());
+  });
+  const std::lock_guard lock(results_);
+  if (lane_is_segment()) lanes_[lane].segments = {leaves.root()};
+  tree_.add(lane, std::move(values));
+  held_.erase(&worker);
+}
+
+void UnitRunner::Computation::lose_held_lane(LaneWorker& worker) {
+  const std::lock_guard lock(results_);
+  const auto held = held_.find(&worker);
+  if (held == held_.end()) return;
+  queue_.lost(held->second);
+  held_.erase(held);
+}
+
+void UnitRunner::Computation::add_held_lanes() {
+  queue_.rethrow();
+  if (held_.empty()) return;
+  std::vector<HeldLane> lanes;
+  for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, lane_is_segment(), {}, {}});
+  kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
+  if (sum_held_lanes(tree_, lanes, added_)) sum_ = added_;
+  for (const HeldLane& held : lanes) {
+    if (lane_is_segment()) lanes_[held.lane].segments = {held.segment};
+    if (!held.failure.empty()) card_failed(*held.worker, held.failure);
+  }
 }
 
 void UnitRunner::Computation::progress(uint64_t lane, uint64_t tokens) {
@@ -180,9 +266,9 @@ UnitResult UnitRunner::Computation::finish() {
   if (unit_.kind == protocol::UnitKind::evaluate) {
     result.blob = encode_blob(protocol::BlobKind::losses, protocol::CodecId::fp32, losses);
   } else {
-    const std::span<const float> sum = tree_ ? tree_->sum() : only_;
-    kernels::require_finite(cpu_, kernels::parameters_of(config_), sum, unit_.steps - 1);
-    result.blob = encode_blob(protocol::BlobKind::result, protocol::codec_from_name(unit_.codec), sum);
+    if (sum_.empty()) sum_ = tree_.sum();
+    kernels::require_finite(cpu_, kernels::parameters_of(config_), sum_, unit_.steps - 1);
+    result.blob = encode_blob(protocol::BlobKind::result, protocol::codec_from_name(unit_.codec), sum_);
   }
   result.digest = protocol::sha256(result.blob);
   result.tokens = unit_.tokens;
@@ -205,16 +291,16 @@ void UnitRunner::free_buffers() {
 UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit) {
   if (!cards_.empty()) {
     size_t cards = std::min<uint64_t>(cards_.size(), lanes_of(unit));
-    while (cards > 1 && bytes_besides_trainers(unit, config, cards) > limit) --cards;
-    return {settings_of(unit), cards, bytes_besides_trainers(unit, config, cards)};
+    while (cards > 1 && host_bytes_on_cards(unit, config, cards) > limit) --cards;
+    return {settings_of(unit), cards, host_bytes_on_cards(unit, config, cards)};
   }
-  const uint64_t besides = bytes_besides_trainers(unit, config, 1);
+  const uint64_t besides = host_bytes_on_cpu(unit, config);
   const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
       limit > besides ? limit - besides : 0, config, unit.batch, unit.context, ops(), settings_of(unit));
   return {settings, 0, besides + kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings)};
 }
 
-// As many cards as planned, each with a thread. False where none has the memory.
+// As many cards as planned, each with a thread, then all together. False where none has the memory.
 bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
   std::vector<LaneWorker*> workers;
   for (const auto& card : cards_) {
@@ -224,7 +310,12 @@ bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
     std::vector<std::jthread> threads;
     for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
   }
-  std::erase_if(cards_, [&](const auto& card) { return std::ranges::count(computation.failed(), card.get()) > 0; });
+  const auto leave_out_failed = [&] {
+    std::erase_if(cards_, [&](const auto& card) { return std::ranges::count(computation.failed(), card.get()) > 0; });
+  };
+  leave_out_failed();
+  if (!computation.unfinished()) computation.add_held_lanes();
+  leave_out_failed();
   return !workers.empty();
 }
 

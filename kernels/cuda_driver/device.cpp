@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t piece_bytes = 8 << 20;
+constexpr size_t piece_bytes = 4 << 20;
 // Between two marks. The driver's queue holds about a thousand launches.
 constexpr unsigned launches_to_a_mark = 64;
 
@@ -33,10 +33,9 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
   Stream stream = nullptr;
   driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
   stream_ = {stream, driver_.cuStreamDestroy.function};
-  create_marks();
-  void* pinned = nullptr;
-  driver_.run(bus_id_, driver_.cuMemHostAlloc, &pinned, piece_bytes, 0u);
-  pinned_ = {pinned, driver_.cuMemFreeHost.function};
+  newest_mark_ = create_event();
+  older_mark_ = create_event();
+  for (Pinned& pinned : pinned_) pinned = pin();
   for (const std::span<const std::byte> image : code_.images) load(image);
 }
 
@@ -44,7 +43,10 @@ Device::~Device() {
   driver_.cuCtxSetCurrent.function(context_.get());
   if (answers()) return;
   for (Handle<Module>& module : modules_) module.release();
-  pinned_.release();
+  for (Pinned& pinned : pinned_) {
+    pinned.memory.release();
+    pinned.passed.release();
+  }
   newest_mark_.release();
   older_mark_.release();
   stream_.release();
@@ -64,12 +66,17 @@ void Device::start_context(int ordinal) {
   make_current();
 }
 
-void Device::create_marks() {
-  for (Handle<Event>* mark : {&newest_mark_, &older_mark_}) {
-    Event event = nullptr;
-    driver_.run(bus_id_, driver_.cuEventCreate, &event, event_disable_timing);
-    *mark = {event, driver_.cuEventDestroy.function};
-  }
+Device::Handle<Event> Device::create_event() const {
+  Event event = nullptr;
+  driver_.run(bus_id_, driver_.cuEventCreate, &event, event_disable_timing);
+  return {event, driver_.cuEventDestroy.function};
+}
+
+Device::Pinned Device::pin() const {
+  void* memory = nullptr;
+  driver_.run(bus_id_, driver_.cuMemHostAlloc, &memory, piece_bytes, 0u);
+  Handle<void*> pinned(memory, driver_.cuMemFreeHost.function);
+  return {std::move(pinned), create_event()};
 }
 
 void Device::make_current() const {
@@ -145,24 +152,41 @@ void Device::free(void* device) noexcept {
   if (answers()) driver_.cuMemFree.function(number(device));
 }
 
+// While one piece is on its way, the host copies the other.
 void Device::read(void* host, const void* device, size_t bytes) {
   make_current();
-  for (size_t done = 0; done < bytes; done += piece_bytes) {
-    const size_t piece = std::min(piece_bytes, bytes - done);
-    driver_.run(bus_id_, driver_.cuMemcpyDtoHAsync, pinned_.get(), number(device) + done, piece, stream_.get());
-    synchronise();
-    std::memcpy(static_cast<std::byte*>(host) + done, pinned_.get(), piece);
+  if (bytes == 0) return;
+  wait_for_marks();
+  const auto piece_at = [bytes](size_t offset) { return std::min(piece_bytes, bytes - offset); };
+  start_reading(pinned_[0], device, piece_at(0));
+  for (size_t done = 0, turn = 0; done < bytes; done += piece_bytes, ++turn) {
+    const size_t next = done + piece_bytes;
+    if (next < bytes) {
+      start_reading(pinned_[(turn + 1) % 2], static_cast<const std::byte*>(device) + next, piece_at(next));
+    }
+    const Pinned& pinned = pinned_[turn % 2];
+    wait_for(pinned.passed);
+    std::memcpy(static_cast<std::byte*>(host) + done, pinned.memory.get(), piece_at(done));
   }
 }
 
+void Device::start_reading(Pinned& pinned, const void* device, size_t bytes) {
+  driver_.run(bus_id_, driver_.cuMemcpyDtoHAsync, pinned.memory.get(), number(device), bytes, stream_.get());
+  driver_.run(bus_id_, driver_.cuEventRecord, pinned.passed.get(), stream_.get());
+}
+
+// The last pieces may still be on their way on return.
 void Device::write(void* device, const void* host, size_t bytes) {
   make_current();
-  for (size_t done = 0; done < bytes; done += piece_bytes) {
+  for (size_t done = 0, turn = 0; done < bytes; done += piece_bytes, ++turn) {
     const size_t piece = std::min(piece_bytes, bytes - done);
-    std::memcpy(pinned_.get(), static_cast<const std::byte*>(host) + done, piece);
-    driver_.run(bus_id_, driver_.cuMemcpyHtoDAsync, number(device) + done, static_cast<const void*>(pinned_.get()),
-                piece, stream_.get());
-    synchronise();
+    const Pinned& pinned = pinned_[turn % 2];
+    wait_for(pinned.passed);
+    std::memcpy(pinned.memory.get(), static_cast<const std::byte*>(host) + done, piece);
+    driver_.run(bus_id_, driver_.cuMemcpyHtoDAsync, number(device) + done,
+                static_cast<const void*>(pinned.memory.get()), piece, stream_.get());
+    driver_.run(bus_id_, driver_.cuEventRecord, pinned.passed.get(), stream_.get());
+    queued();
   }
 }
 
@@ -185,7 +209,7 @@ size_t Device::free_bytes() {
   return free;
 }
 
-// With this the queue holds at most what follows the older mark.
+// With this the queue holds at most what follows the older mark: two times the launches to a mark.
 void Device::queued() {
   if (++unmarked_ == launches_to_a_mark) set_mark();
 }
@@ -197,10 +221,10 @@ void Device::set_mark() {
   unmarked_ = 0;
 }
 
-void Device::wait_for(const Handle<Event>& mark) {
+void Device::wait_for(const Handle<Event>& event) {
   const Clock::time_point begin = Clock::now();
   for (;;) {
-    const Result state = driver_.cuEventQuery.function(mark.get());
+    const Result state = driver_.cuEventQuery.function(event.get());
     if (state == result::success) return;
     if (state != result::not_ready) throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
     const Clock::duration waited = Clock::now() - begin;
@@ -210,10 +234,16 @@ void Device::wait_for(const Handle<Event>& mark) {
   }
 }
 
+// One by one: the timeout is for the work between two.
+void Device::wait_for_marks() {
+  wait_for(older_mark_);
+  wait_for(newest_mark_);
+}
+
 void Device::synchronise() {
   make_current();
+  wait_for_marks();
   set_mark();
-  wait_for(older_mark_);
   wait_for(newest_mark_);
 }
 

@@ -46,6 +46,11 @@ class Device final : public Launcher {
  private:
   template <typename T>
   using Handle = std::unique_ptr<std::remove_pointer_t<T>, std::function<void(T)>>;
+  // Memory of the host that a card reads and writes by itself; copies pass through it.
+  struct Pinned {
+    Handle<void*> memory;
+    Handle<Event> passed;  // the newest copy that passes through
+  };
   struct Kernel {
     Function function = nullptr;
     uint32_t shared_bytes = 0;  // dynamic shared memory that it may have
@@ -54,12 +59,15 @@ class Device final : public Launcher {
   void make_current() const;
   [[noreturn]] void throw_hangs() const;
   void start_context(int ordinal);
-  void create_marks();
+  Handle<Event> create_event() const;
+  Pinned pin() const;
   void load(std::span<const std::byte> image);
   Kernel* find(const std::string& name);
   void queued();
   void set_mark();
-  void wait_for(const Handle<Event>& mark);
+  void wait_for(const Handle<Event>& event);
+  void wait_for_marks();
+  void start_reading(Pinned& pinned, const void* device, size_t bytes);
   bool answers() noexcept;
 
   const Driver& driver_;
@@ -69,9 +77,9 @@ class Device final : public Launcher {
   bool hangs_ = false;
   Handle<Context> context_;
   Handle<Stream> stream_;
-  Handle<Event> newest_mark_, older_mark_;  // in the queue, where the card may be behind the newest, never the older
-  unsigned unmarked_ = 0;                   // launches and copies behind the newest
-  Handle<void*> pinned_;                    // what copies pass through, a piece at a time
+  Handle<Event> newest_mark_, older_mark_;  // in the queue; the older is waited for before the next is set
+  unsigned unmarked_ = 0;  // launches and copies behind the newest
+  Pinned pinned_[2];                        // in turn, a piece at a time
   std::vector<Handle<Module>> modules_;
   std::map<std::string, Kernel> kernels_;
 };

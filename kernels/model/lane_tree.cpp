@@ -27,12 +27,19 @@ LaneTree::Node LaneTree::parent(Node node) const {
 }
 
 // Of two halves it does not matter which is added to which: a + b is b + a, to the bit.
-void LaneTree::add(size_t lane, std::span<const float> values) {
+void LaneTree::add(size_t lane, std::span<const float> values) { insert(lane, values, {}); }
+
+void LaneTree::add(size_t lane, std::vector<float>&& values) {
+  const std::span<const float> same = values;
+  insert(lane, same, std::move(values));
+}
+
+// own: the values' memory where it may be kept, else empty; on the way up, the node's sum.
+void LaneTree::insert(size_t lane, std::span<const float> values, std::vector<float> own) {
   if (values.size() != count_) throw std::invalid_argument("lane tree: a lane of another size");
   if (lane >= lanes_ || added_[lane]) throw std::logic_error("lane tree: a lane that was added or does not exist");
   added_[lane] = true;
   Node node{lane, 1};
-  std::vector<float> own;  // the node's sum, once it is not the caller's
   while (node.lanes < lanes_) {
     const Node above = parent(node);
     const auto [left, right] = halves(above);
@@ -44,8 +51,27 @@ void LaneTree::add(size_t lane, std::span<const float> values) {
     sums_.erase(waiting);
     node = above;
   }
-  if (node.lanes == 1) own.assign(values.begin(), values.end());
+  if (own.empty()) own.assign(values.begin(), values.end());
   sums_.push_back({node, std::move(own)});
+}
+
+void LaneTree::part(size_t first, std::span<float> out, const PartOfLane& that_of) const {
+  part_of({0, lanes_}, first, out, that_of);
+}
+
+void LaneTree::part_of(Node node, size_t first, std::span<float> out, const PartOfLane& that_of) const {
+  const auto known = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) { return sum.node == node; });
+  if (known != sums_.end()) {
+    std::ranges::copy(std::span(known->values).subspan(first, out.size()), out.begin());
+  } else if (node.lanes == 1) {
+    std::ranges::copy(that_of(node.first), out.begin());
+  } else {
+    const auto [left, right] = halves(node);
+    std::vector<float> other(out.size());
+    part_of(left, first, out, that_of);
+    part_of(right, first, other, that_of);
+    ops_.add(other.data(), out.data(), out.size());
+  }
 }
 
 std::span<const float> LaneTree::sum() const {

@@ -143,6 +143,8 @@ struct Trainer::Impl {
   void require_purpose(bool ok, const char* method) const;
   const float* take(std::span<const float> weights, bool check = true);
   float* place_for(std::span<float> result) const { return plan.result ? plan.result : result.data(); }
+  bool fits(std::span<float> result) const { return result.size() == parameter_total() || may_stay(result); }
+  bool may_stay(std::span<float> result) const { return plan.result != nullptr && result.empty(); }
   void give(std::span<float> result) const;
   void check_batch(const TokenBatch& batch) const;
   size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
@@ -329,10 +331,10 @@ float Trainer::gradient(std::span<const float> weights, const TokenBatch& batch,
                            impl.purpose == Purpose::block_gradients,
                        on_block ? "gradient() with on_block" : "gradient()");
   const float* const w = impl.take(weights);
-  if (gradients.size() != weights.size()) refuse("gradients and weights differ in size");
+  if (!impl.fits(gradients)) refuse("gradients and weights differ in size");
   float* const sum = impl.place_for(gradients);
   OnBlock after_reading;
-  if (on_block && impl.plan.result) {
+  if (on_block && impl.plan.result && !gradients.empty()) {
     after_reading = [&](size_t block, std::span<const float> gradient) {
       impl.ops.read(gradients.data(), gradient.data(), gradient.size_bytes());  // what belongs there comes at the end
       on_block(block, gradients);
@@ -340,7 +342,7 @@ float Trainer::gradient(std::span<const float> weights, const TokenBatch& batch,
   }
   const OnBlock& each = after_reading ? after_reading : on_block;
   const float loss = impl.gradient(w, batch, 0, sum, on_block ? &each : nullptr, cancel);
-  require_finite(impl.ops, impl.parameters, {sum, gradients.size()}, 0);
+  require_finite(impl.ops, impl.parameters, {sum, weights.size()}, 0);
   impl.give(gradients);
   return loss;
 }
@@ -352,7 +354,7 @@ std::vector<float> Trainer::local_steps(std::span<const float> weights, const Lo
   Ops& ops = impl.ops;
   impl.require_purpose(impl.purpose == Purpose::local_steps, "local_steps()");
   const float* const start = impl.take(weights);
-  if (difference.size() != weights.size()) refuse("difference and weights differ in size");
+  if (!impl.fits(difference)) refuse("difference and weights differ in size");
   if (optimiser.steps.empty()) refuse("no local steps");
 
   float* const working = impl.place_for(difference);  // (P)
@@ -369,6 +371,11 @@ std::vector<float> Trainer::local_steps(std::span<const float> weights, const Lo
   require_finite(ops, impl.parameters, {working, weights.size()}, losses.size() - 1);
   impl.give(difference);
   return losses;
+}
+
+std::span<const float> Trainer::result() const {
+  impl_->require_purpose(impl_->plan.result != nullptr && impl_->purpose != Purpose::evaluate, "result()");
+  return {impl_->plan.result, impl_->parameter_total()};
 }
 
 std::vector<float> Trainer::evaluate(std::span<const float> weights, const TokenBatch& batch, const Cancel& cancel) {

@@ -14,8 +14,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "binary layouts are little-endian and copied as they lie");
 
-constexpr size_t segment_leaf_bytes = 64 << 10;
-
 EVP_MD_CTX* as_context(void* context) { return static_cast<EVP_MD_CTX*>(context); }
 
 // Fetched once: looking the algorithm up costs more than hashing a short leaf.
@@ -35,33 +33,6 @@ Digest hash_prefixed(uint8_t prefix, std::span<const uint8_t> first, std::span<c
 
 Digest leaf_hash(std::span<const uint8_t> data) { return hash_prefixed(0x00, data); }
 Digest node_hash(const Digest& left, const Digest& right) { return hash_prefixed(0x01, left, right); }
-
-// RFC 6962 root of leaves that come one by one: the roots of complete subtrees, largest first. Adding leaf number n
-// completes as many subtrees as n has trailing one bits.
-class MerkleTree {
- public:
-  void add(std::span<const uint8_t> leaf) {
-    Digest root = leaf_hash(leaf);
-    for (uint64_t n = leaves_++; n & 1; n >>= 1) {
-      root = node_hash(complete_.back(), root);
-      complete_.pop_back();
-    }
-    complete_.push_back(root);
-  }
-  Digest root() {
-    if (complete_.empty()) return sha256(std::span<const uint8_t>{});
-    while (complete_.size() > 1) {
-      const Digest right = complete_.back();
-      complete_.pop_back();
-      complete_.back() = node_hash(complete_.back(), right);
-    }
-    return complete_.front();
-  }
-
- private:
-  uint64_t leaves_ = 0;
-  std::vector<Digest> complete_;
-};
 
 }  // namespace
 
@@ -139,6 +110,26 @@ Digest sha256_of_file(const std::filesystem::path& file) {
   return hash.finish();
 }
 
+// Adding leaf number n completes as many subtrees as n has trailing one bits.
+void MerkleTree::add(std::span<const uint8_t> leaf) {
+  Digest root = leaf_hash(leaf);
+  for (uint64_t n = leaves_++; n & 1; n >>= 1) {
+    root = node_hash(complete_.back(), root);
+    complete_.pop_back();
+  }
+  complete_.push_back(root);
+}
+
+Digest MerkleTree::root() {
+  if (complete_.empty()) return sha256(std::span<const uint8_t>{});
+  while (complete_.size() > 1) {
+    const Digest right = complete_.back();
+    complete_.pop_back();
+    complete_.back() = node_hash(complete_.back(), right);
+  }
+  return complete_.front();
+}
+
 Digest merkle_root(const std::vector<std::span<const uint8_t>>& leaves) {
   MerkleTree tree;
   for (const auto& leaf : leaves) tree.add(leaf);
@@ -152,14 +143,17 @@ Digest merkle_root(std::span<const Digest> digests) {
 }
 
 Digest segment_digest(std::span<const float> values) {
-  std::span bytes(reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes());
   MerkleTree tree;
-  while (!bytes.empty()) {
-    const size_t count = std::min(bytes.size(), segment_leaf_bytes);
-    tree.add(bytes.first(count));
-    bytes = bytes.subspan(count);
-  }
+  add_segment_leaves(tree, values);
   return tree.root();
+}
+
+void add_segment_leaves(MerkleTree& tree, std::span<const float> values) {
+  while (!values.empty()) {
+    const std::span<const float> leaf = values.first(std::min(values.size(), segment_leaf_values));
+    tree.add({reinterpret_cast<const uint8_t*>(leaf.data()), leaf.size_bytes()});
+    values = values.subspan(leaf.size());
+  }
 }
 
 }  // namespace protocol

@@ -12,6 +12,8 @@ namespace {
 
 class CardsTest : public testing::Test {
  protected:
+  explicit CardsTest(size_t inner = 64) : job(pool, inner) {}
+
   void read(size_t shard, uint64_t first, std::span<uint16_t> out) const {
     std::memcpy(out.data(), pool.published.at(job.shard.blob.digest).data() + 2 * first, out.size_bytes());
     if (shard >= first_bad_shard) out[1] = static_cast<uint16_t>(60'000 + shard);
@@ -44,7 +46,7 @@ class CardsTest : public testing::Test {
   }
 
   fakes::FakePool pool;
-  TinyJob job{pool};
+  TinyJob job;
   size_t first_bad_shard = SIZE_MAX;
   UnitRunner runner{[] { return kernels::make_cpu_ops(1); }};
   std::vector<std::string> failures;
@@ -90,6 +92,81 @@ TEST_F(CardsTest, ACardThatFailsIsLeftOutAndItsLanesAreComputed) {
                           "bad bad: cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
   EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
   expect_the_cpus(run(runner, unit), unit);
+}
+
+// Whichever of its copies of a result fails: the one that makes room for the next lane, or the one at the end.
+TEST_F(CardsTest, ALaneThatACardLosesIsComputedAgain) {
+  const protocol::Unit unit = unit_of(5);
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  for (const int failing : {1, 2, 3}) {
+    failures.clear();
+    int results = 0;
+    const auto bad = cpu_as_card("bad", {}, [&](size_t bytes) {
+      if (bytes == whole && ++results == failing) fail_as_card("bad");
+    });
+    const auto good = cpu_as_card("good");
+    runner.use_cards({bad, good}, on_failed);
+    expect_the_cpus(run(runner, unit), unit);
+    if (results < failing) continue;  // the other one was faster
+    EXPECT_EQ(failures.size(), 1u);
+    EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
+  }
+  int results = 0;
+  runner.use_cards({cpu_as_card("bad", {},
+                                [&](size_t bytes) {
+                                  if (bytes == whole && ++results == 5) fail_as_card("bad");
+                                })},
+                   on_failed);
+  EXPECT_THROW(run(runner, unit), NoCardLeft) << "the last lane was never read";
+}
+
+// Each lane is read once, and none is in the host's memory where each has a card.
+TEST_F(CardsTest, ResultsCrossOnceAndStayOnTheirCards) {
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  const protocol::Unit unit = unit_of(4);
+  std::atomic<int> results = 0;
+  UnitRunner::Cards cards;
+  for (int i = 0; i < 4; ++i) {
+    cards.push_back(cpu_as_card("card " + std::to_string(i), {}, [&](size_t bytes) { results += bytes == whole; }));
+  }
+  for (size_t count = 1; count <= cards.size(); ++count) {
+    results = 0;
+    runner.use_cards({cards.begin(), cards.begin() + static_cast<std::ptrdiff_t>(count)}, on_failed);
+    expect_the_cpus(run(runner, unit), unit);
+    EXPECT_EQ(results, 4);
+  }
+  // Weights, the result and its encoding; two pieces of each card, which here are as large as a result; tokens.
+  const uint64_t bytes = runner.plan(unit, job.config, UINT64_MAX).bytes;
+  EXPECT_GT(bytes, (2 + 2 * 4) * whole);
+  EXPECT_LT(bytes, (2 + 2 * 4 + 1) * whole);
+}
+
+// Results of two pieces and a part.
+class WideCardsTest : public CardsTest {
+ protected:
+  WideCardsTest() : CardsTest(140'000) {}
+};
+
+TEST_F(WideCardsTest, ResultsArePassedInPieces) {
+  const size_t count = kernels::parameter_count(job.config);
+  ASSERT_GT(count, 2 * piece_values);
+  const protocol::Unit unit = unit_of(3);
+  std::atomic<size_t> bytes = 0;
+  std::atomic<int> left = 2;
+  const auto read = [&](size_t piece) {
+    if (piece > 1000) bytes += piece;
+  };
+  runner.use_cards({cpu_as_card("a", {}, read), cpu_as_card("b", {}, read)}, on_failed);
+  expect_the_cpus(run(runner, unit), unit);
+  EXPECT_EQ(bytes, 3 * count * sizeof(float));
+
+  const auto fail_in_the_second = [&](size_t piece) {
+    if (piece > 1000 && --left == 0) fail_as_card("bad");
+  };
+  const auto good = cpu_as_card("good");
+  runner.use_cards({cpu_as_card("bad", {}, fail_in_the_second), good}, on_failed);
+  expect_the_cpus(run(runner, unit_of(2)), unit_of(2));
+  EXPECT_EQ(runner.cards().size(), left > 0 ? 2u : 1u) << "unless the good one did both";
 }
 
 TEST_F(CardsTest, WithNoCardLeftTheUnitIsNotComplete) {

@@ -1,4 +1,5 @@
-// What computes like a card, for tests of how lanes are spread: the CPU's engine, which fails when it is told to.
+// What computes like a card, for tests of how lanes are spread: the CPU's engine, which says that its memory is its
+// own, and fails when it is told to.
 #pragma once
 
 #include <functional>
@@ -13,21 +14,29 @@ namespace agent {
 
 class CpuAsCard : public kernels::ForwardingOps {
  public:
-  // before: called before each product; it may throw.
-  explicit CpuAsCard(std::function<void()> before)
-      : ForwardingOps(kernels::make_cpu_ops(1)), before_(std::move(before)) {}
+  using BeforeRead = std::function<void(size_t bytes)>;
+  // Called before each product, and before each copy to the host; they may throw.
+  explicit CpuAsCard(std::function<void()> before, BeforeRead before_read = {})
+      : ForwardingOps(kernels::make_cpu_ops(1)), before_(std::move(before)), before_read_(std::move(before_read)) {}
+  bool in_host_memory() const override { return false; }
   size_t free_bytes() override { return 6'000'000'000; }
   void matmul(const kernels::Matmul& op) override {
     if (before_) before_();
     inner_->matmul(op);
   }
+  void read(void* host, const void* memory, size_t bytes) override {
+    if (before_read_) before_read_(bytes);
+    inner_->read(host, memory, bytes);
+  }
 
  private:
   const std::function<void()> before_;
+  const BeforeRead before_read_;
 };
 
-inline std::shared_ptr<LaneWorker> cpu_as_card(const std::string& name, std::function<void()> before = {}) {
-  return std::make_shared<LaneWorker>(name, [before] { return std::make_unique<CpuAsCard>(before); });
+inline std::shared_ptr<LaneWorker> cpu_as_card(const std::string& name, std::function<void()> before = {},
+                                               CpuAsCard::BeforeRead before_read = {}) {
+  return std::make_shared<LaneWorker>(name, [=] { return std::make_unique<CpuAsCard>(before, before_read); });
 }
 
 [[noreturn]] inline void fail_as_card(const std::string& name) {

@@ -1,4 +1,6 @@
 // The loop on a rig with cards.
+#include <future>
+
 #include "cpu_as_card.h"
 #include "run_loop_fixture.h"
 
@@ -69,10 +71,16 @@ TEST_F(RunLoopCards, WhatACardOfferedIsNotOfferedWithoutIt) {
     size_t free_bytes() override { return 12'000'000'000; }
   };
   bool broken = false;
-  const auto before = [&] {
-    if (broken) fail_as_card("0000:01:00.0");
+  std::promise<void> failed;
+  const auto fail = [&] {
+    if (!broken) return;
+    failed.set_value();
+    fail_as_card("0000:01:00.0");
   };
-  world.cards = {{"0000:01:00.0 A", [&] { return std::make_unique<Large>(before); }}, card("0000:02:00.0 B")};
+  const auto wait = [&, has_failed = failed.get_future().share()] {
+    if (broken) has_failed.wait();
+  };
+  world.cards = {{"0000:01:00.0 A", [&] { return std::make_unique<Large>(fail); }}, card("0000:02:00.0 B", wait)};
   std::vector<uint64_t> offered;
   pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
     broken = broken || request.path == "/v1/leases";

@@ -146,6 +146,41 @@ TEST_F(Card, KeptWeightsAreCopiedOnce) {
   expect_same_bits(lane.local_steps(trainer), lane.local_steps(), "with others");
 }
 
+TEST_F(Card, AResultMayStayOnTheCard) {
+  const std::unique_ptr<Ops> card = open_card();
+  Computation computation(gpt2, *card);
+  const Values weights = computation.weights;
+  const auto read = [&](std::span<const float> on_card) {
+    Values values(on_card.size());
+    card->read(values.data(), on_card.data(), on_card.size_bytes());
+    return values;
+  };
+  const std::vector<uint16_t> tokens = some_tokens(gpt2, 2, 5, 2);
+  const TokenBatch rows{2, 5, tokens};
+
+  Trainer steps = computation.make(Purpose::local_steps);
+  const size_t before = fake().bytes_out;
+  Values result = steps.local_steps(weights, some_adamw(2, 0.05f), [&](size_t) { return rows; }, {});
+  EXPECT_LT(fake().bytes_out - before, weights.size() * sizeof(float));
+  const Values difference = read(steps.result());
+  result.insert(result.begin(), difference.begin(), difference.end());
+  expect_same_bits(result, computation.local_steps(), "local steps");
+
+  Trainer blocks = computation.make(Purpose::block_gradients);
+  Values results;
+  const auto on_block = [&](size_t, std::span<const float> block) { results = read(block); };
+  results.push_back(blocks.gradient(weights, rows, {}, on_block));
+  const Values sum = read(blocks.result());
+  results.insert(results.end(), sum.begin(), sum.end());
+  expect_same_bits(results, computation.block_gradients(), "block gradients");
+
+  EXPECT_THROW(computation.make(Purpose::evaluate).result(), std::logic_error);
+  const std::unique_ptr<Ops> cpu = make_cpu_ops(1);
+  Trainer on_host(gpt2, 2, 5, *cpu, Purpose::gradient);
+  EXPECT_THROW(on_host.gradient(weights, rows, {}), std::invalid_argument) << "nowhere to stay";
+  EXPECT_THROW(on_host.result(), std::logic_error);
+}
+
 TEST_F(Card, ANumericFailureNamesTheTensor) {
   const std::unique_ptr<Ops> card = open_card();
   Computation failing(gpt2, *card);

@@ -312,5 +312,27 @@ TEST(LaneTreeTest, AddsInTheCanonicalTree) {
   }
 }
 
+// Whichever lanes are in the tree already.
+TEST(LaneTreeTest, PartsOfTheSumTakeLanesFromElsewhere) {
+  const std::unique_ptr<Ops> ops = make_reference_ops();
+  std::mt19937_64 random(2);
+  for (size_t lanes = 1; lanes <= 12; ++lanes) {
+    constexpr size_t count = 30;
+    std::vector<std::vector<float>> values(lanes, std::vector<float>(count));
+    LaneTree whole(lanes, count, *ops), some(lanes, count, *ops);
+    for (size_t lane = 0; lane < lanes; ++lane) {
+      for (float& value : values[lane])
+        value = std::ldexp(static_cast<float>(random() % 1000000), static_cast<int>(random() % 9));
+      whole.add(lane, values[lane]);
+      if (random() % 2 == 0) some.add(lane, std::vector<float>(values[lane]));
+    }
+    for (const size_t first : {size_t{0}, size_t{13}}) {
+      std::vector<float> part(17);
+      some.part(first, part, [&](size_t lane) { return std::span(values[lane]).subspan(first, part.size()); });
+      EXPECT_TRUE(std::ranges::equal(part, whole.sum().subspan(first, part.size()))) << lanes << " lanes";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kernels

@@ -50,7 +50,8 @@ struct LocalAdamW {
 };
 
 // Plans every buffer for one model, batch and context at construction; a step allocates nothing. What callers give and
-// get lies in the host's memory, wherever ops computes. One thread at a time. A batch of a call has the planned context
+// get lies in the host's memory, wherever ops computes; where ops has memory of its own, gradient() and local_steps()
+// leave their result there if the span for it is empty. One thread at a time. A batch of a call has the planned context
 // and at most the planned number of rows.
 class Trainer {
  public:
@@ -96,7 +97,8 @@ class Trainer {
   void keep(std::span<const float> weights);
 
   // Gradient of the mean loss. gradients: (parameters), overwritten. on_block, where set, receives each block's own
-  // gradient (flat, canonical order) in block order, valid until it returns. Returns the loss.
+  // gradient (flat, canonical order) in block order, valid until it returns; it lies where the result is to be.
+  // Returns the loss.
   // All three computations throw NumericFailure, Cancelled, and std::invalid_argument for a batch of the wrong shape
   // or a token outside the vocabulary, naming its place; what they have written is then unspecified.
   using OnBlock = std::function<void(size_t block, std::span<const float> gradient)>;
@@ -109,6 +111,9 @@ class Trainer {
   using NextBatch = std::function<TokenBatch(size_t step)>;
   std::vector<float> local_steps(std::span<const float> weights, const LocalAdamW& optimiser,
                                  const NextBatch& next_batch, std::span<float> difference, const Cancel& cancel = {});
+
+  // What the last computation left in the memory of ops; until the next.
+  std::span<const float> result() const;
 
   // Mean loss of each block, R(losses of the block) / tokens of the block, in block order. A NumericFailure's step
   // is the block.
@@ -128,10 +133,16 @@ class Trainer {
 class LaneTree {
  public:
   LaneTree(size_t lanes, size_t count, Ops& ops);
-  // Each lane once; its buffer is copied. Throws std::logic_error for one that was added or does not exist.
+  // Each lane once; its buffer is copied, or taken. Throws std::logic_error for one that was added or does not exist.
   void add(size_t lane, std::span<const float> values);
+  void add(size_t lane, std::vector<float>&& values);
   // After the last lane: the sum. Valid until destruction.
   std::span<const float> sum() const;
+
+  // Elements [first, first + out.size()) of the sum, where lanes that were not added lie elsewhere: that_of(lane) gives
+  // these elements of such a lane.
+  using PartOfLane = std::function<std::span<const float>(size_t lane)>;
+  void part(size_t first, std::span<float> out, const PartOfLane& that_of) const;
 
  private:
   // Of the tree: so many lanes from the first on.
@@ -144,6 +155,8 @@ class LaneTree {
   };
   static Halves halves(Node node);
   Node parent(Node node) const;
+  void insert(size_t lane, std::span<const float> values, std::vector<float> own);
+  void part_of(Node node, size_t first, std::span<float> out, const PartOfLane& that_of) const;
 
   const size_t lanes_, count_;
   Ops& ops_;

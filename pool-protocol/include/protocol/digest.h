@@ -41,11 +41,25 @@ Digest sha256(std::string_view text);
 // Throws std::runtime_error naming the file when it cannot be read.
 Digest sha256_of_file(const std::filesystem::path& file);
 
+// RFC 6962 root of leaves that come one by one.
+class MerkleTree {
+ public:
+  void add(std::span<const uint8_t> leaf);
+  Digest root();  // once
+
+ private:
+  uint64_t leaves_ = 0;
+  std::vector<Digest> complete_;  // roots of complete subtrees, largest first
+};
+
 // Root over leaf data of any length.
 Digest merkle_root(const std::vector<std::span<const uint8_t>>& leaves);
 // Root whose leaf data are digests.
 Digest merkle_root(std::span<const Digest> digests);
 // A segment: root over 64-KiB leaves of the values' little-endian bytes.
 Digest segment_digest(std::span<const float> values);
+// The same piece by piece: adds the leaves of the next values. Every piece but the last is a multiple of a leaf.
+constexpr size_t segment_leaf_values = 16'384;
+void add_segment_leaves(MerkleTree& tree, std::span<const float> values);
 
 }  // namespace protocol

@@ -1,0 +1,87 @@
+#include "lane_sum.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <semaphore>
+#include <stdexcept>
+#include <thread>
+
+#include "kernels/cuda_cards.h"
+
+namespace agent {
+namespace {
+
+// Hands a lane's pieces from the thread that reads them to the one that adds them.
+class LaneReader {
+ public:
+  explicit LaneReader(HeldLane& lane) : lane_(lane), thread_([this] { read(); }) {}
+  LaneReader(const LaneReader&) = delete;
+  LaneReader& operator=(const LaneReader&) = delete;
+  ~LaneReader() {
+    abandoned_ = true;
+    added_.release();
+  }
+
+  uint64_t lane() const { return lane_.lane; }
+  // False where the card failed.
+  bool wait_for_piece() {
+    ready_.acquire();
+    return lane_.failure.empty() && !error_;
+  }
+  std::span<const float> piece() const { return piece_; }
+  void piece_was_added() { added_.release(); }
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  struct Abandoned {};
+
+  void read() {
+    protocol::MerkleTree leaves;
+    try {
+      lane_.worker->read_result([&](std::span<const float> piece) {
+        if (lane_.is_segment) protocol::add_segment_leaves(leaves, piece);
+        added_.acquire();
+        if (abandoned_) throw Abandoned();
+        piece_ = piece;
+        ready_.release();
+      });
+      if (lane_.is_segment) lane_.segment = leaves.root();
+    } catch (const Abandoned&) {
+    } catch (const kernels::CudaError& error) {
+      lane_.failure = error.what();
+      ready_.release();
+    } catch (...) {
+      error_ = std::current_exception();
+      ready_.release();
+    }
+  }
+
+  HeldLane& lane_;
+  std::span<const float> piece_;
+  std::exception_ptr error_;
+  std::atomic<bool> abandoned_ = false;
+  std::counting_semaphore<2> ready_{0}, added_{1};
+  std::jthread thread_;
+};
+
+}  // namespace
+
+bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum) {
+  std::deque<LaneReader> readers;
+  for (HeldLane& lane : lanes) readers.emplace_back(lane);
+  const auto piece_of = [&](size_t lane) { return std::ranges::find(readers, lane, &LaneReader::lane)->piece(); };
+  for (size_t first = 0; first < sum.size(); first += piece_values) {
+    bool all = true;
+    for (LaneReader& reader : readers) all = reader.wait_for_piece() && all;
+    for (const LaneReader& reader : readers) reader.rethrow();
+    if (!all) return false;
+    tree.part(first, sum.subspan(first, std::min(piece_values, sum.size() - first)), piece_of);
+    for (LaneReader& reader : readers) reader.piece_was_added();
+  }
+  return true;
+}
+
+}  // namespace agent

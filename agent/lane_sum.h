@@ -1,0 +1,29 @@
+// Adds lanes that lie on cards, piece by piece: each card's link carries its lane once, all at the same time, and the
+// host holds no more than two pieces of each.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/training.h"
+#include "lane_worker.h"
+#include "protocol/digest.h"
+
+namespace agent {
+
+// A lane's result that its worker still holds.
+struct HeldLane {
+  uint64_t lane = 0;
+  LaneWorker* worker = nullptr;
+  bool is_segment = false;     // whether the result is one
+  protocol::Digest segment{};  // then its digest, once it was read
+  std::string failure;         // what the card said; empty: it was read
+};
+
+// sum: the lanes in `tree` and the held ones, in the canonical tree, which lacks only these. False where a card failed;
+// `failure` then tells of which, and sum is unspecified. `tree` is as it was.
+bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum);
+
+}  // namespace agent
