@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bench/measure.h"
+#include "bench/products.h"
 #include "cpu/thread_pool.h"
 #include "kernels/ops.h"
 
@@ -62,21 +63,6 @@ class OpenBlas {
   using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
   Sgemm sgemm_ = nullptr;
 };
-
-enum class Form { forward, input_gradient, weight_gradient };
-
-// The product of a linear layer of `in` to `out` over `tokens`, as the forward pass and the gradients need it.
-Matmul product_of(Form form, size_t tokens, size_t in, size_t out) {
-  switch (form) {
-    case Form::forward:
-      return {.m = tokens, .n = out, .k = in, .a_row = in, .b_row = out, .ldc = out};
-    case Form::input_gradient:
-      return {.m = tokens, .n = in, .k = out, .a_row = out, .b_row = 1, .b_col = out, .ldc = in};
-    case Form::weight_gradient:
-      break;
-  }
-  return {.m = in, .n = out, .k = tokens, .a_row = 1, .a_col = in, .b_row = out, .ldc = out, .accumulate = true};
-}
 
 // The ratio to OpenBLAS.
 double matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t out, Ops& ops, const OpenBlas& blas,

@@ -8,71 +8,12 @@
 #include <vector>
 
 #include "bench/measure.h"
+#include "bench/steps.h"
 #include "bench/timed_ops.h"
 #include "cpu/thread_pool.h"
-#include "kernels/huge_pages.h"
-#include "kernels/training.h"
 
 namespace kernels::bench {
 namespace {
-
-struct Shape {
-  size_t layers, heads, channels, vocabulary, batch, context;
-  Profile profile = Profile::exact_fp32;
-};
-
-class Steps {
- public:
-  Steps(const Shape& shape, Ops& ops)
-      : config_{.layers = shape.layers,
-                .heads = shape.heads,
-                .channels = shape.channels,
-                .positions = shape.context,
-                .vocabulary = shape.vocabulary,
-                .inner = 4 * shape.channels},
-        batch_(shape.batch),
-        context_(shape.context),
-        trainer_(config_, shape.batch, shape.context, ops, {Trainer::Purpose::local_steps, false, shape.profile}),
-        tokens_(shape.batch * (shape.context + 1)) {
-    resize_in_huge_pages(weights_, parameter_count(config_));
-    resize_in_huge_pages(difference_, parameter_count(config_));
-    initialise_weights(config_, 1, weights_.data());
-    for (size_t i = 0; i < tokens_.size(); ++i) tokens_[i] = static_cast<uint16_t>(i * 7919 % shape.vocabulary);
-  }
-
-  // Seconds of `count` steps after `before` others. on_start is called between them.
-  double run(
-      size_t before, size_t count, const std::function<void()>& on_start = [] {}) {
-    double start = 0, end = 0;
-    const auto next_batch = [&](size_t step) {
-      if (step == before) on_start(), start = now();
-      if (step == before + count) end = now();
-      return TokenBatch{batch_, context_, tokens_};
-    };
-    const LocalAdamW adamw{.beta1 = 0.9f,
-                           .one_minus_beta1 = 0.1f,
-                           .beta2 = 0.95f,
-                           .one_minus_beta2 = 0.05f,
-                           .epsilon = 1e-8f,
-                           .max_grad_norm = 0,
-                           .steps = std::vector<AdamWStep>(before + count + 1, {0.9999f, 1e-4f, 1})};
-    try {  // the step after the last one is not computed
-      trainer_.local_steps(weights_, adamw, next_batch, difference_, [&] { return end != 0; });
-    } catch (const Cancelled&) {
-    }
-    return end - start;
-  }
-
-  size_t tokens() const { return batch_ * context_; }
-  double flops() const { return static_cast<double>(tokens()) * training_flops_per_token(config_, context_); }
-
- private:
-  const ModelConfig config_;
-  const size_t batch_, context_;
-  Trainer trainer_;
-  std::vector<float> weights_, difference_;
-  std::vector<uint16_t> tokens_;
-};
 
 // Bytes read and written in a second by all threads together copying arrays that no cache holds.
 double copy_rate(size_t threads, double seconds) {
@@ -123,26 +64,17 @@ int main(int argc, char** argv) {
   using namespace kernels;
   CLI::App app("Speed of whole training steps");
   size_t threads = available_cores(), count = 0;
-  bench::Shape shape{12, 12, 768, 50257, 2, 256};
+  bench::Shape shape;
   app.add_option("--threads", threads, "threads (default: one for each core that this process may use)");
-  app.add_option("--layers", shape.layers);
-  app.add_option("--heads", shape.heads);
-  app.add_option("--channels", shape.channels);
-  app.add_option("--vocabulary", shape.vocabulary);
-  app.add_option("--batch", shape.batch);
-  app.add_option("--context", shape.context);
-  std::string profile = "exact-fp32";
-  app.add_option("--profile", profile, profile_names());
+  bench::add_shape_options(app, shape);
   app.add_option("--table", count,
                  "print where the time of a step goes, over this many; else answer the input's lines");
   CLI11_PARSE(app, argc, argv);
-  shape.profile = profile_named(profile).value();
   bench::one_thread = threads == 1;
   const auto ops = make_cpu_ops(threads, simd_from_environment());
   if (count > 0) {
     bench::print_table(*ops, shape, threads, count);
     return 0;
   }
-  bench::Steps steps(shape, *ops);
-  for (size_t wanted; std::cin >> wanted;) std::cout << steps.run(1, wanted) << std::endl;
+  bench::answer_lines(shape, *ops);
 }

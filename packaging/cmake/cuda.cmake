@@ -61,3 +61,22 @@ function(carry_cuda_code target folder)
   set_source_files_properties(${CUDA_FOLDER}/code.S PROPERTIES OBJECT_DEPENDS "${logs}")
   target_sources(${target} PRIVATE ${embedded})
 endfunction()
+
+# Sets `made` to what has to be made for every .cu of a folder to lie in `out` as PTX for one architecture.
+function(compile_cuda_ptx folder out architecture made)
+  file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cu)
+  foreach(source ${sources})
+    get_filename_component(stem ${source} NAME_WE)
+    set(log ${out}/${stem}.${architecture}.log)
+    list(APPEND logs ${log})
+    add_custom_command(
+      OUTPUT ${log}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
+      COMMAND /usr/bin/python3 ${CUDA_TOOLS}/compile.py ${CUDA_LIBRARY_11} ${source} ${PROJECT_SOURCE_DIR}/kernels ${out}
+              ${architecture}
+      DEPENDS ${source} ${CUDA_TOOLS}/compile.py ${CUDA_TOOLS}/requirements.txt
+      DEPFILE ${out}/${stem}.${architecture}.d
+      COMMENT "Compiling ${stem}.cu (${architecture})" VERBATIM)
+  endforeach()
+  set(${made} ${logs} PARENT_SCOPE)
+endfunction()

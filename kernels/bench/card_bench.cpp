@@ -1,0 +1,141 @@
+// card_bench: what measure_card.py runs on an NVIDIA card. It carries its kernels and opens the driver by itself, so it
+// needs nothing but the driver.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <regex>
+
+#include "bench/card_operations.h"
+#include "bench/steps.h"
+#include "cuda_driver/code.h"
+#include "cuda_driver/device.h"
+#include "cuda_host/cuda_ops.h"
+#include "golden.h"
+#include "kernels/cuda_cards.h"
+
+namespace kernels::bench {
+namespace {
+
+// Code for the driver to compile: the files *.compute_NN.ptx of a folder, all of one capability.
+class PtxFolder {
+ public:
+  explicit PtxFolder(const std::filesystem::path& folder) {
+    static const std::regex pattern(R"(\w+\.(compute_(\d+)(\d))\.ptx)");
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::string file = entry.path().filename().string();
+      std::smatch parts;
+      if (!std::regex_match(file, parts, pattern)) continue;
+      if (!name_.empty() && name_ != parts[1]) throw std::runtime_error(folder.string() + " has code of two kinds");
+      name_ = parts[1];
+      capability_ = {std::stoi(parts[2]), std::stoi(parts[3])};
+      std::ifstream in(entry.path(), std::ios::binary);
+      texts_.emplace_back(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+    }
+    if (texts_.empty()) throw std::runtime_error(folder.string() + " has no *.compute_NN.ptx");
+    for (const std::string& text : texts_) images_.push_back(std::as_bytes(std::span(text.c_str(), text.size() + 1)));
+  }
+  cuda::Code code() const { return {name_, capability_, cuda::Kind::ptx, images_}; }
+
+ private:
+  std::string name_;
+  cuda::ComputeCapability capability_;
+  std::vector<std::string> texts_;
+  std::vector<std::span<const std::byte>> images_;
+};
+
+CudaCard card_number(size_t number) {
+  const std::vector<CudaCard> cards = cuda_cards().cards;
+  if (number >= cards.size()) throw CudaError("there are " + std::to_string(cards.size()) + " cards");
+  if (!cards[number].problem.empty()) throw CudaError(cards[number].problem);
+  return cards[number];
+}
+
+// A card with the program's own code, or with that of a folder.
+struct Card {
+  Card(size_t number, const std::string& ptx_folder)
+      : card(card_number(number)),
+        ptx(ptx_folder.empty() ? std::nullopt : std::make_optional<PtxFolder>(ptx_folder)),
+        code(ptx ? ptx->code() : cuda::code_for({card.major, card.minor})),
+        device(driver, card, code, cuda_timeout),
+        int8(cuda::choose_int8_arithmetic(device)),
+        ops(device, int8) {}
+
+  const CudaCard card;
+  const std::optional<PtxFolder> ptx;
+  const cuda::Code code;
+  const cuda::Driver driver;
+  cuda::Device device;
+  const cuda::Int8Arithmetic int8;
+  cuda::CudaOps ops;
+};
+
+void print_card(const Card& card) {
+  std::printf("%s, %s, compute capability %d.%d, %.1f GB; driver for CUDA %s; code %s, int8 by %s\n",
+              card.card.name.c_str(), card.card.bus_id.c_str(), card.card.major, card.card.minor,
+              static_cast<double>(card.card.memory_bytes) * 1e-9, cuda::version_text(card.driver.version).c_str(),
+              std::string(card.code.name).c_str(), cuda::name_of(card.int8));
+}
+
+// Whether every unit of the file, or those named, gives its digest.
+bool print_golden(Card& card, const std::string& file, const std::vector<std::string>& only) {
+  size_t right = 0, all = 0;
+  for (const test::GoldenUnit& unit : test::read_golden(file)) {
+    if (!only.empty() && std::ranges::count(only, unit.name) == 0) continue;
+    ++all;
+    if (test::golden_digest(unit, card.ops) == unit.sha256) {
+      ++right;
+    } else {
+      std::printf("%s gives another digest\n", unit.name.c_str());
+    }
+  }
+  std::printf("%zu of %zu units give their digest\n", right, all);
+  return right == all && all > 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Measures one NVIDIA card");
+  app.require_subcommand(1);
+  size_t number = 0;
+  std::string ptx;
+  app.add_option("--card", number, "its number, as `gradminer devices` counts (default 0)");
+  app.add_option("--ptx", ptx, "a folder with *.compute_NN.ptx, which the driver compiles, instead of the own code");
+
+  std::string file;
+  std::vector<std::string> only;
+  CLI::App* golden = app.add_subcommand("golden", "Compares the digests of golden units");
+  golden->add_option("file", file, "tests/kernels/golden.txt")->required();
+  golden->add_option("--only", only, "these units")->delimiter(',');
+  app.add_subcommand("info", "Names the card and what it runs");
+  CLI::App* operations = app.add_subcommand("operations", "Seconds of each operation that a line of the input names");
+  Shape shape;
+  CLI::App* steps = app.add_subcommand("steps", "Seconds of as many training steps as each line of the input says");
+  add_shape_options(*steps, shape);
+  CLI11_PARSE(app, argc, argv);
+
+  Card card(number, ptx);
+  if (golden->parsed()) return print_golden(card, file, only) ? 0 : 1;
+  if (steps->parsed()) {
+    answer_lines(shape, card.ops);
+  } else if (operations->parsed()) {
+    for (std::string line; std::getline(std::cin, line);) std::cout << seconds_of_line(card.ops, line) << std::endl;
+  } else {
+    print_card(card);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace kernels::bench
+
+int main(int argc, char** argv) {
+  try {
+    return kernels::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "card_bench: %s\n", error.what());
+    return 1;
+  }
+}
