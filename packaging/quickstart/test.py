@@ -38,7 +38,7 @@ def main():
     step("The Python environment of the oracle tests")
     run([ROOT / "tests/oracle/setup.sh"])
     step("Release build with tests")
-    build("release")
+    build("release", options=["-DGRADMINER_CUDA=AUTO"])
     step("Tests")
     tests.run("build/release", *([] if everything else ["-LE", "slow"]))
     if everything:
