@@ -69,11 +69,13 @@ class LaneReader {
 
 }  // namespace
 
-bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum) {
+bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
+                    const kernels::Cancel& cancel) {
   std::deque<LaneReader> readers;
   for (HeldLane& lane : lanes) readers.emplace_back(lane);
   const auto piece_of = [&](size_t lane) { return std::ranges::find(readers, lane, &LaneReader::lane)->piece(); };
   for (size_t first = 0; first < sum.size(); first += piece_values) {
+    if (cancel()) throw kernels::Cancelled();
     bool all = true;
     for (LaneReader& reader : readers) all = reader.wait_for_piece() && all;
     for (const LaneReader& reader : readers) reader.rethrow();

@@ -23,7 +23,8 @@ struct HeldLane {
 };
 
 // sum: the lanes in `tree` and the held ones, in the canonical tree, which lacks only these. False where a card failed;
-// `failure` then tells of which, and sum is unspecified. `tree` is as it was.
-bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum);
+// `failure` then tells of which, and sum is unspecified. `tree` is as it was. Throws kernels::Cancelled.
+bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
+                    const kernels::Cancel& cancel);
 
 }  // namespace agent

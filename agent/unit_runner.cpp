@@ -96,6 +96,7 @@ class UnitRunner::Computation {
  private:
   bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
   bool lane_is_segment() const { return unit_.inner.has_value(); }
+  bool cancelled();
   void compute(LaneWorker& worker, uint64_t lane);
   void keep(LaneWorker& worker, uint64_t lane);
   void take_held_lane(LaneWorker& worker);
@@ -168,11 +169,13 @@ void UnitRunner::Computation::work(LaneWorker& worker) {
   }
 }
 
+bool UnitRunner::Computation::cancelled() {
+  const std::lock_guard lock(calls_);
+  return cancel_ && cancel_();
+}
+
 void UnitRunner::Computation::compute(LaneWorker& worker, uint64_t lane) {
-  const kernels::Cancel cancel = [this] {
-    const std::lock_guard lock(calls_);
-    return cancel_ && cancel_();
-  };
+  const kernels::Cancel cancel = [this] { return cancelled(); };
   const auto on_tokens = [&](uint64_t tokens) { progress(lane, tokens); };
   LaneResult result = worker.compute(unit_, lane, weights_, read_tokens_, on_tokens, cancel);
   {
@@ -210,6 +213,7 @@ void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
   std::vector<float> values;
   values.reserve(kernels::parameter_count(config_));
   worker.read_result([&](std::span<const float> piece) {
+    if (cancelled()) throw kernels::Cancelled();
     if (lane_is_segment()) protocol::add_segment_leaves(leaves, piece);
     values.insert(values.end(), piece.begin(), piece.end());
   });
@@ -233,7 +237,7 @@ void UnitRunner::Computation::add_held_lanes() {
   std::vector<HeldLane> lanes;
   for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, lane_is_segment(), {}, {}});
   kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
-  if (sum_held_lanes(tree_, lanes, added_)) sum_ = added_;
+  if (sum_held_lanes(tree_, lanes, added_, [this] { return cancelled(); })) sum_ = added_;
   for (const HeldLane& held : lanes) {
     if (lane_is_segment()) lanes_[held.lane].segments = {held.segment};
     if (!held.failure.empty()) card_failed(*held.worker, held.failure);

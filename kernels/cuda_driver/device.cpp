@@ -8,14 +8,14 @@
 namespace kernels::cuda {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t piece_bytes = 4 << 20;
 // Between two marks. The driver's queue holds about a thousand launches.
 constexpr unsigned launches_to_a_mark = 64;
 
 // Costs a wait at most a 64th of its length, or 20 us; a long one wakes the thread 200 times a second.
-void sleep_a_part_of(Clock::duration waited) {
+void sleep_a_part_of(SteadyClock::duration waited) {
   using std::chrono::microseconds;
   const auto part = std::chrono::duration_cast<microseconds>(waited / 64);
   std::this_thread::sleep_for(std::clamp(part, microseconds(20), microseconds(5000)));
@@ -222,12 +222,12 @@ void Device::set_mark() {
 }
 
 void Device::wait_for(const Handle<Event>& event) {
-  const Clock::time_point begin = Clock::now();
+  const SteadyClock::time_point begin = SteadyClock::now();
   for (;;) {
     const Result state = driver_.cuEventQuery.function(event.get());
     if (state == result::success) return;
     if (state != result::not_ready) throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
-    const Clock::duration waited = Clock::now() - begin;
+    const SteadyClock::duration waited = SteadyClock::now() - begin;
     hangs_ = waited > timeout_;
     if (hangs_) throw_hangs();
     sleep_a_part_of(waited);

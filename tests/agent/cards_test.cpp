@@ -27,12 +27,13 @@ class CardsTest : public testing::Test {
     return unit;
   }
 
-  UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX) const {
+  UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX,
+                 const kernels::Cancel& cancel = {}) const {
     const ReadTokens read_tokens = [this](size_t shard, uint64_t first, std::span<uint16_t> out) {
       read(shard, first, out);
     };
-    return with.run(unit, job.config, with.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {},
-                    {});
+    return with.run(
+        unit, job.config, with.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {}, cancel);
   }
   UnitResult on_cpu(const protocol::Unit& unit) const {
     UnitRunner cpu([] { return kernels::make_cpu_ops(1); });
@@ -159,6 +160,13 @@ TEST_F(WideCardsTest, ResultsArePassedInPieces) {
   runner.use_cards({cpu_as_card("a", {}, read), cpu_as_card("b", {}, read)}, on_failed);
   expect_the_cpus(run(runner, unit), unit);
   EXPECT_EQ(bytes, 3 * count * sizeof(float));
+
+  bool stop = false;
+  const auto stop_in_the_second = [&](size_t piece) { stop = stop || (piece > 1000 && --left == 0); };
+  runner.use_cards({cpu_as_card("a", {}, stop_in_the_second)}, on_failed);
+  EXPECT_THROW(run(runner, unit_of(1), UINT64_MAX, [&] { return stop; }), kernels::Cancelled);
+  EXPECT_EQ(runner.cards().size(), 1u);
+  left = 2;
 
   const auto fail_in_the_second = [&](size_t piece) {
     if (piece > 1000 && --left == 0) fail_as_card("bad");

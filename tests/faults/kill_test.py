@@ -23,7 +23,7 @@ from fleet import Fleet, disturb
 # to stop.
 FIRST = {"pool": r"db-journal|fsync blobs$|fsync \.$|pool\.key|commit schema",
          "agent": r"(key|new)\.pem|fsync \.$| pools\b"}
-COMMAND = {"pool": r"commit (accounts|datasets shards|jobs weights ledger_postings)$", "agent": r"$^"}
+COMMAND = {"pool": r"commit (accounts|datasets shards|jobs weights)$", "agent": r"$^"}
 LAST = {"pool": r"unlink serve\.json|unlink gradpool\.db-(shm|wal)|fsync gradpool\.db$",
         "agent": r"/release$"}
 KINDS = {"first": FIRST, "command": COMMAND, "last": LAST}

@@ -12,9 +12,9 @@
 //   FAULTS_NO_SYNC a name like `fsync pools/*/outbox`: this sync makes nothing durable
 //
 // A step is `before CALL` or `after CALL`. CALL is fsync, rename or unlink with a path below the root, in which
-// whatever changes from run to run is `*` or N; `commit` with the tables that the transaction wrote first, a step for
-// each savepoint where it has some; `send` and `receive` with the HTTP request or the answer to it, seen where TLS
-// takes and gives the plain text.
+// whatever changes from run to run is `*` or N; `commit` with the two tables that the transaction wrote first, which
+// tell what it is for, a step for each savepoint where it has some; `send` and `receive` with the HTTP request or the
+// answer to it, seen where TLS takes and gives the plain text.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
@@ -306,7 +306,7 @@ std::set<std::string> note_statement(sqlite3_stmt* statement) {
   std::string& tables = writes.back();
   const std::string table = reads ? "" : table_of(std::string(text));
   if (table.empty() || (" " + tables + " ").find(" " + table + " ") != std::string::npos) return {};
-  if (std::count(tables.begin(), tables.end(), ' ') < 2) tables += (tables.empty() ? "" : " ") + table;
+  if (std::count(tables.begin(), tables.end(), ' ') < 1) tables += (tables.empty() ? "" : " ") + table;
   return {};
 }
 

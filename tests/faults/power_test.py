@@ -217,7 +217,7 @@ def pool_answers_a_submission(scene):
 
 def pool_has_closed_a_round(scene):
     fleet = scene.open()
-    fleet.server.arm("after commit weights updates outer_states", 2)  # its statements are prepared then
+    fleet.server.arm("after commit weights updates", 2)  # its statements are prepared then
     fleet.agents[0].launch()
     fleet.server.die()
     scene.rounds = 2

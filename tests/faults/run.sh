@@ -8,5 +8,5 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 seed=${1:-1}
 /usr/bin/python3 "$here/kill_test.py" --seed "$seed" --each 5 --cuts 1 --random 0 --power 100 --rounds 12
-/usr/bin/python3 "$here/kill_test.py" --seed "$seed" --some 2 --random 500 --one-job --power 0 --rounds 400
+/usr/bin/python3 "$here/kill_test.py" --seed "$seed" --some 2 --random 500 --one-job --power 0 --rounds 1000
 /usr/bin/python3 "$here/power_test.py" --seed "$seed" --mutations
