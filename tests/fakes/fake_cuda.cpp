@@ -47,14 +47,14 @@ struct Function {
   int dynamic_shared = 48 << 10;
 };
 
+struct Event {
+  bool passed = true;
+};
+
 struct Context {
   int ordinal = 0;
   fakes::DeviceMemory memory;
   int waiting = 0;  // launches and copies that never end, because it hangs
-};
-
-struct Event {
-  bool passed = true;
 };
 
 constexpr int queue_length = 1024;  // of the real driver, about
@@ -69,6 +69,10 @@ struct State {
   int hang_ordinal = -1, hang_after = 0;
   std::vector<std::unique_ptr<Context>> contexts;
   std::vector<std::unique_ptr<Function>> functions;
+  // By what callers hold. Nobody gives back what belongs to a card that hangs.
+  std::map<void*, std::unique_ptr<Module>> modules;
+  std::map<void*, std::unique_ptr<Event>> events;
+  std::map<void*, std::unique_ptr<char[]>> pinned;
   fakes::FakeCuda seen;
 };
 
@@ -195,7 +199,8 @@ int load(const char* bytes, void** module) {
     state().seen.modules.push_back("ptx");
   }
   ++state().seen.loaded;
-  *module = loaded.release();
+  *module = loaded.get();
+  state().modules[*module] = std::move(loaded);
   return success;
 }
 
@@ -315,15 +320,17 @@ EXPORTED int cuStreamDestroy_v2(void*) {
 EXPORTED int cuEventCreate(void** event, unsigned flags) {
   if (const int failed = begin_context("cuEventCreate")) return failed;
   if (flags != 2) return invalid_value;
-  *event = new Event;
+  auto made = std::make_unique<Event>();
+  *event = made.get();
   const std::lock_guard lock(shared());
+  state().events[*event] = std::move(made);
   ++state().seen.events;
   return success;
 }
 
 EXPORTED int cuEventDestroy_v2(void* event) {
-  delete static_cast<Event*>(event);
   const std::lock_guard lock(shared());
+  state().events.erase(event);
   --state().seen.events;
   return begin_context("cuEventDestroy_v2");
 }
@@ -369,16 +376,18 @@ EXPORTED int cuMemGetInfo_v2(size_t* free, size_t* total) {
 
 EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
   if (const int failed = begin_context("cuMemHostAlloc")) return failed;
-  *memory = std::malloc(bytes);
+  std::unique_ptr<char[]> made(new char[bytes]);
+  *memory = made.get();
   const std::lock_guard lock(shared());
+  state().pinned[*memory] = std::move(made);
   ++state().seen.pinned;
   return success;
 }
 
 EXPORTED int cuMemFreeHost(void* memory) {
   waits(current, "cuMemFreeHost");
-  std::free(memory);
   const std::lock_guard lock(shared());
+  state().pinned.erase(memory);
   --state().seen.pinned;
   return begin_context("cuMemFreeHost");
 }
@@ -433,7 +442,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
 EXPORTED int cuModuleUnload(void* module) {
   waits(current, "cuModuleUnload");
   const std::lock_guard lock(shared());
-  delete static_cast<Module*>(module);
+  state().modules.erase(module);
   --state().seen.loaded;
   return begin_context("cuModuleUnload");
 }
