@@ -45,12 +45,23 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
                     {"compute_capability", capability(card)},
                     {"memory_bytes", card.memory_bytes},
                     {"computes", card.has_code}});
+      if (card.has_code) entry.update({{"profiles", engine_profiles()}, {"int8", card.int8}});
+      if (const PcieLanes lanes = pcie_lanes(card.bus_id); lanes.now > 0) {
+        entry.update({{"pcie_lanes", lanes.now}, {"pcie_lanes_most", lanes.most}});
+      }
     } else {
       entry["problem"] = card.problem;
     }
     cards.push_back(entry);
   }
-  return {{"driver", cuda.found.driver}, {"cards", cards}};
+  nlohmann::ordered_json answer{{"driver", cuda.found.driver}, {"cards", cards}};
+  if (const std::string version = nvidia_driver_version(); !version.empty()) answer["driver_version"] = version;
+  return answer;
+}
+
+std::string link_text(const std::string& bus_id) {
+  const PcieLanes lanes = pcie_lanes(bus_id);
+  return lanes.now == 0 ? "-" : std::to_string(lanes.now) + " of " + std::to_string(lanes.most);
 }
 
 void print_cuda(const Cuda& cuda) {
@@ -59,16 +70,19 @@ void print_cuda(const Cuda& cuda) {
     return;
   }
   const bool none = cuda.found.cards.empty();
-  std::printf("cuda driver for CUDA %s%s\n", cuda.found.driver.c_str(), none ? "; no card" : "");
-  constexpr char row[] = "     %-7s %-14s %-36s %-10s %-8s %s\n";
-  if (!none) std::printf(row, "device", "bus id", "name", "capability", "memory", "computes");
+  const std::string version = nvidia_driver_version();
+  std::printf("cuda driver %s%sfor CUDA %s%s\n", version.c_str(), version.empty() ? "" : " ", cuda.found.driver.c_str(),
+              none ? "; no card" : "");
+  constexpr char row[] = "     %-7s %-14s %-36s %-10s %-8s %-10s %s\n";
+  if (!none) std::printf(row, "device", "bus id", "name", "capability", "memory", "PCIe lanes", "computes");
   size_t number = 0;
   for (const kernels::CudaCard& card : cuda.found.cards) {
     const std::string device = device_name(number++);
     if (card.problem.empty()) {
-      std::printf(row, device.c_str(), card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
-                  human_bytes(static_cast<double>(card.memory_bytes)).c_str(),
-                  card.has_code ? "yes" : "no: this program has no code for it");
+      std::printf(
+          row, device.c_str(), card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
+          human_bytes(static_cast<double>(card.memory_bytes)).c_str(), link_text(card.bus_id).c_str(),
+          card.has_code ? ("all profiles, int8 by " + card.int8).c_str() : "no: this program has no code for it");
     } else {
       std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }

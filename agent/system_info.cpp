@@ -4,6 +4,7 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -84,6 +85,22 @@ uint64_t disk_free(const std::filesystem::path& folder) {
                   "cannot read the free space of " + folder.string() + ": " + std::generic_category().message(errno));
   }
   return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+std::string nvidia_driver_version() {
+  std::string version;
+  std::ifstream("/sys/module/nvidia/version") >> version;
+  return version;
+}
+
+PcieLanes pcie_lanes(std::string bus_id, const std::filesystem::path& devices) {
+  std::ranges::transform(bus_id, bus_id.begin(), [](unsigned char c) { return std::tolower(c); });
+  const auto read = [&](const char* name) {
+    unsigned lanes = 0;
+    std::ifstream(devices / bus_id / name) >> lanes;
+    return lanes;
+  };
+  return {read("current_link_width"), read("max_link_width")};
 }
 
 std::string human_bytes(double bytes) {

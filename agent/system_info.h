@@ -20,6 +20,16 @@ uint64_t memory_available();
 // Bytes free for this user on the file system of an existing folder. Throws Failure(disk).
 uint64_t disk_free(const std::filesystem::path& folder);
 
+// The version of NVIDIA's kernel module, "535.104.05"; empty where it is not loaded.
+std::string nvidia_driver_version();
+
+// Lanes of a device's PCIe link; 0: unknown. A riser leaves 1 of 16.
+struct PcieLanes {
+  unsigned now = 0, most = 0;
+};
+// bus_id: "0000:01:00.0". devices: the kernel's folder of them.
+PcieLanes pcie_lanes(std::string bus_id, const std::filesystem::path& devices = "/sys/bus/pci/devices");
+
 // "1.4 GB", "312 kB", for people.
 std::string human_bytes(double bytes);
 

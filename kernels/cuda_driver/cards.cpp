@@ -8,6 +8,13 @@ namespace kernels {
 namespace cuda {
 namespace {
 
+// As kernels/cuda/int8_matmul.cu compiles for it.
+const char* int8_of(ComputeCapability code) {
+  if (code.major < 7) return code.minor == 0 ? "fp32" : "dp4a";
+  if (code.major > 7) return "tensor cores";
+  return code.minor < 5 ? "dp4a" : "tensor cores or dp4a";  // a GTX 16xx has none: choose_int8_arithmetic()
+}
+
 void describe(const Driver& driver, CudaCard& card) {
   Ordinal device = 0;
   driver.run(card.bus_id, driver.cuDeviceGet, &device, card.ordinal);
@@ -21,7 +28,9 @@ void describe(const Driver& driver, CudaCard& card) {
   size_t bytes = 0;
   driver.run(card.bus_id, driver.cuDeviceTotalMem, &bytes, device);
   card.memory_bytes = bytes;
-  card.has_code = choose_code(embedded_code(), {card.major, card.minor}) != nullptr;
+  const Code* const code = choose_code(embedded_code(), {card.major, card.minor});
+  card.has_code = code != nullptr;
+  if (code != nullptr) card.int8 = int8_of(code->capability);
 }
 
 }  // namespace

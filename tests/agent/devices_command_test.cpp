@@ -6,13 +6,15 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "system_info.h"
 #include "temporary_folder.h"
 
 namespace agent {
 namespace {
 
+// At places where no machine has one.
 constexpr char two_cards[] =
-    "0000:0A:00.0,8.6,25447170048,NVIDIA GeForce RTX 3090;0000:02:00.0,6.1,6371475456,GTX 1060";
+    "FFFE:0A:00.0,8.6,25447170048,NVIDIA GeForce RTX 3090;FFFE:02:00.0,6.1,6371475456,GTX 1060";
 
 std::string devices(const std::string& environment, const std::string& arguments = "") {
   const fakes::TemporaryFolder folder;
@@ -34,12 +36,19 @@ std::string cuda_part(const std::string& text) {
   return begin == std::string::npos ? "nothing of CUDA in: " + text : text.substr(begin + 1);
 }
 
+// Of a driver that this machine may have, whatever answers in its place here.
+std::string version() { return nvidia_driver_version().empty() ? "" : nvidia_driver_version() + " "; }
+
 TEST(Devices, CardsByBus) {
-  EXPECT_EQ(cuda_part(devices(with(two_cards))),
-            "cuda driver for CUDA 12.4\n"
-            "     device  bus id         name                                 capability memory   computes\n"
-            "     cuda:0  0000:02:00.0   GTX 1060                             6.1        6.4 GB   yes\n"
-            "     cuda:1  0000:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  yes\n");
+  EXPECT_EQ(
+      cuda_part(devices(with(two_cards))),
+      "cuda driver " + version() +
+          "for CUDA 12.4\n"
+          "     device  bus id         name                                 capability memory   PCIe lanes computes\n"
+          "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          all "
+          "profiles, int8 by dp4a\n"
+          "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          all "
+          "profiles, int8 by tensor cores\n");
 }
 
 TEST(Devices, CardsByBusAsJson) {
@@ -47,30 +56,48 @@ TEST(Devices, CardsByBusAsJson) {
   ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU";
   EXPECT_EQ(answer["cuda"]["driver"], "12.4");
   EXPECT_EQ(answer["cuda"]["cards"],
-            nlohmann::json::parse(R"([{"device": "cuda:0", "bus_id": "0000:02:00.0", "name": "GTX 1060",
-                                       "compute_capability": "6.1", "memory_bytes": 6371475456, "computes": true},
-                                      {"device": "cuda:1", "bus_id": "0000:0A:00.0",
+            nlohmann::json::parse(R"([{"device": "cuda:0", "bus_id": "FFFE:02:00.0", "name": "GTX 1060",
+                                       "compute_capability": "6.1", "memory_bytes": 6371475456, "computes": true,
+                                       "profiles": ["exact-fp32/1", "exact-int8/1", "exact-int8-head/1"],
+                                       "int8": "dp4a"},
+                                      {"device": "cuda:1", "bus_id": "FFFE:0A:00.0",
                                        "name": "NVIDIA GeForce RTX 3090", "compute_capability": "8.6",
-                                       "memory_bytes": 25447170048, "computes": true}])"));
+                                       "memory_bytes": 25447170048, "computes": true,
+                                       "profiles": ["exact-fp32/1", "exact-int8/1", "exact-int8-head/1"],
+                                       "int8": "tensor cores"}])"));
 }
 
 // A card from before 6.0.
 TEST(Devices, ACardWithoutCode) {
-  const std::string text = devices(with("0000:02:00.0,5.2,4000000000,GTX 960"));
-  EXPECT_NE(text.find("5.2        4.0 GB   no: this program has no code for it\n"), std::string::npos) << text;
+  const std::string text = devices(with("FFFE:02:00.0,5.2,4000000000,GTX 960"));
+  EXPECT_NE(text.find("5.2        4.0 GB   -          no: this program has no code for it\n"), std::string::npos)
+      << text;
 }
 
 TEST(Devices, ACardThatFails) {
   const std::string fails = with(two_cards, "cuDeviceGetName,0,2");
-  const std::string problem = "0000:0A:00.0: cuDeviceGetName: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)";
+  const std::string problem = "FFFE:0A:00.0: cuDeviceGetName: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)";
   const std::string text = devices(fails);
-  EXPECT_NE(text.find("\n     cuda:0  0000:02:00.0   GTX 1060 "), std::string::npos) << text;
+  EXPECT_NE(text.find("\n     cuda:0  FFFE:02:00.0   GTX 1060 "), std::string::npos) << text;
   EXPECT_NE(text.find("\n     cuda:1  " + problem + "\n"), std::string::npos) << text;
   const nlohmann::json card = nlohmann::json::parse(devices(fails, "--json"))["cuda"]["cards"][1];
-  EXPECT_EQ(card, (nlohmann::json{{"device", "cuda:1"}, {"bus_id", "0000:0A:00.0"}, {"problem", problem}}));
+  EXPECT_EQ(card, (nlohmann::json{{"device", "cuda:1"}, {"bus_id", "FFFE:0A:00.0"}, {"problem", problem}}));
 }
 
-TEST(Devices, NoCard) { EXPECT_EQ(cuda_part(devices(with(""))), "cuda driver for CUDA 12.4; no card\n"); }
+TEST(Devices, NoCard) {
+  EXPECT_EQ(cuda_part(devices(with(""))), "cuda driver " + version() + "for CUDA 12.4; no card\n");
+}
+
+TEST(Devices, LanesOfAPcieLink) {
+  const fakes::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path / "0000:0a:00.0");
+  fakes::write_file(folder.path / "0000:0a:00.0/current_link_width", "1\n");
+  fakes::write_file(folder.path / "0000:0a:00.0/max_link_width", "16\n");
+  const PcieLanes lanes = pcie_lanes("0000:0A:00.0", folder.path);
+  EXPECT_EQ(lanes.now, 1u);
+  EXPECT_EQ(lanes.most, 16u);
+  EXPECT_EQ(pcie_lanes("0000:0B:00.0", folder.path).now, 0u);
+}
 
 TEST(Devices, ADriverThatIsTooOld) {
   const std::string problem =

@@ -30,7 +30,8 @@ struct CudaCard {
   std::string name;
   int major = 0, minor = 0;  // compute capability
   uint64_t memory_bytes = 0;
-  bool has_code = false;  // whether this program has code for it
+  bool has_code = false;  // whether this program has code for it; then
+  std::string int8;       // what its int8 products go through: "fp32", "dp4a", "tensor cores", or two of them
   std::string problem;    // why the driver told no more of this card; else empty
 };
 

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "cuda_driver/cards.h"
+#include "cuda_host/int8_arithmetic.h"
 #include "fake_cuda.h"
 
 namespace kernels::cuda {
@@ -57,6 +58,21 @@ std::string error_of(const std::function<void()>& body) {
   }
 }
 
+// What the loaded code has, in the words of CudaCard.
+std::string int8_text(const std::vector<Int8Arithmetic>& arithmetics) {
+  switch (arithmetics.back()) {
+    case Int8Arithmetic::fp32:
+      return "fp32";
+    case Int8Arithmetic::dp4a:
+      return "dp4a";
+    case Int8Arithmetic::m8n8k16:
+      return "tensor cores or dp4a";
+    case Int8Arithmetic::m16n8k32:
+      return "tensor cores";
+  }
+  return "";
+}
+
 struct Args {
   uint64_t count;
   const float* x;
@@ -71,9 +87,10 @@ TEST_F(CudaDevice, LoadsTheCodeOfItsCapability) {
   for (const auto& [capability, expected] : cases) {
     fake_->modules.clear();
     const CudaCard only = card(capability);
-    const Device device(*driver_, only, code_for({only.major, only.minor}), cuda_timeout);
+    Device device(*driver_, only, code_for({only.major, only.minor}), cuda_timeout);
     EXPECT_EQ(fake_->modules, std::vector<std::string>(embedded_code()[0].images.size(), expected)) << capability;
     EXPECT_EQ(fake_->context_flags, schedule_blocking_sync);
+    EXPECT_EQ(only.int8, int8_text(int8_arithmetics(device))) << capability;
   }
 }
 
