@@ -188,7 +188,7 @@ const float* Trainer::Impl::take(std::span<const float> weights, bool check) {
 }
 
 void Trainer::Impl::give(std::span<float> result) const {
-  if (plan.result) ops.read(result.data(), plan.result, result.size_bytes());
+  if (plan.result && !result.empty()) ops.read(result.data(), plan.result, result.size_bytes());
 }
 
 void Trainer::Impl::write_tokens(uint16_t* to, std::span<const uint16_t> host) const {
