@@ -161,10 +161,12 @@ TEST_F(WideCardsTest, ResultsArePassedInPieces) {
   expect_the_cpus(run(runner, unit), unit);
   EXPECT_EQ(bytes, 3 * count * sizeof(float));
 
-  bool stop = false;
-  const auto stop_in_the_second = [&](size_t piece) { stop = stop || (piece > 1000 && --left == 0); };
+  std::atomic<bool> stop = false;
+  const auto stop_in_the_second = [&](size_t piece) {
+    if (piece > 1000 && --left == 0) stop = true;
+  };
   runner.use_cards({cpu_as_card("a", {}, stop_in_the_second)}, on_failed);
-  EXPECT_THROW(run(runner, unit_of(1), UINT64_MAX, [&] { return stop; }), kernels::Cancelled);
+  EXPECT_THROW(run(runner, unit_of(1), UINT64_MAX, [&] { return stop.load(); }), kernels::Cancelled);
   EXPECT_EQ(runner.cards().size(), 1u);
   left = 2;
 

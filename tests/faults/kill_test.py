@@ -18,6 +18,7 @@ import power
 from commands import Commands
 from faults import Faults, harness, sandbox
 from fleet import Fleet, disturb
+from late import Late
 
 # Steps that a program reaches only when it is new; in a command of the pool's operator (commands.py); when it is told
 # to stop.
@@ -35,7 +36,7 @@ class Steps:
 
     def __init__(self):
         self.known = {side: [] for side in SIDES}
-        self.causes = {}  # (side, step) that a fault was needed for: the step that the program had died at before
+        self.causes = {}  # (side, step) that a fault was needed for: how often the program had died before, at which step
         self.peaceful = set()  # (side, step) that no fault was needed for
         self.first = None  # those that new programs died at, as soon as they did; who comes later is steady
         self.tries = collections.Counter()
@@ -47,7 +48,8 @@ class Steps:
 
     def learn(self):
         """What was reached meanwhile. The new steps."""
-        new = []
+        new, unprovoked = [], set()
+        self.causes = collections.defaultdict(collections.Counter)
         for side, layers in self.watched.items():
             known = set(self.known[side])
             for layer in layers:
@@ -55,19 +57,26 @@ class Steps:
                 for line in layer.lines():
                     if line.startswith("KILL "):
                         died = line[len("KILL "):]
-                    elif line not in known:
+                        continue
+                    if died is None:
+                        unprovoked.add((side, line))
+                    elif self.late(side, line):
+                        self.causes[side, line][died] += 1
+                    if line not in known:
                         known.add(line)
                         new.append((side, line))
                         self.known[side].append(line)
-                        if died:
-                            self.causes[side, line] = died
+        for step in unprovoked:
+            self.causes.pop(step, None)
         return new
 
-    def way_to(self, side, step):
-        """Steps to die at one after the other, the last of which is `step`."""
+    def way_to(self, side, step, draw=None):
+        """Steps to die at one after the other, the last of which is `step`. Where many programs die at once, what came
+        before a step may have nothing to do with it: with `draw`, what did often comes often, and sometimes nothing."""
         way = [step]
-        while (side, way[0]) in self.causes and len(way) < 5:
-            way.insert(0, self.causes[side, way[0]])
+        while (side, way[0]) in self.causes and len(way) < 5 and (draw is None or draw.random() < 0.7):
+            causes = self.causes[side, way[0]]
+            way.insert(0, draw.choices(list(causes), causes.values())[0] if draw else next(iter(causes)))
         return way
 
     def deaths(self, side):
@@ -229,7 +238,7 @@ class Run:
                 step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
                 self.steps.tries[victim.side, step] += 1
                 self.say(f"{victim.name}: {step}")
-                way += self.steps.way_to(victim.side, step)
+                way += self.steps.way_to(victim.side, step, self.draw)
             step = way.pop(0)
             victim.arm(step)
             if re.search(LAST[victim.side], step):
@@ -297,6 +306,7 @@ def main():
             return lambda steps: steps * options.each if options.each else run.draw.sample(steps, min(some, len(steps)))
         run.first_starts(times(2))
         run.commands.die_at_steps(times(1), run.say)
+        Late(place, run.steps, options.rounds, run.patience).die_at_steps(times(1), run.digests, run.say)
         if options.random:
             run.at_random("kills", options.random, one_job=options.one_job)
         if options.power:
