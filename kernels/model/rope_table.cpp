@@ -20,10 +20,10 @@ CosSin cos_sin(float angle) {
   const double r = std::fma(-n, half_pi_low, std::fma(-n, half_pi_high, x));
   const double z = r * r;
   // The reciprocals of factorials; the series' next terms are below 1e-15 for |r| <= pi / 4.
-  constexpr double s[] = {-1.0 / 6,        1.0 / 120,          -1.0 / 5040,           1.0 / 362880,
-                          -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
-  constexpr double c[] = {-1.0 / 2,       1.0 / 24,        -1.0 / 720,          1.0 / 40320,
-                          -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200.0};
+  constexpr double s[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0,
+                          -1.0 / 1307674368000.0};
+  constexpr double c[] = {-1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600,
+                          -1.0 / 87178291200.0};
   double p = s[6], q = c[6];
   for (int i = 5; i >= 0; --i) {
     p = std::fma(p, z, s[i]);
