@@ -99,6 +99,12 @@ class Measurement:
     def peak_text(self):
         return f"{1e-12 * self.peak:.1f}, computed from the highest clock" if self.peak else "not known"
 
+    def print_rate(self, name, shape, operations, ours, theirs):
+        """operations: 10^12, those of a call; ours, theirs: seconds of a call."""
+        cells = [operations / ours, self.peak and 1e12 * operations / ours / self.peak, theirs and operations / theirs,
+                 theirs and theirs / ours]
+        print(f"| {name} | {' x '.join(map(str, shape))} | {' | '.join(map(number, cells))} |", flush=True)
+
     # Sections
 
     def golden(self):
@@ -152,8 +158,7 @@ class Measurement:
                              "dw": (inputs, outputs, tokens)}[form]
                     rate = 2e-12 * tokens * inputs * outputs
                     ratios += [theirs / ours] if theirs else []
-                    print(f"| {name} {form} | {' x '.join(map(str, shape))} | {rate / ours:.2f} | "
-                          f"{number(self.peak and 1e12 * rate / ours / self.peak)} | {number(rate / theirs if theirs else None)} | {number(theirs and theirs / ours)} |", flush=True)
+                    self.print_rate(f"{name} {form}", shape, rate, ours, theirs)
         if ratios:
             print(f"\nOurs / PyTorch: geometric mean {statistics.geometric_mean(ratios):.2f}, lowest {min(ratios):.2f}")
         print()
@@ -170,8 +175,7 @@ class Measurement:
                     peer = self.peers.attention(way, *shape) if self.peers else None
                     ours, theirs = self.operation(bench, f"attention_{way} {' '.join(map(str, shape))}", peer)
                     rate = 1e-12 * products * sequences * heads * context * context * size
-                    print(f"| {way} | {' x '.join(map(str, shape))} | {rate / ours:.2f} | "
-                          f"{number(self.peak and 1e12 * rate / ours / self.peak)} | {number(rate / theirs if theirs else None)} | {number(theirs and theirs / ours)} |", flush=True)
+                    self.print_rate(way, shape, rate, ours, theirs)
         print()
 
     def memory(self):
