@@ -51,9 +51,11 @@ class LaneReader {
       if (lane_.is_segment) lane_.segment = leaves.root();
     } catch (const Abandoned&) {
     } catch (const kernels::CudaError& error) {
+      added_.acquire();  // until then the other thread asks about the piece before
       lane_.failure = error.what();
       ready_.release();
     } catch (...) {
+      added_.acquire();
       error_ = std::current_exception();
       ready_.release();
     }

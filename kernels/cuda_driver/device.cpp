@@ -42,15 +42,16 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
 Device::~Device() {
   driver_.cuCtxSetCurrent.function(context_.get());
   if (answers()) return;
-  for (Handle<Module>& module : modules_) module.release();
+  const auto leave = [](auto& handle) { static_cast<void>(handle.release()); };
+  for (Handle<Module>& module : modules_) leave(module);
   for (Pinned& pinned : pinned_) {
-    pinned.memory.release();
-    pinned.passed.release();
+    leave(pinned.memory);
+    leave(pinned.passed);
   }
-  newest_mark_.release();
-  older_mark_.release();
-  stream_.release();
-  context_.release();
+  leave(newest_mark_);
+  leave(older_mark_);
+  leave(stream_);
+  leave(context_);
 }
 
 void Device::start_context(int ordinal) {
