@@ -1,7 +1,5 @@
 #include "fake_cuda.h"
 
-#include <elf.h>
-
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +9,7 @@
 #include <mutex>
 #include <sstream>
 
+#include "fake_cuda_image.h"
 #include "fake_device_memory.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -163,34 +162,12 @@ bool ends(const char* call) {
 
 char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device); }
 
-// The bytes of an image, whose length a caller does not tell.
-std::string image_bytes(const char* image) {
-  if (std::memcmp(image, ELFMAG, SELFMAG) != 0) return image;  // PTX ends with a zero byte
-  Elf64_Ehdr header;
-  std::memcpy(&header, image, sizeof header);
-  return {image, std::max(header.e_shoff + size_t{header.e_shnum} * header.e_shentsize,
-                          header.e_phoff + size_t{header.e_phnum} * header.e_phentsize)};
-}
-
-// The architecture that a cubin is for: 86, 120, … The field moved with version 8 of NVIDIA's ELF format.
-unsigned architecture(const std::string& image) {
-  Elf64_Ehdr header;
-  std::memcpy(&header, image.data(), sizeof header);
-  return (header.e_ident[EI_ABIVERSION] >= 8 ? header.e_flags >> 8 : header.e_flags) & 0xff;
-}
-
-bool has_kernel(const std::string& image, const std::string& name) {
-  const bool elf = image.compare(0, SELFMAG, ELFMAG) == 0;
-  const auto has = [&](const std::string& text) { return image.find(text) != std::string::npos; };
-  return elf ? has(std::string(1, '\0') + ".text." + name + '\0') : has(".entry " + name + "(") || has(".entry *(");
-}
-
 int load(const char* bytes, void** module) {
   const std::lock_guard lock(shared());
-  auto loaded = std::make_unique<Module>(Module{image_bytes(bytes)});
+  auto loaded = std::make_unique<Module>(Module{fakes::image_bytes(bytes)});
   const Card& card = state().cards[static_cast<size_t>(current->ordinal)];
-  if (loaded->image.compare(0, SELFMAG, ELFMAG) == 0) {
-    const unsigned target = architecture(loaded->image);
+  if (fakes::is_cubin(loaded->image)) {
+    const unsigned target = fakes::architecture(loaded->image);
     if (target / 10 != static_cast<unsigned>(card.major) || target % 10 > static_cast<unsigned>(card.minor))
       return no_binary;
     state().seen.modules.push_back("sm_" + std::to_string(target));
@@ -449,7 +426,7 @@ EXPORTED int cuModuleUnload(void* module) {
 
 EXPORTED int cuModuleGetFunction(void** function, void* module, const char* name) {
   if (const int failed = begin_context("cuModuleGetFunction")) return failed;
-  if (!has_kernel(static_cast<Module*>(module)->image, name)) return not_found;
+  if (!fakes::has_kernel(static_cast<Module*>(module)->image, name)) return not_found;
   const std::lock_guard lock(shared());
   state().functions.push_back(std::make_unique<Function>(Function{name}));
   *function = state().functions.back().get();
