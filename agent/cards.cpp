@@ -80,8 +80,8 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
     if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
     if (card.problem.empty()) {
       const std::chrono::seconds timeout(config.cuda_timeout);
-      chosen.push_back(
-          {card.bus_id + " " + card.name, [card, timeout] { return kernels::make_cuda_ops(card, timeout); }});
+      chosen.push_back({card.bus_id + " " + card.name,
+                        [card, timeout] { return kernels::make_cuda_ops(card, timeout); }, card.peak_flops});
     } else {
       log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,
                 {{"card", card.bus_id}, {"reason", card.problem}});

@@ -26,6 +26,7 @@ std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device);
 struct RigCard {
   std::string name;  // begins with the bus id
   LaneWorker::MakeOps make_ops;
+  double peak_flops = 0;  // see CudaCard
 };
 
 // The cards that the configuration names, or all, which the driver does not call broken; by bus id. The log tells what

@@ -31,6 +31,7 @@ class RunLoop {
   // What computes, run_loop_engines.cpp.
   void prepare_engines();
   void prepare_cards();
+  void warn_if_slow(const RigCard& card, double flops);
   void prepare_cpu();
   double speed();
   uint64_t memory_on_offer() const;

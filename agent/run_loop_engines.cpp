@@ -37,6 +37,7 @@ void RunLoop::prepare_cards() {
       cards.push_back(worker);
       world_.log.write(Level::good, "self_test", card.name + ": self-test passed (" + gigaflops(flops) + ")",
                        {{"engine", "cuda"}, {"card", card.name}, {"flops", flops}});
+      warn_if_slow(card, flops);
     } catch (const kernels::Cancelled&) {
       throw;
     } catch (const std::exception& error) {
@@ -46,6 +47,16 @@ void RunLoop::prepare_cards() {
   runner_.use_cards(std::move(cards),
                     [this](const std::string& card, const std::string& what) { card_left_out(card, what); });
   if (!runner_.cards().empty()) flops_ = speed();
+}
+
+// Some mining cards (CMP) multiply and add in one step at a fraction of the rate that their cores would give.
+void RunLoop::warn_if_slow(const RigCard& card, double flops) {
+  constexpr double least_share = 0.25;
+  if (flops >= least_share * card.peak_flops) return;
+  world_.log.write(Level::warning, "slow_card",
+                   card.name + " computes " + gigaflops(flops) + ", its cores would give " +
+                       gigaflops(card.peak_flops) + ": its multiply-add is throttled, or something slows it down",
+                   {{"card", card.name}, {"flops", flops}, {"peak_flops", card.peak_flops}});
 }
 
 void RunLoop::prepare_cpu() {

@@ -15,6 +15,24 @@ const char* int8_of(ComputeCapability code) {
   return code.minor < 5 ? "dp4a" : "tensor cores or dp4a";  // a GTX 16xx has none: choose_int8_arithmetic()
 }
 
+// fp32 cores of a multiprocessor: CUDA C++ Programming Guide, arithmetic instructions. 0 of what is newer.
+int cores_of(ComputeCapability card) {
+  switch (card.major) {
+    case 6:
+      return card.minor == 0 ? 64 : 128;
+    case 7:
+      return 64;
+    case 8:
+      return card.minor == 0 ? 64 : 128;
+    case 9:
+    case 10:
+    case 12:
+      return 128;
+    default:
+      return 0;
+  }
+}
+
 void describe(const Driver& driver, CudaCard& card) {
   Ordinal device = 0;
   driver.run(card.bus_id, driver.cuDeviceGet, &device, card.ordinal);
@@ -25,6 +43,10 @@ void describe(const Driver& driver, CudaCard& card) {
   card.name = text;
   driver.run(card.bus_id, driver.cuDeviceGetAttribute, &card.major, attribute::compute_capability_major, device);
   driver.run(card.bus_id, driver.cuDeviceGetAttribute, &card.minor, attribute::compute_capability_minor, device);
+  int multiprocessors = 0, kilohertz = 0;
+  driver.run(card.bus_id, driver.cuDeviceGetAttribute, &multiprocessors, attribute::multiprocessors, device);
+  driver.run(card.bus_id, driver.cuDeviceGetAttribute, &kilohertz, attribute::clock_kilohertz, device);
+  card.peak_flops = 2e3 * kilohertz * multiprocessors * cores_of({card.major, card.minor});
   size_t bytes = 0;
   driver.run(card.bus_id, driver.cuDeviceTotalMem, &bytes, device);
   card.memory_bytes = bytes;

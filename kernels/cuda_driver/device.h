@@ -78,7 +78,7 @@ class Device final : public Launcher {
   Handle<Context> context_;
   Handle<Stream> stream_;
   Handle<Event> newest_mark_, older_mark_;  // in the queue; the older is waited for before the next is set
-  unsigned unmarked_ = 0;  // launches and copies behind the newest
+  unsigned unmarked_ = 0;                   // launches and copies behind the newest
   Pinned pinned_[2];                        // in turn, a piece at a time
   std::vector<Handle<Module>> modules_;
   std::map<std::string, Kernel> kernels_;

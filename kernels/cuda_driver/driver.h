@@ -26,7 +26,8 @@ namespace result {
 constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500, not_ready = 600;
 }
 namespace attribute {
-constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // of a device
+constexpr int clock_kilohertz = 13, multiprocessors = 16;                    // of a device
+constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // likewise
 constexpr int maximum_dynamic_shared_bytes = 8;                              // of a function
 }  // namespace attribute
 constexpr unsigned schedule_blocking_sync = 4;  // a waiting thread sleeps

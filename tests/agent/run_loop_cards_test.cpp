@@ -64,6 +64,18 @@ TEST_F(RunLoopCards, WithoutCardsThatWorkTheCpuComputes) {
   EXPECT_EQ(pool.submissions.size(), 1u);
 }
 
+TEST_F(RunLoopCards, ACardFarBelowWhatItsCoresGiveIsNamed) {
+  world.cards = {card("0000:01:00.0 A"), card("0000:02:00.0 B"), card("0000:03:00.0 C")};
+  world.cards[1].peak_flops = 1e18;
+  world.cards[2].peak_flops = 1;
+  job.lease(job.unit());
+  EXPECT_FALSE(run(1, 1));
+  EXPECT_EQ(logged(": its multiply-add is throttled, or something slows it down"), 1u) << log();
+  EXPECT_EQ(logged("0000:02:00.0 B computes "), 1u);
+  EXPECT_EQ(logged(" GFLOP/s, its cores would give 1000000000.0 GFLOP/s"), 1u);
+  EXPECT_EQ(pool.submissions.size(), 1u) << "it computes all the same";
+}
+
 TEST_F(RunLoopCards, WhatACardOfferedIsNotOfferedWithoutIt) {
   class Large : public CpuAsCard {
    public:
