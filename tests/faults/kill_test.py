@@ -94,7 +94,8 @@ class Steps:
         return [step for step in self.known[side] if kind_of(step) in kinds]
 
     def late(self, side, step):
-        """Whether it was reached only after a fault. Chance has a part in it, so once is enough."""
+        """Whether it was reached only after a fault. Chance has a part in it, so it does not matter whether a program
+        was killed there or its power was cut."""
         return (side, step) not in self.peaceful
 
     def print_table(self, each, cuts):
@@ -111,7 +112,7 @@ class Steps:
                 columns = [counts[step] if step in known else "-" for counts in (kills, cut) for step in both]
                 print("  " + " ".join(f"{column:>5}" for column in columns), call + (" *" if late else ""))
                 for step in both:
-                    wanted = (min(each, 1), 0) if self.late(side, step) else (each, cuts if step in moving else 0)
+                    wanted = (each, 0) if self.late(side, step) else (each, cuts if step in moving else 0)
                     if step in known and (kills[step] + cut[step] < sum(wanted) or cut[step] < wanted[1]):
                         missed.append(f"{side}: {step}")
         return missed
@@ -248,7 +249,8 @@ class Run:
         def enough():
             each.update(wanted())
             deaths = {side: sum(self.steps.deaths(side), collections.Counter()) for side in SIDES}
-            missing = {side: [step for step in left(side) if not (self.steps.late(side, step) and deaths[side][step])]
+            missing = {side: [step for step in left(side) if not (self.steps.late(side, step) and
+                                                                  deaths[side][step] >= each[side, step][0])]
                        for side in SIDES}
             if time.monotonic() - begin > self.options.limit:
                 raise AssertionError(f"not reached in {self.options.limit} s: {missing}")
