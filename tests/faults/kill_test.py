@@ -232,7 +232,8 @@ class Run:
         def choose(victim):
             way = ways[victim.name]
             if not way:
-                todo = left(victim.side)
+                # Who is through goes on: the other side's last steps may need agents that stop or die.
+                todo = left(victim.side) or [step for side, step in each if side == victim.side]
                 if not todo:
                     return
                 least = min(self.steps.tries[victim.side, step] for step in todo)
