@@ -143,8 +143,9 @@ struct Trainer::Impl {
   void require_purpose(bool ok, const char* method) const;
   const float* take(std::span<const float> weights, bool check = true);
   float* place_for(std::span<float> result) const { return plan.result ? plan.result : result.data(); }
-  bool fits(std::span<float> result) const { return result.size() == parameter_total() || may_stay(result); }
-  bool may_stay(std::span<float> result) const { return plan.result != nullptr && result.empty(); }
+  bool fits(std::span<float> result) const {
+    return result.size() == parameter_total() || (plan.result != nullptr && result.empty());
+  }
   void give(std::span<float> result) const;
   void check_batch(const TokenBatch& batch) const;
   size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
