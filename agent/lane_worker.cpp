@@ -43,14 +43,17 @@ struct LaneWorker::Buffers {
   std::unique_ptr<kernels::Trainer> trainer;
   std::vector<float> lane;       // a lane's result, where operations are in the host's memory
   std::vector<float> pieces[2];  // of what is read from a card, in turn
+  size_t exchange_asked;         // floats
+  std::unique_ptr<float, std::function<void(float*)>> exchange;  // null where they have no room
 
   Buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings planned,
-          kernels::Ops& ops)
+          kernels::Ops& ops, size_t exchange_values)
       : model(unit.model),
         batch(unit.batch),
         context(unit.context),
         settings(planned),
-        trainer(make_trainer(config, batch, context, ops, settings)) {
+        trainer(make_trainer(config, batch, context, ops, settings)),
+        exchange_asked(exchange_values) {
     if (settings.purpose == Purpose::evaluate) return;
     const size_t count = kernels::parameter_count(config);
     if (ops.in_host_memory()) {
@@ -60,8 +63,9 @@ struct LaneWorker::Buffers {
     }
   }
 
-  bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted) const {
-    return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted;
+  bool fit(const protocol::Unit& unit, kernels::Trainer::Settings wanted, size_t exchange_values) const {
+    return unit.model == model && unit.batch == batch && unit.context == context && settings == wanted &&
+           exchange_values <= exchange_asked;
   }
 };
 
@@ -79,25 +83,35 @@ const LaneWorker::Figures& LaneWorker::measure() {
 }
 
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                              kernels::Trainer::Settings settings) {
+                              kernels::Trainer::Settings settings, size_t exchange) {
   const bool card = !ops().in_host_memory();
   if (card && buffers_) settings.recompute = buffers_->settings.recompute;
-  if (buffers_ && buffers_->fit(unit, settings)) return;
+  if (buffers_ && buffers_->fit(unit, settings, exchange)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
-  if (card) settings = fitting(unit, config, settings);
-  buffers_ = std::make_unique<Buffers>(unit, config, settings, ops());
+  if (card) {
+    plan_card(unit, config, settings, exchange);
+  } else {
+    buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), 0);
+  }
 }
+
+float* LaneWorker::exchange_buffer() const { return buffers_ ? buffers_->exchange.get() : nullptr; }
 
 void LaneWorker::take_weights(std::span<const float> weights) { buffers_->trainer->keep(weights); }
 
-kernels::Trainer::Settings LaneWorker::fitting(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                                               kernels::Trainer::Settings settings) {
+void LaneWorker::plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config,
+                           kernels::Trainer::Settings settings, size_t exchange) {
   const uint64_t limit = plannable_bytes(ops());
   settings = kernels::Trainer::settings_within(limit, config, unit.batch, unit.context, ops(), settings);
   const uint64_t needed = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings);
-  if (needed <= limit) return settings;
-  throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +
-                                 " of its memory, " + human_bytes(static_cast<double>(limit)) + " are free");
+  if (needed > limit) {
+    throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +
+                                   " of its memory, " + human_bytes(static_cast<double>(limit)) + " are free");
+  }
+  buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), exchange);
+  const uint64_t bytes = exchange * sizeof(float);
+  if (exchange == 0 || bytes > limit - needed) return;
+  buffers_->exchange = {static_cast<float*>(ops().allocate(bytes)), [this](float* memory) { ops_->free(memory); }};
 }
 
 LaneResult LaneWorker::compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
@@ -142,11 +156,11 @@ LaneResult LaneWorker::evaluation(std::span<const float> weights, LaneData& data
   return result;
 }
 
-std::span<const float> LaneWorker::result() const { return buffers_->lane; }
-
-void LaneWorker::read_result(const TakePiece& take) {
-  read_pieces(ops_->in_host_memory() ? buffers_->lane : buffers_->trainer->result(), take);
+std::span<const float> LaneWorker::result() const {
+  return ops_->in_host_memory() ? buffers_->lane : buffers_->trainer->result();
 }
+
+void LaneWorker::read_result(const TakePiece& take) { read_pieces(result(), take); }
 
 // values: in the memory of the operations.
 void LaneWorker::read_pieces(std::span<const float> values, const TakePiece& take) {

@@ -44,9 +44,12 @@ class LaneWorker {
   const Figures& figures() const { return figures_; }
 
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
-  // settings that fit. Throws kernels::CudaOutOfMemory where none does.
-  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                    kernels::Trainer::Settings settings);
+  // settings that fit, and `exchange` floats for passing results between cards where they fit beside. Throws
+  // kernels::CudaOutOfMemory where no settings fit.
+  void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
+                    size_t exchange = 0);
+  // Null where it had no room.
+  float* exchange_buffer() const;
   // Once for a unit: Trainer::keep().
   void take_weights(std::span<const float> weights);
 
@@ -55,9 +58,9 @@ class LaneWorker {
   using OnTokens = std::function<void(uint64_t tokens)>;
   LaneResult compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
                      const ReadTokens& read_tokens, const OnTokens& on_tokens, const kernels::Cancel& cancel);
-  // What compute() gave, until it is called again: where the operations are in the host's memory,
+  // What compute() gave, until it is called again: in the memory of the operations,
   std::span<const float> result() const;
-  // and wherever they are, a piece of piece_values after the other; the last may be shorter.
+  // and on the host, a piece of piece_values after the other; the last may be shorter.
   // A piece stays where it is until take() has returned for the next one. Throws what take() throws.
   using TakePiece = std::function<void(std::span<const float> piece)>;
   void read_result(const TakePiece& take);
@@ -67,8 +70,8 @@ class LaneWorker {
 
  private:
   struct Buffers;
-  kernels::Trainer::Settings fitting(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                                     kernels::Trainer::Settings settings);
+  void plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
+                 size_t exchange);
   void read_pieces(std::span<const float> values, const TakePiece& take);
   LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
                          const OnTokens& on_tokens, const kernels::Cancel& cancel);

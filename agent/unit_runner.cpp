@@ -13,7 +13,6 @@
 #include "kernels/cuda_cards.h"
 #include "kernels/huge_pages.h"
 #include "lane_queue.h"
-#include "lane_sum.h"
 #include "protocol/blob.h"
 #include "unit_refused.h"
 
@@ -67,7 +66,7 @@ class UnitRunner::Computation {
  public:
   Computation(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
               std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
-              const kernels::Cancel& cancel, kernels::Ops& cpu, const OnCardFailed& on_card_failed)
+              const kernels::Cancel& cancel, UnitRunner& runner)
       : unit_(unit),
         config_(config),
         plan_(plan),
@@ -75,13 +74,19 @@ class UnitRunner::Computation {
         read_tokens_(read_tokens),
         on_progress_(on_progress),
         cancel_(cancel),
-        cpu_(cpu),
-        on_card_failed_(on_card_failed),
+        cpu_(runner.ops()),
+        on_card_failed_(runner.on_card_failed_),
+        on_links_failed_(runner.on_links_failed_),
+        exchange_(runner.exchange_),
         queue_(lanes_of(unit)),
         tokens_(lanes_of(unit)),
         lanes_(lanes_of(unit)),
-        tree_(lanes_.size(), kernels::parameter_count(config), cpu) {}
+        tree_(lanes_.size(), kernels::parameter_count(config), cpu_) {}
 
+  // Before any of them has buffers: that they may pass lanes to each other.
+  void link(const Cards& cards);
+  // Whether this had kept memory from them; they then have to be asked again.
+  bool unlink();
   // Whether this worker has the memory; it then has the buffers.
   bool reserve(LaneWorker& worker);
   // The thread of one worker that has: until nothing is left to do, or its card fails.
@@ -96,6 +101,7 @@ class UnitRunner::Computation {
  private:
   bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
   bool lane_is_segment() const { return unit_.inner.has_value(); }
+  void links_failed(const std::string& what);
   bool cancelled();
   void compute(LaneWorker& worker, uint64_t lane);
   void keep(LaneWorker& worker, uint64_t lane);
@@ -113,6 +119,9 @@ class UnitRunner::Computation {
   const kernels::Cancel& cancel_;
   kernels::Ops& cpu_;
   const OnCardFailed& on_card_failed_;
+  const OnLinksFailed& on_links_failed_;
+  LaneExchange& exchange_;
+  size_t exchange_values_ = 0;  // for a card's buffer
   LaneQueue queue_;
 
   std::mutex calls_;              // of the caller's functions, and over what they tell
@@ -137,9 +146,27 @@ void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string&
   if (on_card_failed_) on_card_failed_(worker.name(), what);
 }
 
+void UnitRunner::Computation::links_failed(const std::string& what) {
+  const std::lock_guard lock(calls_);
+  if (on_links_failed_) on_links_failed_(unit_.name + ": " + what);
+}
+
+void UnitRunner::Computation::link(const Cards& cards) {
+  if (!has_sum()) return;
+  exchange_.link(cards, [this](const std::string& what) { links_failed(what); });
+  exchange_values_ = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
+}
+
+bool UnitRunner::Computation::unlink() {
+  if (lacks_.empty() || !exchange_.unlink()) return false;
+  links_failed("NCCL's memory is needed: " + std::exchange(lacks_, ""));
+  exchange_values_ = 0;
+  return true;
+}
+
 bool UnitRunner::Computation::reserve(LaneWorker& worker) {
   try {
-    worker.plan_buffers(unit_, config_, plan_.settings);
+    worker.plan_buffers(unit_, config_, plan_.settings, exchange_values_);
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const std::lock_guard lock(calls_);
@@ -237,7 +264,10 @@ void UnitRunner::Computation::add_held_lanes() {
   std::vector<HeldLane> lanes;
   for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, lane_is_segment(), {}, {}});
   kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
-  if (sum_held_lanes(tree_, lanes, added_, [this] { return cancelled(); })) sum_ = added_;
+  const auto on_failed = [this](const std::string& what) { links_failed(what); };
+  if (exchange_.sum(
+          tree_, lanes, added_, [this] { return cancelled(); }, on_failed))
+    sum_ = added_;
   for (const HeldLane& held : lanes) {
     if (lane_is_segment()) lanes_[held.lane].segments = {held.segment};
     if (!held.failure.empty()) card_failed(*held.worker, held.failure);
@@ -279,12 +309,14 @@ UnitResult UnitRunner::Computation::finish() {
   return result;
 }
 
-UnitRunner::UnitRunner(MakeOps make_cpu_ops) : cpu_("cpu", std::move(make_cpu_ops)) {}
+UnitRunner::UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links)
+    : cpu_("cpu", std::move(make_cpu_ops)), exchange_(std::move(make_links)) {}
 UnitRunner::~UnitRunner() = default;
 
-void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed) {
+void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed) {
   cards_ = std::move(cards);
   on_card_failed_ = std::move(on_card_failed);
+  on_links_failed_ = std::move(on_links_failed);
 }
 
 void UnitRunner::free_buffers() {
@@ -307,14 +339,20 @@ UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig
 // As many cards as planned, each with a thread, then all together. False where none has the memory.
 bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
   std::vector<LaneWorker*> workers;
-  for (const auto& card : cards_) {
-    if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
-  }
+  const auto reserve = [&] {
+    workers.clear();
+    for (const auto& card : cards_) {
+      if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
+    }
+  };
+  reserve();
+  if (computation.unlink()) reserve();
   {
     std::vector<std::jthread> threads;
     for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
   }
   const auto leave_out_failed = [&] {
+    if (!computation.failed().empty()) exchange_.give_up();
     std::erase_if(cards_, [&](const auto& card) { return std::ranges::count(computation.failed(), card.get()) > 0; });
   };
   leave_out_failed();
@@ -327,10 +365,12 @@ UnitResult UnitRunner::run(const protocol::Unit& unit, const kernels::ModelConfi
                            std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
                            const kernels::Cancel& cancel) {
   const auto begin = std::chrono::steady_clock::now();
-  Computation computation(unit, config, plan, weights, read_tokens, on_progress, cancel, ops(), on_card_failed_);
+  Computation computation(unit, config, plan, weights, read_tokens, on_progress, cancel, *this);
   if (cards_.empty()) {
     if (computation.reserve(cpu_)) computation.work(cpu_);
   } else {
+    computation.link(
+        {cards_.begin(), cards_.begin() + static_cast<std::ptrdiff_t>(std::min(plan.cards, cards_.size()))});
     while (computation.unfinished() && work_on_cards(computation, plan.cards)) continue;
   }
   UnitResult result = computation.finish();

@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "kernels/card_links.h"
 #include "kernels/training.h"
+#include "lane_exchange.h"
 #include "lane_worker.h"
 #include "protocol/digest.h"
 #include "protocol/messages.h"
@@ -47,12 +49,15 @@ class UnitRunner {
   using Cards = std::vector<std::shared_ptr<LaneWorker>>;
   // what: one line that names the card. Called by one thread at a time.
   using OnCardFailed = std::function<void(const std::string& card, const std::string& what)>;
+  // what: one line that names unit, call and cards. From then on results pass through the host's memory.
+  using OnLinksFailed = std::function<void(const std::string& what)>;
 
-  explicit UnitRunner(MakeOps make_cpu_ops);
+  explicit UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links = kernels::make_nccl_links);
   ~UnitRunner();
 
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
-  void use_cards(Cards cards, OnCardFailed on_card_failed = {});
+  // They stay linked for the units to come, as long as they are the same ones.
+  void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
   // Those that have not failed.
   const Cards& cards() const { return cards_; }
 
@@ -79,6 +84,8 @@ class UnitRunner {
   LaneWorker cpu_;
   Cards cards_;
   OnCardFailed on_card_failed_;
+  OnLinksFailed on_links_failed_;
+  LaneExchange exchange_;
 };
 
 }  // namespace agent

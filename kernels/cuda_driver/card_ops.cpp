@@ -1,30 +1,17 @@
-// A card as an Ops.
+#include "cuda_driver/card_ops.h"
+
 #include "cuda_driver/code.h"
-#include "cuda_driver/device.h"
-#include "cuda_host/cuda_ops.h"
 
 namespace kernels {
-namespace {
 
-struct OpenCard {
-  OpenCard(const CudaCard& card, std::chrono::milliseconds timeout)
-      : device(driver, card, cuda::code_for({card.major, card.minor}), timeout) {}
+cuda::OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout)
+    : device(driver, card, code_for({card.major, card.minor}), timeout) {}
 
-  const cuda::Driver driver;
-  cuda::Device device;
-};
-
-// Declared in this order, the card outlives the operations.
-class CardOps final : private OpenCard, public cuda::CudaOps {
- public:
-  CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
-      : OpenCard(card, timeout), CudaOps(OpenCard::device, cuda::choose_int8_arithmetic(OpenCard::device)) {}
-};
-
-}  // namespace
+cuda::CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
+    : OpenCard(card, timeout), CudaOps(OpenCard::device, choose_int8_arithmetic(OpenCard::device)) {}
 
 std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout) {
-  return std::make_unique<CardOps>(card, timeout);
+  return std::make_unique<cuda::CardOps>(card, timeout);
 }
 
 }  // namespace kernels

@@ -14,25 +14,28 @@ constexpr size_t piece_bytes = 4 << 20;
 // Between two marks. The driver's queue holds about a thousand launches.
 constexpr unsigned launches_to_a_mark = 64;
 
-// Costs a wait at most a 64th of its length, or 20 us; a long one wakes the thread 200 times a second.
-void sleep_a_part_of(SteadyClock::duration waited) {
+DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer>(device); }
+
+}  // namespace
+
+void sleep_a_part_of(std::chrono::steady_clock::duration waited) {
   using std::chrono::microseconds;
   const auto part = std::chrono::duration_cast<microseconds>(waited / 64);
   std::this_thread::sleep_for(std::clamp(part, microseconds(20), microseconds(5000)));
 }
 
-DevicePointer number(const void* device) { return reinterpret_cast<DevicePointer>(device); }
-
-}  // namespace
+std::string seconds_text(std::chrono::milliseconds time) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g s", std::chrono::duration<double>(time).count());
+  return text;
+}
 
 // The deleters leave results alone: what cannot be given back has failed before, and was reported then.
 
 Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout)
-    : driver_(driver), bus_id_(card.bus_id), code_(code), timeout_(timeout) {
-  start_context(card.ordinal);
-  Stream stream = nullptr;
-  driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
-  stream_ = {stream, driver_.cuStreamDestroy.function};
+    : driver_(driver), bus_id_(card.bus_id), ordinal_(card.ordinal), code_(code), timeout_(timeout) {
+  start_context();
+  stream_ = create_stream();
   newest_mark_ = create_event();
   older_mark_ = create_event();
   for (Pinned& pinned : pinned_) pinned = pin();
@@ -50,13 +53,15 @@ Device::~Device() {
   }
   leave(newest_mark_);
   leave(older_mark_);
+  leave(side_mark_);
+  leave(side_stream_);
   leave(stream_);
   leave(context_);
 }
 
-void Device::start_context(int ordinal) {
+void Device::start_context() {
   Ordinal device = 0;
-  driver_.run(bus_id_, driver_.cuDeviceGet, &device, ordinal);
+  driver_.run(bus_id_, driver_.cuDeviceGet, &device, ordinal_);
   driver_.run(bus_id_, driver_.cuDevicePrimaryCtxSetFlags, device, schedule_blocking_sync);
   Context context = nullptr;
   driver_.run(bus_id_, driver_.cuDevicePrimaryCtxRetain, &context, device);
@@ -65,6 +70,12 @@ void Device::start_context(int ordinal) {
                 driver_.cuDevicePrimaryCtxRelease.function(device);
               }};
   make_current();
+}
+
+Device::Handle<Stream> Device::create_stream() const {
+  Stream stream = nullptr;
+  driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
+  return {stream, driver_.cuStreamDestroy.function};
 }
 
 Device::Handle<Event> Device::create_event() const {
@@ -86,9 +97,8 @@ void Device::make_current() const {
 }
 
 void Device::throw_hangs() const {
-  char seconds[32];
-  std::snprintf(seconds, sizeof seconds, "%g", std::chrono::duration<double>(timeout_).count());
-  throw CudaError(bus_id_ + ": the card hangs: it has finished nothing for " + seconds + " s; restart the machine");
+  throw CudaError(bus_id_ + ": the card hangs: it has finished nothing for " + seconds_text(timeout_) +
+                  "; restart the machine");
 }
 
 void Device::load(std::span<const std::byte> image) {
@@ -222,12 +232,16 @@ void Device::set_mark() {
   unmarked_ = 0;
 }
 
+bool Device::passed(const Handle<Event>& event) const {
+  const Result state = driver_.cuEventQuery.function(event.get());
+  if (state == result::success) return true;
+  if (state == result::not_ready) return false;
+  throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
+}
+
 void Device::wait_for(const Handle<Event>& event) {
   const SteadyClock::time_point begin = SteadyClock::now();
-  for (;;) {
-    const Result state = driver_.cuEventQuery.function(event.get());
-    if (state == result::success) return;
-    if (state != result::not_ready) throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
+  while (!passed(event)) {
     const SteadyClock::duration waited = SteadyClock::now() - begin;
     hangs_ = waited > timeout_;
     if (hangs_) throw_hangs();
@@ -248,10 +262,30 @@ void Device::synchronise() {
   wait_for(newest_mark_);
 }
 
+Stream Device::side_stream() {
+  make_current();
+  if (!side_stream_) {
+    side_mark_ = create_event();
+    side_stream_ = create_stream();
+  }
+  return side_stream_.get();
+}
+
+void Device::mark_side_stream() {
+  make_current();
+  driver_.run(bus_id_, driver_.cuEventRecord, side_mark_.get(), side_stream_.get());
+}
+
+bool Device::side_stream_passed() {
+  make_current();
+  return passed(side_mark_);
+}
+
 // Whether calls that wait for the card return.
 bool Device::answers() noexcept {
   try {
     synchronise();
+    if (side_stream_) wait_for(side_mark_);
   } catch (const std::exception&) {
     // It answers as well where it says that something has failed.
   }

@@ -16,6 +16,12 @@
 
 namespace kernels::cuda {
 
+// For whoever waits by asking again and again: costs a wait at most a 64th of its length, or 20 us; a long one wakes
+// the thread 200 times a second.
+void sleep_a_part_of(std::chrono::steady_clock::duration waited);
+
+std::string seconds_text(std::chrono::milliseconds time);  // "0.5 s"
+
 // Uses the card's primary context; a thread that waits for the card sleeps. A process has at most one Device for a card
 // at a time. Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well.
 //
@@ -43,6 +49,18 @@ class Device final : public Launcher {
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();
 
+  // A second queue, for NCCL, which puts its own work there; the two are in no order. Made when first asked for; the
+  // card counts as answering only if it gets through this one, too.
+  Stream side_stream();
+  // Sets a mark behind what is in it, and whether the card has passed the newest one.
+  void mark_side_stream();
+  bool side_stream_passed();
+
+  const std::string& bus_id() const { return bus_id_; }
+  Ordinal ordinal() const { return ordinal_; }
+  Context context() const { return context_.get(); }
+  std::chrono::milliseconds timeout() const { return timeout_; }
+
  private:
   template <typename T>
   using Handle = std::unique_ptr<std::remove_pointer_t<T>, std::function<void(T)>>;
@@ -58,13 +76,15 @@ class Device final : public Launcher {
 
   void make_current() const;
   [[noreturn]] void throw_hangs() const;
-  void start_context(int ordinal);
+  void start_context();
+  Handle<Stream> create_stream() const;
   Handle<Event> create_event() const;
   Pinned pin() const;
   void load(std::span<const std::byte> image);
   Kernel* find(const std::string& name);
   void queued();
   void set_mark();
+  bool passed(const Handle<Event>& event) const;
   void wait_for(const Handle<Event>& event);
   void wait_for_marks();
   void start_reading(Pinned& pinned, const void* device, size_t bytes);
@@ -72,14 +92,16 @@ class Device final : public Launcher {
 
   const Driver& driver_;
   const std::string bus_id_;
+  const Ordinal ordinal_;
   const Code& code_;
   const std::chrono::milliseconds timeout_;
   bool hangs_ = false;
   Handle<Context> context_;
-  Handle<Stream> stream_;
+  Handle<Stream> stream_, side_stream_;
   Handle<Event> newest_mark_, older_mark_;  // in the queue; the older is waited for before the next is set
   unsigned unmarked_ = 0;                   // launches and copies behind the newest
-  Pinned pinned_[2];                        // in turn, a piece at a time
+  Handle<Event> side_mark_;
+  Pinned pinned_[2];  // in turn, a piece at a time
   std::vector<Handle<Module>> modules_;
   std::map<std::string, Kernel> kernels_;
 };

@@ -11,20 +11,16 @@ void* open_library(const char* name) {
   throw CudaError(std::string("no CUDA driver (") + why + "); cards need NVIDIA's driver, 450 or later");
 }
 
-void* symbol_of(void* library, const char* name) {
-  if (void* symbol = dlsym(library, name)) return symbol;
-  throw CudaError(std::string("the CUDA driver lacks ") + name + "; its installation is damaged, install it anew");
-}
-
 }  // namespace
+
+void* symbol_of(void* library, const char* symbol, const char* owner) {
+  if (void* found = dlsym(library, symbol)) return found;
+  throw CudaError(std::string(owner) + " lacks " + symbol + "; its installation is damaged, install it anew");
+}
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
-
-template <typename... Arguments>
-Call<Arguments...>::Call(void* library, const char* symbol)
-    : name(symbol), function(reinterpret_cast<Result (*)(Arguments...)>(symbol_of(library, symbol))) {}
 
 Driver::Driver(const char* library) : library_(open_library(library)) {}
 

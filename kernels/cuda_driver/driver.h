@@ -36,10 +36,14 @@ constexpr unsigned event_disable_timing = 2;
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
-// One function of the library. Throws CudaError where the library lacks it.
+// Throws CudaError where the open library, which `owner` names in the message, lacks it.
+void* symbol_of(void* library, const char* symbol, const char* owner);
+
+// One function of an open library. Throws CudaError where it is not there.
 template <typename... Arguments>
 struct Call {
-  Call(void* library, const char* symbol);
+  Call(void* library, const char* symbol, const char* owner = "the CUDA driver")
+      : name(symbol), function(reinterpret_cast<Result (*)(Arguments...)>(symbol_of(library, symbol, owner))) {}
   const char* name;
   Result (*function)(Arguments...);
 };

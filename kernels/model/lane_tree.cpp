@@ -55,23 +55,39 @@ void LaneTree::insert(size_t lane, std::span<const float> values, std::vector<fl
   sums_.push_back({node, std::move(own)});
 }
 
-void LaneTree::part(size_t first, std::span<float> out, const PartOfLane& that_of) const {
-  part_of({0, lanes_}, first, out, that_of);
+std::vector<LaneTree::Term> LaneTree::terms() const {
+  std::vector<Term> terms;
+  append_terms({0, lanes_}, terms);
+  return terms;
 }
 
-void LaneTree::part_of(Node node, size_t first, std::span<float> out, const PartOfLane& that_of) const {
+void LaneTree::append_terms(Node node, std::vector<Term>& terms) const {
   const auto known = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) { return sum.node == node; });
   if (known != sums_.end()) {
-    std::ranges::copy(std::span(known->values).subspan(first, out.size()), out.begin());
+    terms.push_back({Term::Kind::held, static_cast<size_t>(known - sums_.begin())});
   } else if (node.lanes == 1) {
-    std::ranges::copy(that_of(node.first), out.begin());
+    terms.push_back({Term::Kind::lane, node.first});
   } else {
     const auto [left, right] = halves(node);
-    std::vector<float> other(out.size());
-    part_of(left, first, out, that_of);
-    part_of(right, first, other, that_of);
-    ops_.add(other.data(), out.data(), out.size());
+    append_terms(left, terms);
+    append_terms(right, terms);
+    terms.push_back({Term::Kind::add});
   }
+}
+
+void LaneTree::part(size_t first, std::span<float> out, const PartOfLane& that_of) const {
+  std::vector<std::vector<float>> stack;
+  for (const Term& term : terms()) {
+    if (term.kind == Term::Kind::add) {
+      ops_.add(stack.back().data(), stack.end()[-2].data(), out.size());
+      stack.pop_back();
+    } else {
+      const std::span<const float> values =
+          term.kind == Term::Kind::lane ? that_of(term.number) : held(term.number).subspan(first, out.size());
+      stack.emplace_back(values.begin(), values.end());
+    }
+  }
+  std::ranges::copy(stack.front(), out.begin());
 }
 
 std::span<const float> LaneTree::sum() const {

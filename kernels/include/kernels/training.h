@@ -139,8 +139,17 @@ class LaneTree {
   // After the last lane: the sum. Valid until destruction.
   std::span<const float> sum() const;
 
-  // Elements [first, first + out.size()) of the sum, where lanes that were not added lie elsewhere: that_of(lane) gives
-  // these elements of such a lane.
+  // How the sum is formed, where lanes that were not added lie elsewhere: values go onto a stack one after the other,
+  // and `add` takes the upper two from it and puts their sum there.
+  struct Term {
+    enum class Kind { held, lane, add } kind;
+    size_t number = 0;  // of the held sum, see held(), or of the lane
+  };
+  std::vector<Term> terms() const;
+  std::span<const float> held(size_t number) const { return sums_[number].values; }
+  size_t held_sums() const { return sums_.size(); }
+
+  // Elements [first, first + out.size()) of the sum; that_of(lane) gives these elements of a lane that was not added.
   using PartOfLane = std::function<std::span<const float>(size_t lane)>;
   void part(size_t first, std::span<float> out, const PartOfLane& that_of) const;
 
@@ -156,7 +165,7 @@ class LaneTree {
   static Halves halves(Node node);
   Node parent(Node node) const;
   void insert(size_t lane, std::span<const float> values, std::vector<float> own);
-  void part_of(Node node, size_t first, std::span<float> out, const PartOfLane& that_of) const;
+  void append_terms(Node node, std::vector<Term>& terms) const;
 
   const size_t lanes_, count_;
   Ops& ops_;

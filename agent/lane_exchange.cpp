@@ -1,0 +1,198 @@
+#include "lane_exchange.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "exchange_schedule.h"
+#include "kernels/cuda_cards.h"
+
+namespace agent {
+namespace {
+
+// One unit's lanes over the links.
+class Exchange {
+ public:
+  Exchange(kernels::CardLinks& links, const LaneExchange::Cards& cards, const kernels::LaneTree& tree,
+           std::span<HeldLane> lanes, std::span<float> sum)
+      : links_(links),
+        cards_(cards),
+        tree_(tree),
+        terms_(tree.terms()),
+        lanes_(lanes),
+        sum_(sum),
+        schedule_(sum.size(), cards.size(), holders(), tree.held_sums(),
+                  ExchangeSchedule::half_for(sum.size(), cards.size(), lanes.size() + tree.held_sums())) {}
+
+  // The pieces of a step are on their way while those of the one before are added and read.
+  void run(const kernels::Cancel& cancel) {
+    for (size_t step = 0; step <= schedule_.steps(); ++step) {
+      if (cancel()) throw kernels::Cancelled();
+      const bool passes = step < schedule_.steps();
+      if (passes) links_.start(transfers(step));
+      if (step > 0) on_each_card([&](size_t card) { add(step - 1, card); });
+      if (passes) links_.wait();
+    }
+  }
+
+ private:
+  std::vector<size_t> holders() const {
+    std::vector<size_t> cards;
+    for (const HeldLane& lane : lanes_) {
+      const auto card = std::ranges::find(cards_, lane.worker, [](const auto& worker) { return worker.get(); });
+      cards.push_back(static_cast<size_t>(card - cards_.begin()));
+    }
+    return cards;
+  }
+
+  std::vector<kernels::CardLinks::Transfer> transfers(size_t step) const {
+    std::vector<kernels::CardLinks::Transfer> all;
+    for (const auto& [lane, owner] : schedule_.transfers(step)) {
+      const ExchangeSchedule::Piece piece = schedule_.piece(step, owner);
+      all.push_back({holders_[lane], owner, lanes_[lane].worker->result().data() + piece.first,
+                     place(step, owner, lane), piece.count});
+    }
+    return all;
+  }
+
+  float* place(size_t step, size_t owner, size_t array) const {
+    return cards_[owner]->exchange_buffer() + schedule_.place(step, owner, array);
+  }
+
+  // Each in a thread of its own; rethrows what the first of them throws.
+  void on_each_card(const std::function<void(size_t card)>& body) const {
+    std::vector<std::exception_ptr> errors(cards_.size());
+    {
+      std::vector<std::jthread> threads;
+      for (size_t card = 0; card < cards_.size(); ++card) {
+        threads.emplace_back([&, card] {
+          try {
+            body(card);
+          } catch (...) {
+            errors[card] = std::current_exception();
+          }
+        });
+      }
+    }
+    for (const std::exception_ptr& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
+  }
+
+  // The owner's piece, in the order of the tree. Its own lane is only read: another transport may yet need it.
+  void add(size_t step, size_t owner) const {
+    const ExchangeSchedule::Piece piece = schedule_.piece(step, owner);
+    if (piece.count == 0) return;
+    kernels::Ops& ops = cards_[owner]->ops();
+    struct Values {
+      const float* read;
+      float* write;  // null: only to be read
+    };
+    std::vector<Values> stack;
+    for (const kernels::LaneTree::Term& term : terms_) {
+      switch (term.kind) {
+        case kernels::LaneTree::Term::Kind::add: {
+          Values right = stack.back();
+          stack.pop_back();
+          if (stack.back().write == nullptr) std::swap(stack.back(), right);  // a + b is b + a, to the bit
+          ops.add(right.read, stack.back().write, piece.count);
+          break;
+        }
+        case kernels::LaneTree::Term::Kind::held: {
+          float* const here = place(step, owner, lanes_.size() + term.number);
+          ops.write(here, tree_.held(term.number).data() + piece.first, piece.count * sizeof(float));
+          stack.push_back({here, here});
+          break;
+        }
+        case kernels::LaneTree::Term::Kind::lane: {
+          const auto held = std::ranges::find(lanes_, term.number, &HeldLane::lane);
+          const auto lane = static_cast<size_t>(held - lanes_.begin());
+          float* const here = place(step, owner, lane);
+          stack.push_back(holders_[lane] == owner ? Values{held->worker->result().data() + piece.first, nullptr}
+                                                  : Values{here, here});
+          break;
+        }
+      }
+    }
+    ops.read(sum_.data() + piece.first, stack.front().read, piece.count * sizeof(float));
+  }
+
+  kernels::CardLinks& links_;
+  const LaneExchange::Cards& cards_;
+  const kernels::LaneTree& tree_;
+  const std::vector<kernels::LaneTree::Term> terms_;
+  const std::span<HeldLane> lanes_;
+  const std::span<float> sum_;
+  const std::vector<size_t> holders_ = holders();
+  const ExchangeSchedule schedule_;
+};
+
+}  // namespace
+
+void LaneExchange::link(const Cards& cards, const OnFailed& on_failed) {
+  if (!usable_ || cards == cards_) return;
+  links_.reset();
+  cards_ = cards;
+  if (cards.size() < 2) return;
+  std::vector<kernels::Ops*> ops;
+  try {
+    for (const auto& card : cards) {
+      card->free_buffers();
+      ops.push_back(&card->ops());
+    }
+    links_ = make_links_(ops);
+    usable_ = links_ != nullptr;
+  } catch (const kernels::CudaError& error) {
+    fail(error.what(), on_failed);
+  }
+}
+
+size_t LaneExchange::buffer_values(size_t count, size_t lanes) const {
+  return links_ ? 2 * ExchangeSchedule::half_for(count, cards_.size(), lanes) : 0;
+}
+
+bool LaneExchange::can_pass(std::span<const HeldLane> lanes) const {
+  const auto linked = [&](const HeldLane& lane) {
+    return std::ranges::count(cards_, lane.worker, [](const auto& card) { return card.get(); }) > 0;
+  };
+  return links_ && std::ranges::all_of(lanes, linked) &&
+         std::ranges::all_of(cards_, [](const auto& card) { return card->exchange_buffer() != nullptr; });
+}
+
+bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
+                       const kernels::Cancel& cancel, const OnFailed& on_failed) {
+  try {
+    if (can_pass(lanes)) {
+      Exchange(*links_, cards_, tree, lanes, sum).run(cancel);
+      return true;
+    }
+  } catch (const kernels::Cancelled&) {
+    throw;
+  } catch (const kernels::CudaError& error) {
+    fail(error.what(), on_failed);
+  } catch (...) {
+    give_up();
+    throw;
+  }
+  return sum_held_lanes(tree, lanes, sum, cancel);
+}
+
+void LaneExchange::give_up() {
+  if (links_) links_->give_up();
+  links_.reset();
+  cards_.clear();
+}
+
+bool LaneExchange::unlink() {
+  usable_ = false;
+  const bool linked = links_ != nullptr;
+  links_.reset();
+  return linked;
+}
+
+void LaneExchange::fail(const std::string& what, const OnFailed& on_failed) {
+  give_up();
+  usable_ = false;
+  on_failed(what);
+}
+
+}  // namespace agent
