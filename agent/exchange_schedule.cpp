@@ -41,8 +41,9 @@ std::vector<ExchangeSchedule::Transfer> ExchangeSchedule::transfers(size_t step)
 }
 
 size_t ExchangeSchedule::place(size_t step, size_t owner, size_t array) const {
-  const auto own = static_cast<size_t>(std::ranges::find(holders_, owner) - holders_.begin());
-  return step % 2 * half_ + (array - (own < array ? 1 : 0)) * piece_;
+  const auto own = std::ranges::find(holders_, owner);
+  const bool behind_own = own != holders_.end() && static_cast<size_t>(own - holders_.begin()) < array;
+  return step % 2 * half_ + (array - (behind_own ? 1 : 0)) * piece_;
 }
 
 }  // namespace agent

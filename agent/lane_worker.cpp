@@ -32,6 +32,11 @@ kernels::LocalAdamW optimiser_of(const protocol::InnerAdamW& inner) {
 
 }  // namespace
 
+size_t hash_values(size_t count) {
+  const size_t leaves = (count + protocol::segment_leaf_values - 1) / protocol::segment_leaf_values;
+  return leaves * sizeof(protocol::Digest) / sizeof(float);
+}
+
 kernels::Trainer::Settings settings_of(const protocol::Unit& unit) {
   return {purpose_of(unit), false, kernels::profile_named(unit.profile).value()};
 }
@@ -161,6 +166,16 @@ std::span<const float> LaneWorker::result() const {
 }
 
 void LaneWorker::read_result(const TakePiece& take) { read_pieces(result(), take); }
+
+protocol::Digest LaneWorker::result_segment(float* memory) {
+  const std::span<const float> values = result();
+  std::vector<protocol::Digest> hashes(hash_values(values.size()) * sizeof(float) / sizeof(protocol::Digest));
+  ops_->leaf_hashes(values.data(), values.size(), protocol::segment_leaf_values, reinterpret_cast<uint8_t*>(memory));
+  ops_->read(hashes.data(), memory, hashes.size() * sizeof(protocol::Digest));
+  protocol::MerkleTree tree;
+  for (const protocol::Digest& hash : hashes) tree.add_hash(hash);
+  return tree.root();
+}
 
 // values: in the memory of the operations.
 void LaneWorker::read_pieces(std::span<const float> values, const TakePiece& take) {

@@ -22,6 +22,9 @@ struct LaneResult {
 // Floats that are read from a card at once: whole leaves of a segment.
 constexpr size_t piece_values = 128 * protocol::segment_leaf_values;
 
+// Floats that have room for the hashes of a segment's leaves.
+size_t hash_values(size_t count);
+
 // What a unit asks of a trainer, without computing activations again.
 kernels::Trainer::Settings settings_of(const protocol::Unit& unit);
 
@@ -64,6 +67,8 @@ class LaneWorker {
   // A piece stays where it is until take() has returned for the next one. Throws what take() throws.
   using TakePiece = std::function<void(std::span<const float> piece)>;
   void read_result(const TakePiece& take);
+  // Its digest as a segment, computed on the card, in hash_values() floats of the card's memory.
+  protocol::Digest result_segment(float* memory);
 
   // Gives the memory of the buffers back; the CPU's engine ends as well.
   void free_buffers();

@@ -1,6 +1,7 @@
 // The memory of an Ops that computes in the host's.
 #include <cstring>
 #include <new>
+#include <stdexcept>
 
 #include "kernels/huge_pages.h"
 #include "kernels/ops.h"
@@ -27,5 +28,9 @@ void Ops::read(void* host, const void* memory, size_t bytes) { copy(host, memory
 void Ops::copy(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 void Ops::zero(void* memory, size_t bytes) { std::memset(memory, 0, bytes); }
+
+void Ops::leaf_hashes(const float*, size_t, size_t, uint8_t*) {
+  throw std::logic_error("leaf hashes are for memory that is not the host's");
+}
 
 }  // namespace kernels

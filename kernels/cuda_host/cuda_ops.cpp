@@ -5,6 +5,7 @@
 #include "cuda/cross_entropy_args.h"
 #include "cuda/elementwise_args.h"
 #include "cuda/embedding_args.h"
+#include "cuda/leaf_hashes_args.h"
 #include "cuda/norm_args.h"
 #include "cuda/optimisers_args.h"
 #include "cuda/quantise_args.h"
@@ -261,6 +262,15 @@ size_t CudaOps::first_non_finite(const float* x, size_t count) {
   unsigned long long found;
   device_.read(&found, index, sizeof found);
   return found;
+}
+
+// Blocks of a warp, so that few leaves are spread over many multiprocessors.
+void CudaOps::leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) {
+  if (leaf == 0 || leaf >= 1u << 27) throw std::invalid_argument("leaf hashes: a leaf of 1 to 2^27 - 1 floats");
+  if (count == 0) return;
+  const Shape shape{.grid = {blocks_for((count + leaf - 1) / leaf, warp_lanes), 1, 1}, .block = {warp_lanes, 1, 1}};
+  launch(device_, "leaf_hashes", shape,
+         LeafHashesArgs{.count = count, .x = x, .hashes = hashes, .leaf = narrow(leaf), .padding = 0});
 }
 
 }  // namespace kernels::cuda

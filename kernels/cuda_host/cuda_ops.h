@@ -56,6 +56,7 @@ class CudaOps : public Ops {
   void scale(float factor, float* y, size_t count) override;
   void subtract(const float* a, const float* b, float* out, size_t count) override;
   size_t first_non_finite(const float* x, size_t count) override;
+  void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override;  // leaf: below 2^27
 
   size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }

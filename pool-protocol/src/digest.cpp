@@ -110,9 +110,10 @@ Digest sha256_of_file(const std::filesystem::path& file) {
   return hash.finish();
 }
 
+void MerkleTree::add(std::span<const uint8_t> leaf) { add_hash(leaf_hash(leaf)); }
+
 // Adding leaf number n completes as many subtrees as n has trailing one bits.
-void MerkleTree::add(std::span<const uint8_t> leaf) {
-  Digest root = leaf_hash(leaf);
+void MerkleTree::add_hash(Digest root) {
   for (uint64_t n = leaves_++; n & 1; n >>= 1) {
     root = node_hash(complete_.back(), root);
     complete_.pop_back();

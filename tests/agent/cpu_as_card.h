@@ -2,12 +2,14 @@
 // own, and fails when it is told to.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "kernels/cuda_cards.h"
 #include "kernels/forwarding_ops.h"
+#include "protocol/digest.h"
 #include "unit_runner.h"
 
 namespace agent {
@@ -20,6 +22,15 @@ class CpuAsCard : public kernels::ForwardingOps {
       : ForwardingOps(kernels::make_cpu_ops(1)), before_(std::move(before)), before_read_(std::move(before_read)) {}
   bool in_host_memory() const override { return false; }
   size_t free_bytes() override { return 6'000'000'000; }
+  void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override {
+    for (std::span<const float> rest(x, count); !rest.empty(); hashes += sizeof(protocol::Digest)) {
+      const auto values = rest.first(std::min(leaf, rest.size()));
+      rest = rest.subspan(values.size());
+      protocol::MerkleTree tree;
+      tree.add({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()});
+      std::ranges::copy(tree.root(), hashes);
+    }
+  }
   void matmul(const kernels::Matmul& op) override {
     if (before_) before_();
     inner_->matmul(op);

@@ -1,20 +1,32 @@
-#include "fake_cuda.h"
-
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <sstream>
 
 #include "fake_cuda_image.h"
-#include "fake_device_memory.h"
+#include "fake_cuda_state.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
+std::mutex& fakes::shared() {
+  static std::mutex only;
+  return only;
+}
+
+fakes::State& fakes::state() {
+  static State only;
+  return only;
+}
+
+fakes::Context*& fakes::current_context() {
+  thread_local Context* current = nullptr;
+  return current;
+}
+
 namespace {
+
+using fakes::Card, fakes::Context, fakes::Event, fakes::Function, fakes::Module, fakes::State, fakes::Stream;
+using fakes::current_context, fakes::shared, fakes::state;
 
 enum Result : int {
   success = 0,
@@ -31,62 +43,7 @@ enum Result : int {
   not_ready = 600,
 };
 
-struct Card {
-  std::string bus_id, name;
-  int major = 0, minor = 0;
-  size_t bytes = 0;
-};
-
-struct Module {
-  std::string image;
-};
-
-struct Function {
-  std::string name;
-  int dynamic_shared = 48 << 10;
-};
-
-struct Event {
-  bool passed = true;
-};
-
-struct Context {
-  int ordinal = 0;
-  fakes::DeviceMemory memory;
-  int waiting = 0;  // launches and copies that never end, because it hangs
-};
-
 constexpr int queue_length = 1024;  // of the real driver, about
-
-struct State {
-  bool started = false;
-  std::vector<Card> cards;
-  std::string fail_call;
-  int fail_ordinal = -1, fail_result = 0;
-  std::atomic<int> fail_after = 0;  // calls that go well yet
-  std::string hang_call;
-  int hang_ordinal = -1, hang_after = 0;
-  std::vector<std::unique_ptr<Context>> contexts;
-  std::vector<std::unique_ptr<Function>> functions;
-  // By what callers hold. Nobody gives back what belongs to a card that hangs.
-  std::map<void*, std::unique_ptr<Module>> modules;
-  std::map<void*, std::unique_ptr<Event>> events;
-  std::map<void*, std::unique_ptr<char[]>> pinned;
-  fakes::FakeCuda seen;
-};
-
-// Over what threads with different cards share.
-std::mutex& shared() {
-  static std::mutex only;
-  return only;
-}
-
-State& state() {
-  static State only;
-  return only;
-}
-
-thread_local Context* current = nullptr;
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -141,7 +98,9 @@ int begin_device(const char* call, int ordinal) {
   return begin(call, ordinal);
 }
 
-int begin_context(const char* call) { return current == nullptr ? invalid_context : begin(call, current->ordinal); }
+int begin_context(const char* call) {
+  return current_context() == nullptr ? invalid_context : begin(call, current_context()->ordinal);
+}
 
 // Where a call would wait for a card that hangs.
 void waits(const Context* context, const char* call) {
@@ -151,13 +110,21 @@ void waits(const Context* context, const char* call) {
 }
 
 // Whether what is queued now ends.
-bool ends(const char* call) {
+bool ends(const char* call, void* stream) {
   State& s = state();
-  const bool meant = s.hang_call == call && s.hang_ordinal == current->ordinal;
-  if (current->waiting == 0 && !(meant && s.hang_after-- <= 0)) return true;
-  if (current->waiting == queue_length) waits(current, call);
-  ++current->waiting;
+  auto& queue = *static_cast<Stream*>(stream);
+  Context& context = *queue.context;
+  const bool meant = s.hang_call == call && s.hang_ordinal == context.ordinal;
+  context.hangs = context.hangs || (meant && s.hang_after-- <= 0);
+  if (!context.hangs && queue.waiting == 0) return true;
+  if (queue.waiting == queue_length) waits(&context, call);
+  ++queue.waiting;
+  ++context.waiting;
   return false;
+}
+
+bool is_current(void* stream) {
+  return stream != nullptr && static_cast<Stream*>(stream)->context == current_context();
 }
 
 char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device); }
@@ -165,7 +132,7 @@ char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device
 int load(const char* bytes, void** module) {
   const std::lock_guard lock(shared());
   auto loaded = std::make_unique<Module>(Module{fakes::image_bytes(bytes)});
-  const Card& card = state().cards[static_cast<size_t>(current->ordinal)];
+  const Card& card = state().cards[static_cast<size_t>(current_context()->ordinal)];
   if (fakes::is_cubin(loaded->image)) {
     const unsigned target = fakes::architecture(loaded->image);
     if (target / 10 != static_cast<unsigned>(card.major) || target % 10 > static_cast<unsigned>(card.minor))
@@ -286,22 +253,26 @@ EXPORTED int cuDevicePrimaryCtxRetain(void** context, int device) {
 }
 
 EXPORTED int cuCtxSetCurrent(void* context) {
-  current = static_cast<Context*>(context);
-  return begin("cuCtxSetCurrent", current == nullptr ? -1 : current->ordinal);
+  current_context() = static_cast<Context*>(context);
+  return begin("cuCtxSetCurrent", current_context() == nullptr ? -1 : current_context()->ordinal);
 }
 
 EXPORTED int cuStreamCreate(void** stream, unsigned flags) {
   if (const int failed = begin_context("cuStreamCreate")) return failed;
   if (flags > 1) return invalid_value;
+  auto made = std::make_unique<Stream>();
+  made->context = current_context();
+  *stream = made.get();
   const std::lock_guard lock(shared());
-  *stream = current;
+  state().streams[*stream] = std::move(made);
   ++state().seen.streams;
   return success;
 }
 
-EXPORTED int cuStreamDestroy_v2(void*) {
-  waits(current, "cuStreamDestroy");
+EXPORTED int cuStreamDestroy_v2(void* stream) {
+  waits(current_context(), "cuStreamDestroy");
   const std::lock_guard lock(shared());
+  state().streams.erase(stream);
   --state().seen.streams;
   return begin_context("cuStreamDestroy_v2");
 }
@@ -326,20 +297,24 @@ EXPORTED int cuEventDestroy_v2(void* event) {
 
 EXPORTED int cuEventRecord(void* event, void* stream) {
   if (const int failed = begin_context("cuEventRecord")) return failed;
-  if (stream != current) return invalid_handle;
-  static_cast<Event*>(event)->passed = current->waiting == 0;
+  if (!is_current(stream)) return invalid_handle;
+  auto& mark = *static_cast<Event*>(event);
+  mark.stream = static_cast<Stream*>(stream);
+  mark.passed = !current_context()->hangs && mark.stream->waiting == 0 && mark.stream->pending.empty();
   return success;
 }
 
 EXPORTED int cuEventQuery(void* event) {
   if (const int failed = begin_context("cuEventQuery")) return failed;
-  return static_cast<Event*>(event)->passed ? success : not_ready;
+  auto& mark = *static_cast<Event*>(event);
+  mark.passed = mark.passed || mark.stream->finish();
+  return mark.passed ? success : not_ready;
 }
 
 EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
   if (const int failed = begin_context("cuMemAlloc_v2")) return failed;
   if (bytes == 0) return invalid_value;
-  char* memory = current->memory.allocate(bytes);
+  char* memory = current_context()->memory.allocate(bytes);
   if (memory == nullptr) return out_of_memory;
   *device = reinterpret_cast<unsigned long long>(memory);
   const std::lock_guard lock(shared());
@@ -349,8 +324,8 @@ EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
 
 EXPORTED int cuMemFree_v2(unsigned long long device) {
   if (const int failed = begin_context("cuMemFree_v2")) return failed;
-  waits(current, "cuMemFree");
-  if (!current->memory.free(pointer(device))) return invalid_value;
+  waits(current_context(), "cuMemFree");
+  if (!current_context()->memory.free(pointer(device))) return invalid_value;
   const std::lock_guard lock(shared());
   --state().seen.allocations;
   return success;
@@ -358,8 +333,8 @@ EXPORTED int cuMemFree_v2(unsigned long long device) {
 
 EXPORTED int cuMemGetInfo_v2(size_t* free, size_t* total) {
   if (const int failed = begin_context("cuMemGetInfo_v2")) return failed;
-  *free = current->memory.free_bytes();
-  *total = current->memory.bytes();
+  *free = current_context()->memory.free_bytes();
+  *total = current_context()->memory.bytes();
   return success;
 }
 
@@ -374,7 +349,7 @@ EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
 }
 
 EXPORTED int cuMemFreeHost(void* memory) {
-  waits(current, "cuMemFreeHost");
+  waits(current_context(), "cuMemFreeHost");
   const std::lock_guard lock(shared());
   state().pinned.erase(memory);
   --state().seen.pinned;
@@ -383,9 +358,9 @@ EXPORTED int cuMemFreeHost(void* memory) {
 
 EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyHtoDAsync_v2")) return failed;
-  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemcpyHtoDAsync_v2")) return success;
-  const fakes::DeviceMemory::Opened opened(current->memory);
+  if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemcpyHtoDAsync_v2", stream)) return success;
+  const fakes::DeviceMemory::Opened opened(current_context()->memory);
   std::memcpy(pointer(device), host, bytes);
   const std::lock_guard lock(shared());
   state().seen.bytes_in += bytes;
@@ -394,9 +369,9 @@ EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, s
 
 EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyDtoHAsync_v2")) return failed;
-  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemcpyDtoHAsync_v2")) return success;
-  const fakes::DeviceMemory::Opened opened(current->memory);
+  if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemcpyDtoHAsync_v2", stream)) return success;
+  const fakes::DeviceMemory::Opened opened(current_context()->memory);
   std::memcpy(host, pointer(device), bytes);
   const std::lock_guard lock(shared());
   state().seen.bytes_out += bytes;
@@ -405,10 +380,10 @@ EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t 
 
 EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyDtoDAsync_v2")) return failed;
-  fakes::DeviceMemory& memory = current->memory;
-  if (stream != current || !memory.holds(pointer(to), bytes) || !memory.holds(pointer(from), bytes))
+  fakes::DeviceMemory& memory = current_context()->memory;
+  if (!is_current(stream) || !memory.holds(pointer(to), bytes) || !memory.holds(pointer(from), bytes))
     return invalid_value;
-  if (!ends("cuMemcpyDtoDAsync_v2")) return success;
+  if (!ends("cuMemcpyDtoDAsync_v2", stream)) return success;
   const fakes::DeviceMemory::Opened opened(memory);
   std::memcpy(pointer(to), pointer(from), bytes);
   return success;
@@ -416,9 +391,9 @@ EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from
 
 EXPORTED int cuMemsetD8Async(unsigned long long device, unsigned char value, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemsetD8Async")) return failed;
-  if (stream != current || !current->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemsetD8Async")) return success;
-  const fakes::DeviceMemory::Opened opened(current->memory);
+  if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
+  if (!ends("cuMemsetD8Async", stream)) return success;
+  const fakes::DeviceMemory::Opened opened(current_context()->memory);
   std::memset(pointer(device), value, bytes);
   return success;
 }
@@ -429,7 +404,7 @@ EXPORTED int cuModuleLoadData(void** module, const void* image) {
 }
 
 EXPORTED int cuModuleUnload(void* module) {
-  waits(current, "cuModuleUnload");
+  waits(current_context(), "cuModuleUnload");
   const std::lock_guard lock(shared());
   state().modules.erase(module);
   --state().seen.loaded;
@@ -459,12 +434,12 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
   const auto& kernel = *static_cast<Function*>(function);
   const unsigned threads = block_x * block_y * block_z;
   if (threads == 0 || threads > 1024 || grid_x == 0 || grid_y == 0 || grid_z == 0) return invalid_value;
-  if (shared_bytes > static_cast<unsigned>(kernel.dynamic_shared) || stream != current) return invalid_value;
+  if (shared_bytes > static_cast<unsigned>(kernel.dynamic_shared) || !is_current(stream)) return invalid_value;
   void* const buffer = reinterpret_cast<void*>(1);
   void* const size = reinterpret_cast<void*>(2);
   if (parameters != nullptr || extra[0] != buffer || extra[2] != size || extra[4] != nullptr) return invalid_value;
   const fakes::FakeLaunch launch{kernel.name,
-                                 current->ordinal,
+                                 current_context()->ordinal,
                                  {grid_x, grid_y, grid_z},
                                  {block_x, block_y, block_z},
                                  shared_bytes,
@@ -473,8 +448,8 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     const std::lock_guard lock(shared());
     state().seen.launches.push_back(launch);
   }
-  if (!ends("cuLaunchKernel")) return success;
-  const fakes::DeviceMemory::Opened opened(current->memory);
+  if (!ends("cuLaunchKernel", stream)) return success;
+  const fakes::DeviceMemory::Opened opened(current_context()->memory);
   if (state().seen.run) state().seen.run(launch);
   return success;
 }

@@ -51,6 +51,9 @@ class ForwardingOps : public Ops {
     inner_->subtract(a, b, out, count);
   }
   size_t first_non_finite(const float* x, size_t count) override { return inner_->first_non_finite(x, count); }
+  void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override {
+    inner_->leaf_hashes(x, count, leaf, hashes);
+  }
   size_t attention_workspace(size_t context, size_t head_size) const override {
     return inner_->attention_workspace(context, head_size);
   }

@@ -45,7 +45,8 @@ Digest sha256_of_file(const std::filesystem::path& file);
 class MerkleTree {
  public:
   void add(std::span<const uint8_t> leaf);
-  Digest root();  // once
+  void add_hash(Digest leaf);  // one that was hashed already: SHA-256 of a zero byte and the leaf
+  Digest root();               // once
 
  private:
   uint64_t leaves_ = 0;

@@ -1,0 +1,57 @@
+// Units of a small job over cards that are the CPU's engine.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "cpu_as_card.h"
+#include "tiny_job.h"
+
+namespace agent {
+
+class CardsTest : public testing::Test {
+ protected:
+  explicit CardsTest(size_t inner = 64) : job(pool, inner) {}
+
+  void read(size_t shard, uint64_t first, std::span<uint16_t> out) const {
+    std::memcpy(out.data(), pool.published.at(job.shard.blob.digest).data() + 2 * first, out.size_bytes());
+    if (shard >= first_bad_shard) out[1] = static_cast<uint16_t>(60'000 + shard);
+  }
+
+  protocol::Unit unit_of(uint64_t lanes) const {
+    protocol::Unit unit = job.unit();
+    unit.lanes = lanes;
+    unit.shards.assign(lanes, job.shard);
+    unit.tokens = lanes * unit.steps * unit.batch * unit.context;
+    return unit;
+  }
+
+  UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX,
+                 const kernels::Cancel& cancel = {}) const {
+    const ReadTokens read_tokens = [this](size_t shard, uint64_t first, std::span<uint16_t> out) {
+      read(shard, first, out);
+    };
+    return with.run(
+        unit, job.config, with.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {}, cancel);
+  }
+  UnitResult on_cpu(const protocol::Unit& unit) const {
+    UnitRunner cpu([] { return kernels::make_cpu_ops(1); });
+    return run(cpu, unit);
+  }
+  void expect_the_cpus(const UnitResult& result, const protocol::Unit& unit) const {
+    const UnitResult expected = on_cpu(unit);
+    EXPECT_EQ(result.digest, expected.digest);
+    EXPECT_EQ(result.segments_root, expected.segments_root);
+    EXPECT_EQ(result.loss, expected.loss);
+  }
+
+  fakes::FakePool pool;
+  TinyJob job;
+  size_t first_bad_shard = SIZE_MAX;
+  UnitRunner runner{[] { return kernels::make_cpu_ops(1); }};
+  std::vector<std::string> failures;
+  const UnitRunner::OnCardFailed on_failed = [this](const std::string& card, const std::string& what) {
+    failures.push_back(card + " " + what);
+  };
+};
+
+}  // namespace agent

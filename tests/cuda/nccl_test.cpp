@@ -1,0 +1,245 @@
+// Cards linked by NCCL, but for NCCL (tests/fakes/fake_nccl.h) and the driver (tests/fakes/fake_cuda.h).
+#include "cuda_driver/nccl.h"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "fake_cuda.h"
+#include "fake_nccl.h"
+#include "kernels/card_links.h"
+#include "kernels/cuda_cards.h"
+
+namespace kernels::cuda {
+namespace {
+
+using Transfer = CardLinks::Transfer;
+using Milliseconds = std::chrono::milliseconds;
+
+// What the libraries of the tests saw; from now on they are also where the real ones are asked for.
+fakes::FakeCuda& fake_cuda() {
+  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
+  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+}
+fakes::FakeNccl& fake_nccl() {
+  static void* const library = dlopen(FAKE_NCCL, RTLD_NOW);
+  return reinterpret_cast<fakes::FakeNcclFunction>(dlsym(library, "fake_nccl"))();
+}
+
+std::string error_of(const std::function<void()>& body) {
+  try {
+    body();
+    return "no error";
+  } catch (const CudaError& error) {
+    return error.what();
+  }
+}
+
+// An array on a card.
+class OnCard {
+ public:
+  OnCard(Ops& card, std::vector<float> values) : card_(card), count_(values.size()) {
+    memory_ = static_cast<float*>(card.allocate(count_ * sizeof(float)));
+    card.write(memory_, values.data(), count_ * sizeof(float));
+  }
+  OnCard(const OnCard&) = delete;
+  OnCard& operator=(const OnCard&) = delete;
+  ~OnCard() { card_.free(memory_); }
+
+  float* memory() const { return memory_; }
+  std::vector<float> values() const {
+    std::vector<float> values(count_);
+    card_.read(values.data(), memory_, count_ * sizeof(float));
+    return values;
+  }
+
+ private:
+  Ops& card_;
+  const size_t count_;
+  float* memory_;
+};
+
+class NcclTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    fake_cuda();
+    fake_nccl() = {};
+    for (const char* variable : {"FAKE_CUDA_FAIL", "FAKE_CUDA_HANG", "FAKE_NCCL_VERSION"}) unsetenv(variable);
+    told("", "");
+  }
+
+  static void told(const char* fail, const char* hang) {
+    setenv("FAKE_NCCL_FAIL", fail, 1);
+    setenv("FAKE_NCCL_HANG", hang, 1);
+  }
+
+  // By bus id, which is not the order of the ordinals.
+  void open(size_t count, Milliseconds timeout = cuda_timeout) {
+    std::string list;
+    for (size_t card = count; card-- > 0;) {
+      list += "0000:0" + std::string(1, static_cast<char>('A' + card)) + ":00.0,8.6,6000000000,Card;";
+    }
+    setenv("FAKE_CUDA_CARDS", list.c_str(), 1);
+    for (const CudaCard& card : cuda_cards().cards) {
+      cards_.push_back(make_cuda_ops(card, timeout));
+      ops_.push_back(cards_.back().get());
+    }
+  }
+  std::unique_ptr<CardLinks> link() { return make_nccl_links(ops_); }
+
+  static bool soon(const std::function<bool()>& true_) {
+    for (int i = 0; i < 2000 && !true_(); ++i) std::this_thread::sleep_for(Milliseconds(1));
+    return true_();
+  }
+
+  std::vector<std::unique_ptr<Ops>> cards_;
+  std::vector<Ops*> ops_;
+};
+
+TEST_F(NcclTest, VersionsAreReadInBothSchemes) {
+  EXPECT_EQ(nccl_version(), "2.21.5");
+  setenv("FAKE_NCCL_VERSION", "2708", 1);
+  EXPECT_EQ(nccl_version(), "2.7.8");
+  setenv("FAKE_NCCL_VERSION", "2604", 1);
+  EXPECT_EQ(error_of([] { nccl_version(); }), "NCCL is too old: it is 2.6.4, needed is 2.7.0 or later");
+}
+
+TEST_F(NcclTest, WhereItIsMissingThatIsSaid) {
+  EXPECT_EQ(error_of([] { Nccl("libnccl_that_is_not_there.so.2"); }),
+            "no NCCL (libnccl_that_is_not_there.so.2: cannot open shared object file: No such file or directory)");
+  EXPECT_EQ(error_of([] { Nccl{FAKE_CUDA}; }),
+            "NCCL lacks ncclGetVersion; its installation is damaged, install it anew");
+}
+
+TEST_F(NcclTest, CardsPassToEachOther) {
+  open(3);
+  const std::unique_ptr<CardLinks> links = link();
+  EXPECT_EQ(fake_nccl().ordinals, (std::vector<int>{2, 1, 0}));
+  const OnCard a(*ops_[0], {1, 2, 3}), b(*ops_[1], {4, 5, 6}), c(*ops_[2], {7, 8, 9});
+  const std::vector<Transfer> transfers{{0, 1, a.memory(), b.memory(), 1},
+                                        {0, 1, a.memory() + 1, b.memory() + 2, 1},
+                                        {1, 2, b.memory() + 1, c.memory(), 1},
+                                        {2, 0, c.memory() + 1, a.memory() + 2, 1}};
+  links->start(transfers);
+  links->wait();
+  EXPECT_EQ(a.values(), (std::vector<float>{1, 2, 8}));
+  EXPECT_EQ(b.values(), (std::vector<float>{1, 5, 2}));
+  EXPECT_EQ(c.values(), (std::vector<float>{5, 8, 9}));
+}
+
+TEST_F(NcclTest, OneCardPassesToItself) {
+  open(1);
+  const std::unique_ptr<CardLinks> links = link();
+  const OnCard array(*ops_[0], {1, 2});
+  links->start(std::vector<Transfer>{{0, 0, array.memory(), array.memory() + 1, 1}});
+  links->wait();
+  EXPECT_EQ(array.values(), (std::vector<float>{1, 1}));
+}
+
+TEST_F(NcclTest, LinksAreDestroyedAndTheCardsAreGivenBack) {
+  open(2);
+  link().reset();
+  EXPECT_EQ(fake_nccl().destroyed, 1);
+  EXPECT_EQ(fake_nccl().communicators, 0);
+  ops_.clear();
+  cards_.clear();
+  const fakes::FakeCuda& seen = fake_cuda();
+  EXPECT_EQ(seen.contexts + seen.streams + seen.events + seen.allocations + seen.pinned, 0);
+}
+
+TEST_F(NcclTest, WithoutNcclOrCardsThereAreNoLinks) {
+  open(2);
+  const std::unique_ptr<Ops> cpu = make_reference_ops();
+  ops_.push_back(cpu.get());
+  EXPECT_EQ(link(), nullptr);
+  ops_.pop_back();
+  setenv("FAKE_NCCL_VERSION", "2604", 1);
+  EXPECT_EQ(link(), nullptr);
+  EXPECT_EQ(fake_nccl().cliques, 0);
+}
+
+// Whatever fails: it is named, nothing is waited for, and the cards go on.
+TEST_F(NcclTest, WhatFailsIsNamedAndAborted) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"ncclCommInitAll,0", "0000:0A:00.0, 0000:0B:00.0: ncclCommInitAll: unhandled system error (2)"},
+      {"ncclGroupStart,1", "0000:0A:00.0, 0000:0B:00.0: ncclGroupStart: unhandled system error (2)"},
+      {"ncclSend,3", "0000:0B:00.0: ncclSend: unhandled system error (2)"},
+      {"ncclRecv,3", "0000:0A:00.0: ncclRecv: unhandled system error (2)"},
+      {"ncclGroupEnd,1", "0000:0A:00.0, 0000:0B:00.0: ncclGroupEnd: unhandled system error (2)"},
+      {"ncclCommGetAsyncError,2", "0000:0A:00.0: ncclCommGetAsyncError: remote process exited (6)"}};
+  open(2);
+  const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
+  for (const auto& [fail, expected] : cases) {
+    fake_nccl() = {};
+    told(fail, "");
+    EXPECT_EQ(
+        error_of([&] {
+          const std::unique_ptr<CardLinks> links = link();
+          links->start(std::vector<Transfer>{{0, 1, a.memory(), b.memory(), 1}, {1, 0, b.memory(), a.memory(), 1}});
+          links->wait();
+        }),
+        expected);
+    EXPECT_TRUE(soon([] { return fake_nccl().communicators == 0; })) << fail;
+    EXPECT_EQ(fake_nccl().destroyed, 0) << fail;
+    EXPECT_EQ(a.values().at(1), 2) << fail;
+  }
+}
+
+TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
+  open(2, Milliseconds(50));
+  told("", "ncclCommInitAll,0");
+  EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclCommInitAll has not returned for 0.05 s");
+  told("", "ncclGroupEnd,0");
+  EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclGroupEnd has not returned for 0.05 s");
+  told("", "ncclCommDestroy,0");
+  link().reset();
+  const OnCard still(*ops_[0], {1, 2});
+  EXPECT_EQ(still.values(), (std::vector<float>{1, 2}));
+}
+
+// The host reads the cards meanwhile; memory is given back when the abort has ended what hung.
+TEST_F(NcclTest, TransfersThatHangAreAborted) {
+  open(2, Milliseconds(500));
+  told("", "transfer,1");
+  std::unique_ptr<CardLinks> links = link();
+  const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
+  links->start(std::vector<Transfer>{{0, 1, a.memory(), b.memory(), 1}});
+  EXPECT_EQ(error_of([&] { links->wait(); }),
+            "0000:0A:00.0, 0000:0B:00.0: ncclSend and ncclRecv have not ended for 0.5 s");
+  EXPECT_EQ(a.values(), (std::vector<float>{1, 2}));
+  links.reset();
+  EXPECT_TRUE(soon([] { return fake_nccl().aborted == 1; }));
+}
+
+TEST_F(NcclTest, ACardThatHangsIsNamed) {
+  setenv("FAKE_CUDA_HANG", "cuMemcpyHtoDAsync_v2,0,1", 1);
+  open(2, Milliseconds(50));
+  std::unique_ptr<CardLinks> links = link();
+  const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
+  ops_[1]->write(b.memory(), "1234", 4);
+  EXPECT_EQ(error_of([&] {
+              links->start(std::vector<Transfer>{{0, 1, a.memory(), b.memory(), 1}});
+            }),
+            "0000:0B:00.0: the card hangs: it has finished nothing for 0.05 s; restart the machine");
+  links->give_up();
+  links.reset();
+  EXPECT_TRUE(soon([] { return fake_nccl().aborted == 1; }));
+}
+
+// Else the tests would not see a mistake.
+TEST_F(NcclTest, TheStandInIsStrict) {
+  open(2);
+  const std::unique_ptr<CardLinks> links = link();
+  const Nccl nccl;
+  const OnCard a(*ops_[0], {1, 2});
+  EXPECT_EQ(error_of([&] {
+              links->start(std::vector<Transfer>{{0, 1, a.memory(), a.memory(), 1}});
+            }),
+            "0000:0B:00.0: ncclRecv:  (4)")
+      << "memory of another card";
+}
+
+}  // namespace
+}  // namespace kernels::cuda

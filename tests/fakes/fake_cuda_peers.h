@@ -1,0 +1,32 @@
+// What NCCL's stand-in (fake_nccl.cpp) asks of the driver of the tests. The driver exports it as fake_cuda_peers.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace fakes {
+
+// Of one group, in streams of several cards: all copies are made when the first of these streams gets there.
+struct Transfers {
+  struct Copy {
+    void* from;  // streams
+    const void* source;
+    void* to;
+    void* target;
+    size_t bytes;
+  };
+  std::vector<Copy> copies;
+  bool never_end = false;
+};
+
+struct FakeCudaPeers {
+  int (*current_ordinal)();  // of the thread's context; -1: none
+  int (*ordinal)(void* stream);
+  bool (*holds)(void* stream, const void* memory, size_t bytes);
+  void (*queue)(std::shared_ptr<Transfers> transfers);
+  void (*abort)(const std::shared_ptr<Transfers>& transfers);  // they end, and have copied nothing
+};
+
+}  // namespace fakes

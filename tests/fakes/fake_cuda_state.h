@@ -1,0 +1,76 @@
+// What the driver of the tests knows: cards, contexts, streams; fake_cuda_peers.cpp has the part that NCCL's stand-in
+// asks for.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "fake_cuda.h"
+#include "fake_cuda_peers.h"
+#include "fake_device_memory.h"
+
+namespace fakes {
+
+struct Card {
+  std::string bus_id, name;
+  int major = 0, minor = 0;
+  size_t bytes = 0;
+};
+
+struct Module {
+  std::string image;
+};
+
+struct Function {
+  std::string name;
+  int dynamic_shared = 48 << 10;
+};
+
+struct Context {
+  int ordinal = 0;
+  DeviceMemory memory;
+  bool hangs = false;
+  int waiting = 0;  // launches, copies and transfers in its streams that never end
+};
+
+struct Stream {
+  Context* context = nullptr;
+  int waiting = 0;                                  // likewise, in this one
+  std::vector<std::shared_ptr<Transfers>> pending;  // which run when somebody asks for an event behind them
+
+  // Whether all that is in it has ended, or ends now.
+  bool finish();
+};
+
+struct Event {
+  bool passed = true;
+  Stream* stream = nullptr;  // where it was recorded
+};
+
+struct State {
+  bool started = false;
+  std::vector<Card> cards;
+  std::string fail_call;
+  int fail_ordinal = -1, fail_result = 0;
+  std::atomic<int> fail_after = 0;  // calls that go well yet
+  std::string hang_call;
+  int hang_ordinal = -1, hang_after = 0;
+  std::vector<std::unique_ptr<Context>> contexts;
+  std::vector<std::unique_ptr<Function>> functions;
+  // By what callers hold. Nobody gives back what belongs to a card that hangs.
+  std::map<void*, std::unique_ptr<Module>> modules;
+  std::map<void*, std::unique_ptr<Stream>> streams;
+  std::map<void*, std::unique_ptr<Event>> events;
+  std::map<void*, std::unique_ptr<char[]>> pinned;
+  FakeCuda seen;
+};
+
+std::mutex& shared();  // over what threads with different cards share
+State& state();
+Context*& current_context();  // of this thread
+
+}  // namespace fakes
