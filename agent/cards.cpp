@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "exit.h"
+#include "kernels/card_links.h"
 
 namespace agent {
 namespace {
@@ -87,7 +88,18 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
                 {{"card", card.bus_id}, {"reason", card.problem}});
     }
   }
+  if (chosen.size() > 1) {
+    if (const NcclState nccl = ask_nccl(); !nccl.problem.empty()) log.write(Level::info, "no_nccl", nccl.problem);
+  }
   return chosen;
+}
+
+NcclState ask_nccl() {
+  try {
+    return {kernels::nccl_version(), ""};
+  } catch (const kernels::CudaError& error) {
+    return {"", error.what() + std::string("; results pass through the host's memory, every card's as a whole")};
+  }
 }
 
 uint64_t plannable_bytes(kernels::Ops& card) {

@@ -33,6 +33,12 @@ struct RigCard {
 // is missing.
 std::vector<RigCard> rig_cards(const Config& config, Log& log);
 
+// Whether cards can pass results to each other: NCCL's version, or what is missing and what that costs.
+struct NcclState {
+  std::string version, problem;
+};
+NcclState ask_nccl();
+
 // Of the free memory of a card, what plans may take: the driver wants some as well.
 uint64_t plannable_bytes(kernels::Ops& card);
 

@@ -55,6 +55,11 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
     cards.push_back(entry);
   }
   nlohmann::ordered_json answer{{"driver", cuda.found.driver}, {"cards", cards}};
+  if (cards.size() > 1) {
+    const NcclState nccl = ask_nccl();
+    answer["nccl"] = nccl.problem.empty() ? nlohmann::ordered_json{{"version", nccl.version}}
+                                          : nlohmann::ordered_json{{"problem", nccl.problem}};
+  }
   if (const std::string version = nvidia_driver_version(); !version.empty()) answer["driver_version"] = version;
   return answer;
 }
@@ -86,6 +91,11 @@ void print_cuda(const Cuda& cuda) {
     } else {
       std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }
+  }
+  if (cuda.found.cards.size() > 1) {
+    const NcclState nccl = ask_nccl();
+    std::printf("nccl %s\n", nccl.problem.empty() ? (nccl.version + ": cards pass results to each other").c_str()
+                                                  : nccl.problem.c_str());
   }
 }
 

@@ -44,8 +44,12 @@ void RunLoop::prepare_cards() {
       card_left_out(card.name, error.what());
     }
   }
-  runner_.use_cards(std::move(cards),
-                    [this](const std::string& card, const std::string& what) { card_left_out(card, what); });
+  runner_.use_cards(
+      std::move(cards), [this](const std::string& card, const std::string& what) { card_left_out(card, what); },
+      [this](const std::string& what) {
+        world_.log.write(Level::warning, "nccl_failed", what + "; from now on results pass through the host's memory",
+                         {{"reason", what}});
+      });
   if (!runner_.cards().empty()) flops_ = speed();
 }
 

@@ -314,6 +314,7 @@ UnitRunner::UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links)
 UnitRunner::~UnitRunner() = default;
 
 void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed) {
+  exchange_.keep(cards);
   cards_ = std::move(cards);
   on_card_failed_ = std::move(on_card_failed);
   on_links_failed_ = std::move(on_links_failed);

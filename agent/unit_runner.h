@@ -56,7 +56,7 @@ class UnitRunner {
   ~UnitRunner();
 
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
-  // They stay linked for the units to come, as long as they are the same ones.
+  // Cards that pass results to each other stay linked for the next units, until one of them is not among these.
   void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
   // Those that have not failed.
   const Cards& cards() const { return cards_; }

@@ -27,7 +27,8 @@ std::string devices(const std::string& environment, const std::string& arguments
 }
 
 std::string with(const std::string& cards, const std::string& fail = "") {
-  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER " FAKE_CUDA_CARDS='" + cards + "' FAKE_CUDA_FAIL=" + fail;
+  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER ":" FAKE_NCCL_FOLDER " FAKE_CUDA_CARDS='" + cards +
+         "' FAKE_CUDA_FAIL=" + fail;
 }
 
 // What follows the lines of the CPU.
@@ -52,7 +53,7 @@ TEST(Devices, CardsByBus) {
           int8("dp4a") + "\n" +
           "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          all "
           "profiles, int8 by " +
-          int8("tensor cores") + "\n");
+          int8("tensor cores") + "\n" + "nccl 2.21.5: cards pass results to each other\n");
 }
 
 TEST(Devices, CardsByBusAsJson) {
@@ -68,6 +69,20 @@ TEST(Devices, CardsByBusAsJson) {
   expected[0]["int8"] = int8("dp4a");
   expected[1]["int8"] = int8("tensor cores");
   EXPECT_EQ(answer["cuda"]["cards"], expected);
+  EXPECT_EQ(answer["cuda"]["nccl"], (nlohmann::json{{"version", "2.21.5"}}));
+}
+
+// What it costs is said, to whom it concerns.
+TEST(Devices, AnNcclThatIsTooOld) {
+  const std::string old = "FAKE_NCCL_VERSION=2604 " + with(two_cards);
+  const std::string problem =
+      "NCCL is too old: it is 2.6.4, needed is 2.7.0 or later; results pass through the host's memory, every card's as "
+      "a whole";
+  const std::string text = devices(old);
+  EXPECT_NE(text.find("\nnccl " + problem + "\n"), std::string::npos) << text;
+  EXPECT_EQ(nlohmann::json::parse(devices(old, "--json"))["cuda"]["nccl"], (nlohmann::json{{"problem", problem}}));
+  EXPECT_EQ(devices("FAKE_NCCL_VERSION=2604 " + with("FFFE:02:00.0,6.1,6371475456,GTX 1060")).find("nccl"),
+            std::string::npos);
 }
 
 // A card from before 6.0.

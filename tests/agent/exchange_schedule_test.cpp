@@ -152,7 +152,7 @@ TEST(ExchangeSchedule, WrongSchedulesAreSeen) {
   std::swap(wrong[0], wrong.back());
   EXPECT_NE(act(shape, schedule, wrong, half), "");
   const ExchangeSchedule too_large(shape.count, shape.cards, shape.holders, shape.host_sums, half + 3);
-  EXPECT_EQ(act(shape, too_large, transfers_of(too_large), half), "outside its half of the buffer");
+  EXPECT_EQ(act(shape, too_large, transfers_of(too_large), half), "a sum outside the buffer");
 }
 
 }  // namespace

@@ -177,7 +177,7 @@ TEST_F(LaneExchangeTest, ACardThatFailsTakesTheLinksWithIt) {
   EXPECT_TRUE(troubles.empty());
 }
 
-// Another one has the memory for the unit, but not for the buffer beside it.
+// One has the memory for the unit, but not for the buffer beside it.
 TEST_F(LaneExchangeTest, WithoutRoomForABufferLanesGoThroughTheHost) {
   class Full : public CpuAsCard {
    public:
@@ -188,15 +188,9 @@ TEST_F(LaneExchangeTest, WithoutRoomForABufferLanesGoThroughTheHost) {
     const uint64_t bytes_;
   };
   const protocol::Unit unit = unit_of(2);
-  const auto needed = [&](bool again) {
-    kernels::Trainer::Settings settings = settings_of(unit);
-    settings.recompute = again;
-    return kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, *kernels::make_cpu_ops(1), settings);
-  };
   CpuAsCard probe({});
   const uint64_t least =
       kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, probe, settings_of(unit)) + (64 << 20);
-  ASSERT_GT(least, needed(true));
   for (const uint64_t more : {0, 1'000'000}) {
     seen.floats = 0;
     const auto full = std::make_shared<LaneWorker>("full", [=] { return std::make_unique<Full>(least + more); });
