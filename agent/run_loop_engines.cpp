@@ -1,4 +1,7 @@
 // What the loop computes with: the rig's cards, each of which shows first that it computes right; without any, the CPU.
+#include <algorithm>
+#include <functional>
+
 #include "engine.h"
 #include "run_loop.h"
 #include "self_test.h"
@@ -18,14 +21,13 @@ std::string gigaflops(double flops) {
 void RunLoop::prepare_engines() {
   if (engines_ready_) return;
   prepare_cards();
-  if (runner_.cards().empty()) prepare_cpu();
+  if (!on_cards()) prepare_cpu();
   engines_ready_ = true;
   last_work_ = world_.clock.monotonic();
 }
 
 // A card is tried once; what has failed stays out until the agent starts anew.
 void RunLoop::prepare_cards() {
-  UnitRunner::Cards cards;
   for (const RigCard& card : std::exchange(untried_cards_, {})) {
     try {
       const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops);
@@ -34,7 +36,7 @@ void RunLoop::prepare_cards() {
       self_test_card(alone, [this] { return world_.stop.requested(); });
       worker->free_buffers();
       const double flops = worker->measure().flops;
-      cards.push_back(worker);
+      add_idle_cards({worker});
       world_.log.write(Level::good, "self_test", card.name + ": self-test passed (" + gigaflops(flops) + ")",
                        {{"engine", "cuda"}, {"card", card.name}, {"flops", flops}});
       warn_if_slow(card, flops);
@@ -44,9 +46,6 @@ void RunLoop::prepare_cards() {
       card_left_out(card.name, error.what());
     }
   }
-  runner_.use_cards(std::move(cards),
-                    [this](const std::string& card, const std::string& what) { card_left_out(card, what); });
-  if (!runner_.cards().empty()) flops_ = speed();
 }
 
 // Some mining cards (CMP) multiply and add in one step at a fraction of the rate that their cores would give.
@@ -60,27 +59,70 @@ void RunLoop::warn_if_slow(const RigCard& card, double flops) {
 }
 
 void RunLoop::prepare_cpu() {
-  self_test(runner_, [this] { return world_.stop.requested(); });
-  flops_ = measure_flops(runner_.ops());
+  UnitRunner& runner = places_[free_place()]->runner;
+  self_test(runner, [this] { return world_.stop.requested(); });
+  cpu_flops_ = measure_flops(runner.ops());
   world_.log.write(Level::good, "self_test",
-                   "self-test passed (" + runner_.ops().name() + ", " + gigaflops(flops_) + ")",
-                   {{"engine", runner_.ops().name()}, {"flops", flops_}});
+                   "self-test passed (" + runner.ops().name() + ", " + gigaflops(cpu_flops_) + ")",
+                   {{"engine", runner.ops().name()}, {"flops", cpu_flops_}});
+}
+
+bool RunLoop::on_cards() const {
+  return !idle_cards_.empty() || std::ranges::any_of(places_, [](const auto& place) { return place->cards > 0; });
+}
+
+// Back from a place: those that have not failed. With none left the CPU takes over.
+void RunLoop::return_cards(Place& place) {
+  if (place.cards == 0) return;
+  add_idle_cards(place.runner.cards());
+  place.runner.use_cards({});
+  place.cards = 0;
+  place.held_bytes = 0;  // of the host's memory
+  engines_ready_ = on_cards();
+}
+
+// Those with most memory first, which the pool is told of. So cards of a kind share a unit.
+void RunLoop::add_idle_cards(const UnitRunner::Cards& cards) {
+  idle_cards_.insert(idle_cards_.end(), cards.begin(), cards.end());
+  std::ranges::stable_sort(idle_cards_, std::greater(),
+                           [](const auto& card) { return std::pair(card->figures().bytes, card->figures().flops); });
+}
+
+void RunLoop::take_cards(Place& place, uint64_t most) {
+  const auto end = idle_cards_.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(most, idle_cards_.size()));
+  place.cards = static_cast<size_t>(end - idle_cards_.begin());
+  place.runner.use_cards({idle_cards_.begin(), end},
+                         [this](const std::string& card, const std::string& what) { card_left_out(card, what); });
+  idle_cards_.erase(idle_cards_.begin(), end);
 }
 
 // As measured at the start.
-double RunLoop::speed() {
-  if (runner_.cards().empty()) return measure_flops(runner_.ops());
+double RunLoop::measured_flops(std::span<const std::shared_ptr<LaneWorker>> cards) const {
+  if (!on_cards()) return cpu_flops_;
   double flops = 0;
-  for (const auto& card : runner_.cards()) flops += card->figures().flops;
+  for (const auto& card : cards) flops += card->figures().flops;
   return flops;
 }
 
-// For the pool: a unit's weights and results lie on the card as well. Of the cards, the largest counts.
-uint64_t RunLoop::memory_on_offer() const {
-  if (runner_.cards().empty()) return memory_for_units(memory_available());
-  uint64_t bytes = 0;
-  for (const auto& card : runner_.cards()) bytes = std::max(bytes, card->figures().bytes);
-  return bytes;
+// Of what is idle, for the pool.
+double RunLoop::flops_on_offer() const {
+  const auto cards = std::span(idle_cards_).first(std::min<uint64_t>(lanes_of_a_unit_, idle_cards_.size()));
+  return speed_factor_ * measured_flops(cards);
+}
+
+// A unit's weights and results lie on the card as well.
+uint64_t RunLoop::memory_on_offer() {
+  if (on_cards()) return idle_cards_.front()->figures().bytes;
+  return memory_for_units(*places_[free_place()]);
+}
+
+void RunLoop::free_buffers() {
+  for (const auto& card : idle_cards_) card->free_buffers();
+  for (const auto& place : places_) {
+    if (place->task) continue;
+    place->runner.free_buffers();
+    place->held_bytes = 0;
+  }
 }
 
 void RunLoop::card_left_out(const std::string& card, const std::string& why) {

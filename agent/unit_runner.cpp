@@ -20,9 +20,6 @@
 namespace agent {
 namespace {
 
-// An evaluation is computed like one lane.
-uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
-
 std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId codec, std::span<const float> values) {
   const protocol::BlobHeader header = protocol::make_blob_header(kind, codec, values.size());
   std::vector<uint8_t> blob(sizeof header + header.payload_bytes);
@@ -61,6 +58,8 @@ uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelCon
 }
 
 }  // namespace
+
+uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
 
 // One unit on its way. Its workers' threads share it.
 class UnitRunner::Computation {

@@ -27,6 +27,9 @@ struct UnitResult {
   double seconds = 0;
 };
 
+// That are computed side by side: an evaluation is computed like one lane.
+uint64_t lanes_of(const protocol::Unit& unit);
+
 // How a unit is computed, and all the memory of the host that it then plans, weights included.
 struct UnitPlan {
   kernels::Trainer::Settings settings;
