@@ -25,7 +25,8 @@ RunLoop::RunLoop(const Config& config, const RigKeys& keys, uint64_t units, Surr
       units_wanted_(units),
       world_(world),
       instance_(protocol::random_hex16()),
-      untried_cards_(world.cards) {
+      rig_(world),
+      last_work_(world.clock.monotonic()) {
   for (const PoolConfig& pool : config.pools) {
     const uint64_t seed = std::hash<std::string>()(instance_ + pool.url);
     pools_.push_back(std::make_unique<PoolSession>(pool, config, keys, seed, world));
@@ -44,7 +45,7 @@ void RunLoop::run() {
     } else if (PoolSession* pool = next_pool()) {
       with_pool(*pool, [&] {
         pool->connect();
-        prepare_engines();
+        rig_.prepare(places_[free_place()]->runner);
         turn(*pool);
         pool->failures = 0;
         pool->backoff.reset();
@@ -91,7 +92,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = memory_on_offer();
-  request.flops = flops_on_offer();
+  request.flops = speed_factor_ * rig_.idle_flops(lanes_of_a_unit_);
   request.held = pool.files().weights.held();
   for (const auto& place : places_) {
     if (place->task && place->pool == &pool) request.leases.push_back(place->task->lease().lease);

@@ -11,6 +11,7 @@
 #include "pool_errors.h"
 #include "pool_session.h"
 #include "rates.h"
+#include "rig.h"
 #include "unit_limits.h"
 #include "unit_runner.h"
 #include "unit_task.h"
@@ -26,11 +27,11 @@ class RunLoop {
   void run();
 
  private:
-  // Where a unit is computed: the cards of the rig may work on several, the CPU works on one.
+  // Where a unit is computed: cards may work on several, the CPU works on one.
   struct Place {
     explicit Place(const UnitRunner::MakeOps& make_cpu_ops) : runner(make_cpu_ops) {}
     UnitRunner runner;
-    size_t cards = 0;  // of the runner; 0: the CPU
+    size_t cards = 0;  // that it was lent; 0: the CPU
     PoolSession* pool = nullptr;
     std::unique_ptr<UnitTask> task;  // null: nothing is in work here
     double measured_seconds = 0;     // that the unit takes at the speed measured at the start
@@ -42,21 +43,6 @@ class RunLoop {
   PoolSession* next_pool();
   void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
-
-  // What computes, run_loop_engines.cpp.
-  void prepare_engines();
-  void prepare_cards();
-  void warn_if_slow(const RigCard& card, double flops);
-  void prepare_cpu();
-  bool on_cards() const;
-  void return_cards(Place& place);
-  void add_idle_cards(const UnitRunner::Cards& cards);
-  void take_cards(Place& place, uint64_t most);
-  double measured_flops(std::span<const std::shared_ptr<LaneWorker>> cards) const;
-  double flops_on_offer() const;
-  uint64_t memory_on_offer();
-  void free_buffers();
-  void card_left_out(const std::string& card, const std::string& why);
 
   void finish_ended();
   void with_pool(PoolSession& pool, const std::function<void()>& action);
@@ -80,6 +66,8 @@ class RunLoop {
   size_t in_work() const;
   bool wants_units() const;
   bool can_work() const;
+  uint64_t memory_on_offer();
+  void free_buffers();
   uint64_t planned_beside(const Place* own) const;
   uint64_t memory_limit(const Place* own) const;
   uint64_t memory_free(const Place* own) const;
@@ -105,16 +93,13 @@ class RunLoop {
   std::optional<Failure> last_refusal_;
 
   std::optional<std::string> open_request_;  // a lease request whose answer did not come
-  bool engines_ready_ = false;
-  std::vector<RigCard> untried_cards_;
-  UnitRunner::Cards idle_cards_;
-  double cpu_flops_ = 0;
+  Rig rig_;
   double speed_factor_ = 1;  // of what was measured at the start, as the last unit showed
   uint64_t lanes_of_a_unit_ = UINT64_MAX;
   std::counting_semaphore<> ended_{0};  // units that have ended and are not finished
   uint64_t memory_before_ = 0;          // that was free when nothing was in work
 
-  double ask_at_ = 0, last_work_ = 0;  // monotonic
+  double ask_at_ = 0, last_work_;  // monotonic
   double last_no_work_log_ = -1e9, last_settlements_ = -1e9;
   std::mutex rates_mutex_;
   Rates rates_;

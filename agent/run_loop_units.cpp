@@ -46,7 +46,7 @@ bool RunLoop::can_work() const {
   for (const auto& place : places_) {
     if (place->task) largest = std::max(largest, place->held_bytes);
   }
-  return !idle_cards_.empty() && largest <= memory_free(nullptr);
+  return rig_.has_idle_card() && largest <= memory_free(nullptr);
 }
 
 // Of the host's memory, what units in work at other places than `own` plan to use.
@@ -75,6 +75,21 @@ uint64_t RunLoop::memory_free(const Place* own) const {
 // What the plan of a unit at `own` may take.
 uint64_t RunLoop::memory_for_units(const Place& own) const {
   return std::min(memory_free(&own) + own.held_bytes, memory_limit(&own));
+}
+
+// For the pool: a unit's weights and results lie on a card as well.
+uint64_t RunLoop::memory_on_offer() {
+  return rig_.on_cards() ? rig_.idle_card_bytes() : memory_for_units(*places_[free_place()]);
+}
+
+// Of what is not in work.
+void RunLoop::free_buffers() {
+  rig_.free_buffers();
+  for (const auto& place : places_) {
+    if (place->task) continue;
+    place->runner.free_buffers();
+    place->held_bytes = 0;
+  }
 }
 
 // Throws UnitRefused where a result of so many bytes would leave less than the reserve on the disk.
@@ -109,13 +124,13 @@ UnitInputs RunLoop::check_demand(Place& place) {
   PoolFiles& files = place.pool->files();
   const kernels::ModelConfig config = check_understood(unit);
   if (unit.kind == protocol::UnitKind::train) lanes_of_a_unit_ = unit.lanes;
-  take_cards(place, lanes_of(unit));
+  place.cards = rig_.lend(place.runner, lanes_of(unit));
   const UnitPlan plan = place.runner.plan(unit, config, memory_for_units(place));
   if (plan.cards < place.cards) {  // the host has no memory for more
-    return_cards(place);
-    take_cards(place, plan.cards);
+    rig_.take_back(place.runner, place.cards);
+    place.cards = rig_.lend(place.runner, plan.cards);
   }
-  place.measured_seconds = estimated_seconds(unit, config, measured_flops(place.runner.cards()));
+  place.measured_seconds = estimated_seconds(unit, config, rig_.flops(place.runner));
 
   UnitDemand demand;
   demand.planned_bytes = plan.bytes;
@@ -223,7 +238,8 @@ void RunLoop::leave(Place& place, const std::exception_ptr& error, bool kept) {
   const bool wanted = place.task->heartbeat().wanted();
   const std::optional<PoolError> refusal = place.task->heartbeat().refusal();
   place.task.reset();
-  return_cards(place);
+  if (place.cards > 0) place.held_bytes = 0;  // of the host's memory cards leave nothing held
+  rig_.take_back(place.runner, std::exchange(place.cards, 0));
   last_work_ = world_.clock.monotonic();
   if (refusal) throw PoolError(*refusal);
   if (!error) return;

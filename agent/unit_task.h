@@ -32,8 +32,7 @@ class UnitTask {
   const protocol::Lease& lease() const { return lease_; }
   const protocol::Unit& unit() const { return lease_.unit; }
   // When to give up: a stop was requested, or the unit is not wanted any more.
-  bool cancelled() const { return cancelled_ || stop_.requested() || !heartbeat_.wanted(); }
-  void cancel() { cancelled_ = true; }
+  bool cancelled() const { return abandoned_ || stop_.requested() || !heartbeat_.wanted(); }
   Heartbeat& heartbeat() { return heartbeat_; }
 
   // Begins to compute, for at most `seconds`. on_tokens: how many more are done, by one thread at a time; on_end, the
@@ -51,7 +50,7 @@ class UnitTask {
   const Clock& clock_;
   const Stop& stop_;
   std::atomic<double> progress_ = 0;
-  std::atomic<bool> cancelled_ = false, ended_ = false;
+  std::atomic<bool> abandoned_ = false, ended_ = false;
   std::optional<UnitInputs> inputs_;
   UnitResult result_;
   std::exception_ptr error_;

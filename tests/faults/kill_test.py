@@ -238,6 +238,9 @@ class Run:
                     return
                 least = min(self.steps.tries[victim.side, step] for step in todo)
                 step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
+                kills, cuts = self.steps.deaths(victim.side)
+                in_vain = self.steps.tries[victim.side, step] - kills[step] - cuts[step]
+                victim.patience = min(5 * max(1, in_vain), 60)  # some come once in a job
                 self.steps.tries[victim.side, step] += 1
                 self.say(f"{victim.name}: {step}")
                 way += self.steps.way_to(victim.side, step, self.draw)
