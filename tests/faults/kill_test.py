@@ -302,7 +302,7 @@ def main():
     parser.add_argument("--one-job", action="store_true", help="all of these over one job")
     parser.add_argument("--power", type=int, default=2, help="power cuts at random moments")
     parser.add_argument("--rounds", type=int, default=4, help="of each job")
-    parser.add_argument("--limit", type=int, default=1800, help="seconds for the kills at steps")
+    parser.add_argument("--limit", type=int, default=3600, help="seconds for the kills at steps")
     options = parser.parse_args()
     with sandbox(options.seed) as place:
         run = Run(place, options)
