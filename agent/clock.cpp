@@ -15,9 +15,16 @@ bool Stop::requested() const {
   return requested_;
 }
 
-bool Stop::wait(double seconds) const {
+void Stop::wait(double seconds) const {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return requested_; });
+  changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return requested_ || woken_; });
+  woken_ = false;
+}
+
+void Stop::wake() const {
+  std::lock_guard lock(mutex_);
+  woken_ = true;
+  changed_.notify_all();
 }
 
 double SystemClock::monotonic() const {

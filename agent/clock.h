@@ -12,13 +12,16 @@ class Stop {
  public:
   void request();
   bool requested() const;
-  // Waits at most `seconds`; true when a stop was requested.
-  bool wait(double seconds) const;
+  // Waits at most `seconds`; shorter when a stop is requested, or has been woken.
+  void wait(double seconds) const;
+  // Ends the wait that is on, or else the next one. From any thread.
+  void wake() const;
 
  private:
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   bool requested_ = false;
+  mutable bool woken_ = false;
 };
 
 // Replaced in tests.
@@ -27,7 +30,7 @@ class Clock {
   virtual ~Clock() = default;
   virtual double monotonic() const = 0;    // seconds
   virtual int64_t unix_time() const = 0;   // seconds
-  virtual void sleep(double seconds) = 0;  // shorter when a stop is requested
+  virtual void sleep(double seconds) = 0;  // see Stop::wait()
 };
 
 class SystemClock : public Clock {

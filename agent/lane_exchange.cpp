@@ -185,9 +185,7 @@ bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes,
   return sum_held_lanes(tree, lanes, sum, cancel);
 }
 
-void LaneExchange::keep(const Cards& cards) {
-  const auto is_there = [&](const auto& card) { return std::ranges::count(cards, card) > 0; };
-  if (std::ranges::all_of(cards_, is_there)) return;
+void LaneExchange::free_links() {
   links_.reset();
   cards_.clear();
 }

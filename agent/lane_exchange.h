@@ -32,8 +32,8 @@ class LaneExchange {
   bool sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
            const kernels::Cancel& cancel, const OnFailed& on_failed);
 
-  // Lets links go to cards that are not among these.
-  void keep(const Cards& cards);
+  // Gives the links' memory back, until they are made again.
+  void free_links();
   // A card has failed: nothing passes over these links any more. The next link() makes others.
   void give_up();
   // The cards need the links' memory for themselves, now and later. False where there were none.

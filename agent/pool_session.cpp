@@ -10,9 +10,7 @@ PoolSession::PoolSession(const PoolConfig& pool, const Config& config, const Rig
       keys_(keys),
       world_(world),
       transport_(world.make_transport(pool)),
-      heartbeat_transport_(world.make_transport(pool)),
-      client_(*transport_, keys.current, world.clock),
-      heartbeat_client_(*heartbeat_transport_, keys.current, world.clock) {}
+      client_(*transport_, keys.current, world.clock) {}
 
 void PoolSession::connect() {
   if (connected_) return;
@@ -20,7 +18,6 @@ void PoolSession::connect() {
   const PoolIdentity identity = identity_of(config_.url, info);
   pin_identity(agent_config_.data, identity);
   client_.set_pool_id(identity.pool_id);
-  heartbeat_client_.set_pool_id(identity.pool_id);
   enrol(identity);
   identity_ = identity;
   piece_bytes_ = info.max_piece_bytes;
@@ -34,6 +31,16 @@ void PoolSession::connect() {
       Level::good, "connected",
       "connected to " + config_.url + " (" + printable(info.software) + ") as " + config_.user + "/" + config_.rig_id,
       {{"pool", config_.url}, {"pool_id", protocol::to_hex(identity.pool_id)}});
+}
+
+PoolClient& PoolSession::heartbeat_client(size_t i) {
+  while (heartbeats_.size() <= i) {
+    auto transport = world_.make_transport(config_);
+    PoolClient client(*transport, keys_.current, world_.clock);
+    client.set_pool_id(identity_.pool_id);  // which is pinned: it stays
+    heartbeats_.push_back(std::make_unique<Connection>(std::move(transport), std::move(client)));
+  }
+  return heartbeats_[i]->client;
 }
 
 void PoolSession::enrol(const PoolIdentity& identity) {

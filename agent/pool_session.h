@@ -61,7 +61,8 @@ class PoolSession {
   uint64_t piece_bytes() const { return piece_bytes_; }
 
   PoolClient& client() { return client_; }
-  PoolClient& heartbeat_client() { return heartbeat_client_; }  // for the heartbeat's thread
+  // Of the heartbeat number i: each has a thread of its own, and so a connection.
+  PoolClient& heartbeat_client(size_t i);
   const PoolConfig& config() const { return config_; }
 
   // For the loop: when to try again, how often it failed since the last success, and whether it is given up.
@@ -78,8 +79,13 @@ class PoolSession {
   const Config& agent_config_;
   const RigKeys& keys_;
   Surroundings& world_;
-  const std::unique_ptr<Transport> transport_, heartbeat_transport_;
-  PoolClient client_, heartbeat_client_;
+  const std::unique_ptr<Transport> transport_;
+  PoolClient client_;
+  struct Connection {
+    std::unique_ptr<Transport> transport;
+    PoolClient client;
+  };
+  std::vector<std::unique_ptr<Connection>> heartbeats_;
   PoolIdentity identity_;
   std::unique_ptr<PoolFiles> files_;
   uint64_t piece_bytes_ = 0;

@@ -1,16 +1,20 @@
 // The agent's loop: fetch, materialise, compute, combine the lanes, encode, upload, sign and submit, keep the receipt.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <semaphore>
 #include <vector>
 
 #include "pool_errors.h"
 #include "pool_session.h"
 #include "rates.h"
+#include "rig.h"
+#include "unit_limits.h"
 #include "unit_runner.h"
+#include "unit_task.h"
 
 namespace agent {
 
@@ -23,63 +27,85 @@ class RunLoop {
   void run();
 
  private:
+  // Where a unit is computed: cards may work on several, the CPU works on one.
+  struct Place {
+    explicit Place(const UnitRunner::MakeOps& make_cpu_ops) : runner(make_cpu_ops) {}
+    UnitRunner runner;
+    size_t cards = 0;  // that it was lent; 0: the CPU
+    PoolSession* pool = nullptr;
+    std::unique_ptr<UnitTask> task;  // null: nothing is in work here
+    double measured_seconds = 0;     // that the unit takes at the speed measured at the start
+    uint64_t held_bytes = 0;         // planned memory of the unit in work, or whose buffers are held
+    uint64_t result_bytes = 0;
+  };
+
   // The pools, run_loop_pools.cpp.
   PoolSession* next_pool();
   void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
 
-  // What computes, run_loop_engines.cpp.
-  void prepare_engines();
-  void prepare_cards();
-  void warn_if_slow(const RigCard& card, double flops);
-  void prepare_cpu();
-  double speed();
-  uint64_t memory_on_offer() const;
-  void card_left_out(const std::string& card, const std::string& why);
+  void finish_ended();
+  void with_pool(PoolSession& pool, const std::function<void()>& action);
 
   // One turn with a pool.
   void turn(PoolSession& pool);
   protocol::LeaseAnswer fetch(PoolSession& pool);
-  void work(PoolSession& pool, const protocol::Lease& lease);
-  OutboxItem compute(PoolSession& pool, const protocol::Lease& lease, const kernels::Cancel& cancel);
   void send(PoolSession& pool, const OutboxItem& item, bool waited);
   void send_outbox(PoolSession& pool);
-  void give_back(PoolSession& pool, const protocol::Lease& lease, const std::string& reason);
   void no_work(const protocol::NoLease& answer);
-
-  struct Understood {
-    kernels::ModelConfig config;
-    UnitPlan plan;
-  };
-  uint64_t memory_for_units(uint64_t available) const;
-  Understood check_demand(PoolSession& pool, const protocol::Lease& lease);
   bool has_room(PoolSession& pool);
   std::string lack_of_room(PoolSession& pool) const;  // empty: there is room
-  void require_room(uint64_t bytes) const;
   void idle(double seconds);
   void fetch_settlements(PoolSession& pool);
   void report_accepted(const protocol::Submission& submission, const protocol::Receipt& receipt, double round_trip);
   void report_clock(PoolSession& pool);
+
+  // Units in work, run_loop_units.cpp.
+  size_t free_place();
+  Place& ended_place();
+  size_t in_work() const;
+  bool wants_units() const;
+  bool can_work() const;
+  uint64_t memory_on_offer();
+  void free_buffers();
+  uint64_t planned_beside(const Place* own) const;
+  uint64_t memory_limit(const Place* own) const;
+  uint64_t memory_free(const Place* own) const;
+  uint64_t memory_for_units(const Place& own) const;
+  void require_room(uint64_t bytes) const;
+  void work(PoolSession& pool, const protocol::Lease& lease);
+  UnitInputs check_demand(Place& place);
+  void report_unit(const protocol::Unit& unit, const UnitDemand& demand, size_t cards);
+  void materialise(Place& place, UnitInputs& inputs);
+  void start(Place& place, UnitInputs inputs);
+  void finish(Place& place);
+  OutboxItem keep(Place& place);
+  void leave(Place& place, const std::exception_ptr& error, bool kept);
+  std::string reason_to_give_back(const std::exception_ptr& error, bool kept);
+  void give_back(PoolSession& pool, const protocol::Lease& lease, const std::string& reason);
 
   const Config& config_;
   const RigKeys& keys_;
   const uint64_t units_wanted_;
   Surroundings& world_;
   const std::string instance_;
-  UnitRunner runner_;
   std::vector<std::unique_ptr<PoolSession>> pools_;
   std::optional<Failure> last_refusal_;
 
   std::optional<std::string> open_request_;  // a lease request whose answer did not come
-  bool engines_ready_ = false;
-  std::vector<RigCard> untried_cards_;
-  double flops_ = 0;
-  uint64_t held_bytes_ = 0;  // planned memory of the unit whose buffers are held
-  double last_work_ = 0;     // monotonic
+  Rig rig_;
+  double speed_factor_ = 1;  // of what was measured at the start, as the last unit showed
+  uint64_t lanes_of_a_unit_ = UINT64_MAX;
+  std::counting_semaphore<> ended_{0};  // units that have ended and are not finished
+  uint64_t memory_before_ = 0;          // that was free when nothing was in work
+
+  double ask_at_ = 0, last_work_;  // monotonic
   double last_no_work_log_ = -1e9, last_settlements_ = -1e9;
+  std::mutex rates_mutex_;
   Rates rates_;
-  std::atomic<double> progress_ = 0;
   uint64_t accepted_ = 0, rejected_ = 0, superseded_ = 0, earned_ = 0;
+
+  std::vector<std::unique_ptr<Place>> places_;  // goes first: threads of units in work use what is above
 };
 
 }  // namespace agent

@@ -24,6 +24,7 @@ PoolSession* RunLoop::next_pool() {
 }
 
 void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
+  if (pool.dropped) return;  // a unit that was in work for it
   const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
   if (trouble.kind == PoolTrouble::Kind::stopping) return;
   if (!trouble.busy) pool.disconnect();  // its keys may be others when it is back

@@ -19,9 +19,6 @@
 namespace agent {
 namespace {
 
-// An evaluation is computed like one lane.
-uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
-
 std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId codec, std::span<const float> values) {
   const protocol::BlobHeader header = protocol::make_blob_header(kind, codec, values.size());
   std::vector<uint8_t> blob(sizeof header + header.payload_bytes);
@@ -60,6 +57,8 @@ uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelCon
 }
 
 }  // namespace
+
+uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
 
 // One unit on its way. Its workers' threads share it.
 class UnitRunner::Computation {
@@ -314,13 +313,13 @@ UnitRunner::UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links)
 UnitRunner::~UnitRunner() = default;
 
 void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed) {
-  exchange_.keep(cards);
   cards_ = std::move(cards);
   on_card_failed_ = std::move(on_card_failed);
   on_links_failed_ = std::move(on_links_failed);
 }
 
 void UnitRunner::free_buffers() {
+  exchange_.free_links();
   cpu_.free_buffers();
   for (const auto& card : cards_) card->free_buffers();
 }

@@ -29,6 +29,9 @@ struct UnitResult {
   double seconds = 0;
 };
 
+// That are computed side by side: an evaluation is computed like one lane.
+uint64_t lanes_of(const protocol::Unit& unit);
+
 // How a unit is computed, and all the memory of the host that it then plans, weights included.
 struct UnitPlan {
   kernels::Trainer::Settings settings;
@@ -56,7 +59,7 @@ class UnitRunner {
   ~UnitRunner();
 
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
-  // Cards that pass results to each other stay linked for the next units, until one of them is not among these.
+  // Cards that pass results to each other stay linked until a unit has others: they may be lent and come back.
   void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
   // Those that have not failed.
   const Cards& cards() const { return cards_; }

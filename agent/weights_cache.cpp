@@ -80,6 +80,18 @@ void apply_update(const fs::path& file, std::span<float> weights) {
   }
 }
 
+// `held` where no unit in work holds it as well, else memory of its own; with the same values if they are to be kept.
+std::shared_ptr<std::vector<float>> own_weights(std::shared_ptr<std::vector<float>> held, bool keep, size_t count) {
+  if (held && held.use_count() == 1) {
+    kernels::resize_in_huge_pages(*held, count);
+    return held;
+  }
+  auto own = std::make_shared<std::vector<float>>();
+  kernels::resize_in_huge_pages(*own, count);
+  if (keep) std::copy(held->begin(), held->end(), own->begin());
+  return own;
+}
+
 }  // namespace
 
 WeightsCache::WeightsCache(fs::path folder, BlobStore& store) : folder_(std::move(folder)), store_(store) {}
@@ -124,8 +136,8 @@ uint64_t WeightsCache::missing_bytes(const protocol::Unit& unit) const {
   return bytes;
 }
 
-std::span<const float> WeightsCache::materialise(PoolClient& client, const protocol::Unit& unit,
-                                                 const kernels::ModelConfig& config, const Cancel& cancelled) {
+WeightsCache::Weights WeightsCache::materialise(PoolClient& client, const protocol::Unit& unit,
+                                                const kernels::ModelConfig& config, const Cancel& cancelled) {
   const std::optional<uint64_t> base = newest_base(unit);
   if (base && build(client, unit, config, base, cancelled)) return loaded_->values;
   if (base) drop_job(unit.job);
@@ -152,14 +164,14 @@ bool WeightsCache::build(PoolClient& client, const protocol::Unit& unit, const k
 
   const bool in_memory = base && loaded_ && loaded_->job == unit.job && loaded_->round == first;
   const bool verified = in_memory && updates.empty() && loaded_->digest == source.digest;
-  std::vector<float> values;
+  std::shared_ptr<std::vector<float>> values;
   if (loaded_) values = std::move(loaded_->values);
   loaded_.reset();  // until the digest is verified nothing counts as loaded
   const std::string header = kernels::safetensors_header(config);
-  kernels::resize_in_huge_pages(values, kernels::parameter_count(config));
-  if (!in_memory && !read_checkpoint(base ? file_of(unit.job, first) : *checkpoint, header, values)) return false;
-  for (const auto& [update, file] : updates) apply_update(file, values);
-  if (!verified && digest_of(header, values) != source.digest) return false;
+  if (!verified) values = own_weights(std::move(values), in_memory, kernels::parameter_count(config));
+  if (!in_memory && !read_checkpoint(base ? file_of(unit.job, first) : *checkpoint, header, *values)) return false;
+  for (const auto& [update, file] : updates) apply_update(file, *values);
+  if (!verified && digest_of(header, *values) != source.digest) return false;
   loaded_ = Loaded{unit.job, source.round, source.digest, std::move(values)};
 
   save(unit, header);
@@ -170,7 +182,7 @@ bool WeightsCache::build(PoolClient& client, const protocol::Unit& unit, const k
 
 void WeightsCache::save(const protocol::Unit& unit, const std::string& header) {
   const fs::path file = file_of(unit.job, unit.weights.round);
-  const std::span<float> values = loaded_->values;
+  const std::span<float> values = *loaded_->values;
   std::error_code error;
   if (fs::file_size(file, error) == header.size() + values.size_bytes() && !error) return;
   make_folders(file.parent_path());

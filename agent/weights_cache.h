@@ -3,8 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -26,10 +26,12 @@ class WeightsCache {
   // Bytes that materialise would download.
   uint64_t missing_bytes(const protocol::Unit& unit) const;
 
-  // The unit's weights, their digest verified; valid until the next call. Throws as BlobStore::fetch; UnitRefused also
-  // where the updates do not lead to the digest (weights held from before are then dropped).
-  std::span<const float> materialise(PoolClient& client, const protocol::Unit& unit, const kernels::ModelConfig& config,
-                                     const Cancel& cancelled);
+  // The unit's weights, their digest verified; they do not change as long as anyone holds them. Throws as
+  // BlobStore::fetch; UnitRefused also where the updates do not lead to the digest (weights held from before are then
+  // dropped).
+  using Weights = std::shared_ptr<const std::vector<float>>;
+  Weights materialise(PoolClient& client, const protocol::Unit& unit, const kernels::ModelConfig& config,
+                      const Cancel& cancelled);
   void free_memory();
 
  private:
@@ -37,7 +39,7 @@ class WeightsCache {
     std::string job;
     uint64_t round = 0;
     protocol::Digest digest{};  // verified
-    std::vector<float> values;
+    std::shared_ptr<std::vector<float>> values;
   };
 
   std::filesystem::path file_of(const std::string& job, uint64_t round) const;

@@ -133,6 +133,9 @@ class Chooser {
 #define NOT_REFUSED_FROM_KEY                                                                                     \
   "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.state = 'refused' AND l.key = :key AND l.ended " \
   "BETWEEN :now - :pause AND :now) "
+// It may work on several units, but on each only once.
+#define NOT_WITH_KEY \
+  "NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND l.key = :key AND " LEASE_LIVES("l", ":now") ") "
 // +: by the unit's few results, not by all that the key ever gave.
 #define NOT_DIVERGED_FOR_KEY \
   "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND +r.key = :key AND r.digest IS NULL) "
@@ -174,7 +177,7 @@ class Chooser {
         "SELECT u.id, u.round, u.kind FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND "
         "u.job = :job AND u.accepted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.unit = u.id AND "
         "l.replay AND " LEASE_LIVES(
-            "l", ":now") ") AND " NOT_REFUSED_FROM_KEY
+            "l", ":now") ") AND " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY
                          "AND NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND r.account = :account) "
                          "ORDER BY c.unit");
     rows.bind(":account", rig_.account);
@@ -203,7 +206,7 @@ class Chooser {
         "SELECT u.id FROM (SELECT u.id, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
         "AND " LEASE_LIVES("o", ":now") "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
         "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now) u "
-        "WHERE " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number LIMIT 1");
+        "WHERE " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number LIMIT 1");
     rows.bind(":kind", kind);
     rows.bind(":max_out", max_out);
     rows.bind(":after", copy_after_s);

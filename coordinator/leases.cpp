@@ -58,18 +58,25 @@ void extend(Db& db, const std::string& id, int64_t deadline, int64_t now) {
   execute(db, "UPDATE leases SET expires = ? WHERE id = ?", std::min(now + renew_s, deadline), id);
 }
 
-// A lease that the key holds, or held under this request and could still use.
-std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const std::string& request_id, int64_t now) {
-  Statement rows = query(db,
-                         "SELECT " LEASE_COLUMNS
-                         " FROM leases WHERE key = ? AND state = 'held' AND "
-                         "(expires > ? OR request_id = ? AND deadline > ?) ORDER BY request_id = ? DESC, given, id",
-                         rig.key, now, request_id, now, request_id);
+// A lease that the key holds, or held under this request and could still use; none that its agent works on.
+std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request, int64_t now) {
+  Statement rows =
+      query(db,
+            "SELECT " LEASE_COLUMNS
+            " FROM leases WHERE key = ? AND state = 'held' AND "
+            "(expires > ? OR request_id = ? AND deadline > ?) AND id NOT IN (SELECT value FROM "
+            "json_each(?)) ORDER BY request_id = ? DESC, given, id",
+            rig.key, now, request.request_id, now, nlohmann::json(request.leases).dump(), request.request_id);
   while (rows.executeStep()) {
     const LeaseRow lease = lease_at(rows);
     if (is_wanted(db, read_unit(db, lease.unit), lease.replay)) return lease;
   }
   return std::nullopt;
+}
+
+bool may_hold_more(Db& db, const RigIdentity& rig, int64_t now) {
+  return integer(db, 0, "SELECT count(*) FROM leases WHERE key = ? AND state = 'held' AND expires > ?", rig.key, now) <
+         max_leases_of_key;
 }
 
 LeaseRow give(Core& core, Db& db, const RigIdentity& rig, const std::string& request_id, const Choice& choice) {
@@ -114,9 +121,14 @@ protocol::LeaseAnswer lease(Core& core, const RigIdentity& rig, const protocol::
     execute(db, "UPDATE rigs SET agent = ?1 WHERE key = ?2 AND agent <> ?1", request.agent, rig.key);
     protocol::LeaseAnswer answer;
     const int64_t now = core.clock.now();
-    if (const auto held = held_lease(db, rig, request.request_id, now)) {
+    if (const auto held = held_lease(db, rig, request, now)) {
       extend(db, held->id, held->deadline, now);
       answer.lease = describe(core, db, *held, request.held);
+      return answer;
+    }
+    if (!may_hold_more(db, rig, now)) {
+      answer.none = {"nothing_to_do",
+                     "this rig holds " + std::to_string(max_leases_of_key) + " leases, the most that one may", 5};
       return answer;
     }
     ChoiceOrReason found = choose_unit(core, db, rig, request);

@@ -6,6 +6,7 @@
 namespace pool {
 
 constexpr int64_t renew_s = 60;
+constexpr int64_t max_leases_of_key = 16;  // that live: a rig with many cards computes several units at a time
 // In SQL: the lease LEASE lives at NOW. None lives for longer than renew_s from now: where one seems to live for twice
 // that, the clock was set back by more than a correction since it was given.
 #define LEASE_LIVES(LEASE, NOW) LEASE ".state = 'held' AND " LEASE ".expires BETWEEN " NOW " + 1 AND " NOW " + 120 "

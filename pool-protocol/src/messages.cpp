@@ -119,9 +119,16 @@ Enrolment enrolment_from_json(const json& message) {
 json to_json(const LeaseRequest& request) {
   json held = json::array();
   for (const HeldWeights& weights : request.held) held.push_back({{"job", weights.job}, {"round", weights.round}});
-  return {{"request_id", request.request_id},     {"instance", request.instance}, {"agent", request.agent},
-          {"profiles", request.profiles},         {"codecs", request.codecs},     {"kinds", request.kinds},
-          {"memory_bytes", request.memory_bytes}, {"flops", request.flops},       {"held", std::move(held)}};
+  return {{"request_id", request.request_id},
+          {"instance", request.instance},
+          {"agent", request.agent},
+          {"profiles", request.profiles},
+          {"codecs", request.codecs},
+          {"kinds", request.kinds},
+          {"memory_bytes", request.memory_bytes},
+          {"flops", request.flops},
+          {"held", std::move(held)},
+          {"leases", request.leases}};
 }
 
 LeaseRequest lease_request_from_json(const json& message) {
@@ -140,6 +147,11 @@ LeaseRequest lease_request_from_json(const json& message) {
   for (size_t i = 0; i < count; ++i) {
     const Reader entry = held.at(i);
     request.held.push_back({entry["job"].job_name(), entry["round"].unsigned_integer(max_rounds)});
+  }
+  if (reader.has("leases")) {
+    const Reader leases = reader["leases"];
+    const size_t working = leases.size(max_working);
+    for (size_t i = 0; i < working; ++i) request.leases.push_back(leases.at(i).hex16());
   }
   return request;
 }

@@ -107,8 +107,7 @@ TEST_F(CacheTest, AFullDiskIsNamed) {
 class WeightsCacheTest : public CacheTest {
  protected:
   std::vector<float> materialise(const protocol::Unit& unit) {
-    const auto weights = cache.materialise(client, unit, job.config, never);
-    return {weights.begin(), weights.end()};
+    return *cache.materialise(client, unit, job.config, never);
   }
   WeightsCache restarted() { return WeightsCache(folder.path / "cache", store); }
   fs::path weights_file(uint64_t round) {
@@ -137,6 +136,23 @@ TEST_F(WeightsCacheTest, CheckpointThenUpdates) {
   EXPECT_EQ(protocol::sha256_of_file(weights_file(3)), job.digest(3)) << "a file that anyone can check";
 }
 
+TEST_F(WeightsCacheTest, WeightsOfAUnitInWorkStay) {
+  const WeightsCache::Weights first = cache.materialise(client, job.unit(), job.config, never);
+  EXPECT_EQ(cache.materialise(client, job.unit(), job.config, never), first) << "two units share them";
+  job.close_round();
+  const WeightsCache::Weights second = cache.materialise(client, job.unit(), job.config, never);
+  EXPECT_EQ(*first, job.rounds[0]);
+  EXPECT_EQ(*second, job.rounds[1]);
+  cache.free_memory();
+  EXPECT_EQ(*second, job.rounds[1]);
+}
+
+TEST_F(WeightsCacheTest, WeightsThatNobodyHoldsAreChangedWhereTheyAre) {
+  const float* first = cache.materialise(client, job.unit(), job.config, never)->data();
+  job.close_round();
+  EXPECT_EQ(cache.materialise(client, job.unit(), job.config, never)->data(), first);
+}
+
 TEST_F(WeightsCacheTest, ALateJoinerTakesCheckpointAndAllUpdates) {
   for (int round = 0; round < 3; ++round) job.close_round();
   EXPECT_EQ(cache.missing_bytes(job.unit()), job.checkpoint.blob.bytes + 3 * job.updates[0].blob.bytes);
@@ -150,8 +166,7 @@ TEST_F(WeightsCacheTest, UpdatesOfManyPieces) {
   for (const auto codec : {protocol::CodecId::int4, protocol::CodecId::fp32, protocol::CodecId::int4}) {
     large.close_round(codec);
   }
-  const auto weights = cache.materialise(client, large.unit(), large.config, never);
-  EXPECT_TRUE(std::equal(weights.begin(), weights.end(), large.rounds[3].begin(), large.rounds[3].end()));
+  EXPECT_EQ(*cache.materialise(client, large.unit(), large.config, never), large.rounds[3]);
 }
 
 TEST_F(WeightsCacheTest, ARestartedAgentTakesUpdatesOnly) {
@@ -161,8 +176,7 @@ TEST_F(WeightsCacheTest, ARestartedAgentTakesUpdatesOnly) {
   WeightsCache again = restarted();
   const size_t before = pool.calls.size();
   EXPECT_EQ(again.missing_bytes(job.unit()), 2 * job.updates[0].blob.bytes);
-  const auto weights = again.materialise(client, job.unit(false), job.config, never);
-  EXPECT_TRUE(std::equal(weights.begin(), weights.end(), job.rounds[2].begin()));
+  EXPECT_EQ(*again.materialise(client, job.unit(false), job.config, never), job.rounds[2]);
   EXPECT_EQ(pool.calls.size(), before + 2);
 }
 
@@ -175,8 +189,7 @@ TEST_F(WeightsCacheTest, DamagedWeightsFallBackToTheCheckpoint) {
   }
   job.close_round();
   WeightsCache again = restarted();
-  const auto weights = again.materialise(client, job.unit(), job.config, never);
-  EXPECT_TRUE(std::equal(weights.begin(), weights.end(), job.rounds[1].begin()));
+  EXPECT_EQ(*again.materialise(client, job.unit(), job.config, never), job.rounds[1]);
 
   fakes::write_file(weights_file(1), "short");
   WeightsCache third = restarted();

@@ -119,8 +119,11 @@ TEST_F(LaneExchangeTest, OtherCardsAreLinkedAnew) {
     use({three.begin(), three.begin() + static_cast<std::ptrdiff_t>(count)});
     expect_the_cpus(run(linked, unit_of(3)), unit_of(3));
     EXPECT_EQ(seen.alive, count > 1 ? 1 : 0);
+    linked.use_cards({});  // as a rig does between units
   }
   EXPECT_EQ(seen.linked, 3);
+  linked.free_buffers();
+  EXPECT_EQ(seen.alive, 0);
   EXPECT_EQ(seen.given_up, 0);
 }
 

@@ -68,13 +68,14 @@ TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {
   gradient.inner.reset();
   for (const size_t cards : {2, 3, 6, 12}) {
     fake_nccl() = {};
-    UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
-    use_cards(fresh, cards);
-    for (const protocol::Unit& unit : {steps, gradient}) expect_the_cpus(run(fresh, unit), unit);
-    EXPECT_EQ(fake_nccl().ordinals.size(), cards);
-    EXPECT_EQ(fake_nccl().cliques, 1);
-    EXPECT_GE(fake_nccl().groups, 3u) << "one joins the cards, one for each unit";
-    fresh.use_cards({});
+    {
+      UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+      use_cards(fresh, cards);
+      for (const protocol::Unit& unit : {steps, gradient}) expect_the_cpus(run(fresh, unit), unit);
+      EXPECT_EQ(fake_nccl().ordinals.size(), cards);
+      EXPECT_EQ(fake_nccl().cliques, 1);
+      EXPECT_GE(fake_nccl().groups, 3u) << "one joins the cards, one for each unit";
+    }
     EXPECT_EQ(fake_nccl().destroyed, 1);
     EXPECT_EQ(fake_cuda().contexts, 0) << "the cards are free";
   }

@@ -1,5 +1,7 @@
 // The loop on a rig with cards.
+#include <chrono>
 #include <future>
+#include <set>
 
 #include "cpu_as_card.h"
 #include "run_loop_fixture.h"
@@ -125,6 +127,182 @@ TEST_F(RunLoopCards, WhenTheLastCardFailsTheUnitIsGivenBackAndTheCpuGoesOn) {
       << pool.releases[0];
   EXPECT_EQ(logged("0000:01:00.0 A is left out: "), 1u) << log();
   EXPECT_EQ(pool.submissions.size(), 1u);
+}
+
+// Four cards, which take part in this order, and leases of units of two lanes.
+class RunLoopSeveralUnits : public RunLoopCards {
+ protected:
+  class Sized : public CpuAsCard {
+   public:
+    Sized(std::function<void()> before, size_t bytes) : CpuAsCard(std::move(before)), bytes_(bytes) {}
+    size_t free_bytes() override { return bytes_; }
+
+   private:
+    const size_t bytes_;
+  };
+
+  RunLoopSeveralUnits() {
+    size_t bytes = 12'000'000'000;
+    for (const char* name : {"0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0"}) {
+      const auto hook = [this, name] {
+        if (in_work) before_product(name);
+      };
+      world.cards.push_back({name, [=] { return std::make_unique<Sized>(hook, bytes); }});
+      bytes -= 1'000'000'000;
+    }
+    config.limits.seconds = 1'000'000'000;  // the clock runs ahead of what is computed
+    pool.before = [this](const HttpRequest& request) -> std::optional<Error> {
+      in_work = in_work || request.path == "/v1/leases";  // the self-tests are over
+      return before(request);
+    };
+  }
+  protocol::Lease lease(uint64_t number) {
+    protocol::Unit unit = job.unit();
+    unit.index = number;
+    unit.name = protocol::unit_name(unit.job, unit.round, unit.kind, number);
+    unit.first_lane = number * unit.lanes;
+    const std::string id(32, static_cast<char>('a' + number));
+    pool.leases.push_back({protocol::Lease{id, 1, 1, 900, unit}, std::nullopt});
+    return *pool.leases.back().lease;
+  }
+  std::vector<protocol::Digest> results() {
+    std::sort(pool.submissions.begin(), pool.submissions.end(),
+              [](const auto& a, const auto& b) { return a.unit < b.unit; });
+    std::vector<protocol::Digest> digests;
+    for (const protocol::Submission& submission : pool.submissions) digests.push_back(submission.result.digest);
+    pool.submissions.clear();
+    return digests;
+  }
+
+  // Something that threads wait for; false where it has not come within 20 seconds.
+  class Event {
+   public:
+    void set() {
+      if (!std::exchange(is_set_, true)) promise_.set_value();
+    }
+    bool wait() const { return future_.wait_for(std::chrono::seconds(20)) == std::future_status::ready; }
+
+   private:
+    bool is_set_ = false;
+    std::promise<void> promise_;
+    std::shared_future<void> future_ = promise_.get_future().share();
+  };
+
+  std::function<void(const std::string& card)> before_product = [](const std::string&) {};
+  std::function<std::optional<Error>(const HttpRequest&)> before = [](const HttpRequest&) { return std::nullopt; };
+  std::atomic<bool> in_work = false;
+};
+
+TEST_F(RunLoopSeveralUnits, CardsBeyondAUnitsLanesWorkOnAnother) {
+  const auto cards = std::exchange(world.cards, {});
+  for (uint64_t number : {0, 1}) lease(number);
+  EXPECT_FALSE(run(1, 2));
+  const std::vector<protocol::Digest> expected = results();  // the CPU's
+
+  world.cards = cards;
+  in_work = false;
+  const std::string first = lease(0).lease, second = lease(1).lease;
+  Event both_renewed;
+  std::set<std::string> renewed;
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path.ends_with("/renewal")) renewed.insert(request.path);
+    if (renewed.size() == 2) both_renewed.set();
+    return {};
+  };
+  before_product = [&](const std::string& name) { EXPECT_TRUE(both_renewed.wait()) << name; };
+  EXPECT_FALSE(run(1, 2));
+  EXPECT_EQ(results(), expected);
+  EXPECT_EQ(pool.lease_request->leases, std::vector<std::string>{first}) << "the second request says what is in work";
+  EXPECT_EQ(renewed, (std::set<std::string>{"/v1/leases/" + first + "/renewal", "/v1/leases/" + second + "/renewal"}));
+  EXPECT_EQ(logged("tokens, 2 cards, planned memory"), 2u) << log();
+  EXPECT_EQ(receipts().receipts().size(), 2u);
+}
+
+TEST_F(RunLoopSeveralUnits, IdleCardsGoOnAskingForWork) {
+  lease(0);
+  Event asked_again;
+  clock.on_sleep = [&] { lease(1); };
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path == "/v1/leases" && pool.count("POST /v1/leases") == 3) asked_again.set();
+    return {};
+  };
+  before_product = [&](const std::string& name) { EXPECT_TRUE(asked_again.wait()) << name; };
+  EXPECT_FALSE(run(1000, 2));
+  EXPECT_EQ(pool.submissions.size(), 2u);
+  ASSERT_FALSE(clock.sleeps.empty());
+  EXPECT_EQ(clock.sleeps.front(), 5) << "as long as the pool asks for";
+}
+
+TEST_F(RunLoopSeveralUnits, AUnitWhoseCardsFailIsGivenBackAndTheOtherGoesOn) {
+  lease(0);
+  lease(1);
+  Event given_back;
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path.ends_with("/release")) given_back.set();
+    return {};
+  };
+  before_product = [&](const std::string& name) {
+    if (name < "0000:03") fail_as_card(name);
+    EXPECT_TRUE(given_back.wait()) << name;
+  };
+  clock.on_sleep = [&] {
+    if (pool.submissions.size() == 1) stop.request();
+  };
+  EXPECT_FALSE(run());
+  ASSERT_EQ(pool.releases.size(), 1u) << log();
+  EXPECT_NE(pool.releases[0].find("no card is left"), std::string::npos) << pool.releases[0];
+  ASSERT_EQ(pool.submissions.size(), 1u);
+  EXPECT_EQ(pool.submissions[0].unit, "tiny.0.t1");
+  EXPECT_EQ(logged("is left out: "), 2u) << log();
+  EXPECT_EQ(logged("self-test passed ("), 4u) << "the CPU is not needed";
+}
+
+TEST_F(RunLoopSeveralUnits, AStopGivesAllBack) {
+  lease(0);
+  lease(1);
+  std::mutex mutex;
+  std::set<std::string> computing;
+  Event all_compute;
+  before_product = [&](const std::string& name) {
+    {
+      const std::lock_guard lock(mutex);
+      computing.insert(name);
+      if (computing.size() == 4) all_compute.set();
+    }
+    EXPECT_TRUE(all_compute.wait()) << name;
+    stop.request();
+  };
+  EXPECT_FALSE(run());
+  EXPECT_EQ(pool.releases, std::vector<std::string>(2, "the agent is stopping"));
+  EXPECT_TRUE(pool.submissions.empty());
+}
+
+TEST_F(RunLoopSeveralUnits, NoMoreUnitsThanWanted) {
+  lease(0);
+  lease(1);
+  EXPECT_FALSE(run(1000, 1));
+  EXPECT_EQ(pool.submissions.size(), 1u);
+  EXPECT_EQ(pool.count("POST /v1/leases"), 1u);
+}
+
+// What each needs of the host's memory counts, or a rig with little would lease units and give them back for ever.
+TEST_F(RunLoopSeveralUnits, NoMoreUnitsThanTheHostHasMemoryFor) {
+  TinyJob large(pool, 40'000);
+  job.config = large.config;
+  job.rounds = large.rounds;
+  job.checkpoint = large.checkpoint;
+  const uint64_t weights = kernels::parameter_count(job.config) * sizeof(float);
+  config.limits.memory_mb = 9 * weights / 1'000'000;  // one plans some six times its weights
+  lease(0);
+  lease(1);
+  std::vector<size_t> submitted;  // when a lease was asked for
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path == "/v1/leases") submitted.push_back(pool.submissions.size());
+    return {};
+  };
+  EXPECT_FALSE(run(1000, 2));
+  EXPECT_EQ(submitted, (std::vector<size_t>{0, 1})) << log();
+  EXPECT_TRUE(pool.releases.empty());
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 // Backoff, rates, addresses.
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "backoff.h"
+#include "clock.h"
 #include "exit.h"
 #include "rates.h"
 #include "url.h"
@@ -23,6 +26,19 @@ TEST(Backoff, DoublesToFiveMinutesWithJitter) {
   EXPECT_TRUE(differs) << "rigs must not come back all at once";
   backoff.reset();
   EXPECT_LE(backoff.next(), 1);
+}
+
+TEST(Stop, WakingEndsOneWait) {
+  Stop stop;
+  stop.wake();
+  stop.wait(1e6);
+  std::thread waker([&] { stop.wake(); });
+  stop.wait(1e6);
+  waker.join();
+  EXPECT_FALSE(stop.requested());
+  stop.request();
+  stop.wait(1e6);
+  stop.wait(1e6);
 }
 
 TEST(Rates, WindowsForgetWhatIsOlder) {

@@ -72,6 +72,56 @@ TEST_F(Leases, HeldLeasesComeBackFirst) {
   EXPECT_EQ(a.ask().lease->unit.name, "tiny.0.t1");
 }
 
+TEST_F(Leases, ARigMayWorkOnSeveralUnits) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  protocol::LeaseRequest request = a.request();
+  std::vector<std::string> units;
+  for (int i = 0; i < 3; ++i) {
+    request.request_id = protocol::random_hex16();
+    const protocol::Lease lease = *a.ask(request).lease;
+    units.push_back(lease.unit.name);
+    request.leases.push_back(lease.lease);
+    clock.time += 1;  // the older is the first
+  }
+  EXPECT_EQ(units, (std::vector<std::string>{"tiny.0.t0", "tiny.0.t1", "tiny.0.e0"}));
+  const auto next = [&] {
+    request.request_id = protocol::random_hex16();
+    return a.ask(request);
+  };
+  EXPECT_TRUE(next().none);
+  const std::string first = request.leases.front();
+  request.leases.erase(request.leases.begin());
+  EXPECT_EQ(next().lease->lease, first) << "one that the agent does not know of, its answer was lost";
+  request.leases.push_back(first);
+  clock.time += 50;
+  for (const std::string& lease : request.leases) EXPECT_TRUE(pool->renew(a.identity, lease, {}).wanted);
+  EXPECT_TRUE(next().none) << "no copies of what it computes itself";
+  request.leases = {std::string(32, 'f')};
+  EXPECT_EQ(next().lease->lease, first) << "leases of others do not matter";
+}
+
+TEST_F(Leases, AKeyHoldsSixteenLeases) {
+  JobRequest many = tiny_job();
+  many.description.units_per_round = 20;
+  create(many);
+  Rig a = rig("alice");
+  std::vector<std::string> leases;
+  const auto next = [&] {
+    protocol::LeaseRequest request = a.request();
+    request.leases = leases;
+    const protocol::LeaseAnswer answer = a.ask(request);
+    if (answer.lease) leases.push_back(answer.lease->lease);
+    return answer;
+  };
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(next().lease) << i;
+  const protocol::LeaseAnswer none = next();
+  ASSERT_TRUE(none.none);
+  EXPECT_EQ(none.none->message, "this rig holds 16 leases, the most that one may");
+  clock.time += 61;
+  EXPECT_TRUE(next().lease) << "they have lapsed";
+}
+
 TEST_F(Leases, ALapsedUnitGoesToAnotherAndTheFirstResultWins) {
   create(tiny_job());
   Rig a = rig("alice"), b = rig("bob"), c = rig("carol");

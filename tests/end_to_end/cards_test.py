@@ -20,9 +20,9 @@ class Cards(harness.TestCase):
         self.token = self.pool.account("ann")
         self.pool.dataset("text", harness.generated_text(20_000))
 
-    def run_job(self, name, extra=(), **fake_cuda):
+    def run_job(self, name, extra=(), units=1, lanes=4, **fake_cuda):
         """(The weights' digest after every round, the agent's log.)"""
-        self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=1, lanes=4, steps=2, inner_lr=0.004, outer="nesterov",
+        self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=units, lanes=lanes, steps=2, inner_lr=0.004, outer="nesterov",
                       outer_lr=0.7, momentum=0.6, batch=2, context=8, codec="int4", seed=7, check_share=0,
                       evaluate_every=1, evaluate_rows=2)
         env = {"LD_LIBRARY_PATH": os.environ["FAKE_CUDA_SIMT"], "FAKE_CUDA_CARDS": CARDS, **fake_cuda}
@@ -55,6 +55,23 @@ class Cards(harness.TestCase):
         self.assertEqual(digests, expected)
         self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: the card hangs: it has finished nothing for 1 s", log)
         self.assertNotIn("gave ", log, "no unit is given back")
+
+    def test_several_units(self):
+        expected, log = self.run_job("on-cpu", ["--cuda-devices", "none"], units=4, lanes=1)
+        self.assertEqual(most_in_work(log), 1, log)
+        digests, log = self.run_job("three-cards", units=4, lanes=1)
+        self.assertEqual(digests, expected)
+        self.assertGreaterEqual(most_in_work(log), 2, log)
+        self.assertNotIn("gave ", log, "no unit is given back")
+
+
+def most_in_work(log):
+    """The most units that were in work at a time."""
+    most = in_work = 0
+    for line in log.splitlines():
+        in_work += (" tokens, " in line and "planned memory" in line) - (" accepted " in line)
+        most = max(most, in_work)
+    return most
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-// A clock that only moves when someone sleeps, or by `tick` whenever someone looks.
+// A clock that only moves when someone sleeps, or by `tick` whenever someone looks. Threads may look meanwhile.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace fakes {
 class ManualClock : public agent::Clock {
  public:
   double monotonic() const override {
-    if (tick != 0) now += tick;  // else only read: a heartbeat's thread may look too
+    if (tick != 0) now += tick;
     return now;
   }
   int64_t unix_time() const override { return epoch + static_cast<int64_t>(now - 1000); }
@@ -21,7 +22,7 @@ class ManualClock : public agent::Clock {
     if (on_sleep) on_sleep();
   }
 
-  mutable double now = 1000;
+  mutable std::atomic<double> now = 1000;
   double tick = 0;
   int64_t epoch = 1'760'000'000;
   std::vector<double> sleeps;

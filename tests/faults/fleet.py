@@ -28,6 +28,7 @@ class Victim:
         self.process = None
         self.armed = None  # the step that it should die at
         self.since = 0     # when it was armed
+        self.patience = 5  # seconds until the step is given up
         self.restarted = False  # since then, because it did not reach the step
         self.told = True        # to stop, where that leads to the step
         self.survives = lambda: power.nothing  # what a power cut leaves; None: it was killed, and all is left
@@ -257,14 +258,14 @@ def check_store(folder, results=0, rounds=0):
 def disturb(fleet, choose, finished):
     """Until finished(); choose(victim) arms or kills who is not armed. A step that a program does not reach soon may be
     one of its first: it is started again. If that does not help the next one is chosen."""
-    soon, given_up = 1.5, 5  # seconds
+    soon = 1.5  # seconds
     while not finished():
         for victim in fleet.victims:
             if victim.at_its_step():
                 victim.die()
             victim.bury()
             waited = time.monotonic() - victim.since
-            if victim.armed is None or waited > given_up:
+            if victim.armed is None or waited > victim.patience:
                 victim.disarm()
                 choose(victim)  # before it lives again: its first steps are soon over
             elif victim.process and waited > soon and victim.told and not victim.restarted:

@@ -238,6 +238,9 @@ class Run:
                     return
                 least = min(self.steps.tries[victim.side, step] for step in todo)
                 step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
+                kills, cuts = self.steps.deaths(victim.side)
+                in_vain = self.steps.tries[victim.side, step] - kills[step] - cuts[step]
+                victim.patience = min(5 * max(1, in_vain), 60)  # some come once in a job
                 self.steps.tries[victim.side, step] += 1
                 self.say(f"{victim.name}: {step}")
                 way += self.steps.way_to(victim.side, step, self.draw)
@@ -299,7 +302,7 @@ def main():
     parser.add_argument("--one-job", action="store_true", help="all of these over one job")
     parser.add_argument("--power", type=int, default=2, help="power cuts at random moments")
     parser.add_argument("--rounds", type=int, default=4, help="of each job")
-    parser.add_argument("--limit", type=int, default=1800, help="seconds for the kills at steps")
+    parser.add_argument("--limit", type=int, default=3600, help="seconds for the kills at steps")
     options = parser.parse_args()
     with sandbox(options.seed) as place:
         run = Run(place, options)

@@ -142,7 +142,9 @@ TEST(Messages, LeaseRequestMembers) {
                  {"/held", Kind::array, {std::vector<json>(1025, held)}},
                  {"/held/0", Kind::object},
                  {"/held/0/job", Kind::job_name},
-                 {"/held/0/round", Kind::count, {1'000'000'001}}},
+                 {"/held/0/round", Kind::count, {1'000'000'001}},
+                 {"/leases", Kind::array, {std::vector<std::string>(65, std::string(32, 'a'))}, Null::allowed},
+                 {"/leases/0", Kind::hex16}},
                 ignoring_result(lease_request_from_json));
 }
 

@@ -151,6 +151,7 @@ LeaseRequest lease_request() {
   request.memory_bytes = 4'000'000'000;
   request.flops = 2.5e10;
   request.held = {{"kjv", 11}};
+  request.leases = {"ffeeddccbbaa99887766554433221100"};
   return request;
 }
 

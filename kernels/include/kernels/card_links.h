@@ -14,9 +14,9 @@ namespace kernels {
 // "2.21.5". Throws CudaError where NCCL is missing, too old, or does not answer.
 std::string nccl_version();
 
-// Some cards that are linked. One thread at a time, which no other thread computing on one of the cards may overlap
-// with. Every function throws CudaError, which names call and cards; the links are of no use then, but the cards are,
-// unless they hang themselves. The cards outlive the links.
+// Some cards that are linked. One thread at a time, and none that uses one of the cards meanwhile; only the end of links
+// does not disturb who does. Every function throws CudaError, which names call and cards; the links are of no use then,
+// but the cards are, unless they hang themselves. The cards outlive the links.
 class CardLinks {
  public:
   struct Transfer {

@@ -28,6 +28,7 @@ constexpr uint64_t max_blob_bytes = uint64_t{1} << 50;
 constexpr size_t max_shards = 65'536;
 constexpr size_t max_updates = 4'096;
 constexpr size_t max_held = 1'024;
+constexpr size_t max_working = 64;       // leases that a request names
 constexpr size_t max_capabilities = 64;  // entries of profiles, codecs and kinds each
 constexpr size_t max_public_keys = 64;
 constexpr size_t max_settlements = 500;
@@ -65,6 +66,7 @@ struct LeaseRequest {
   uint64_t memory_bytes = 0;
   double flops = 0;
   std::vector<HeldWeights> held;
+  std::vector<std::string> leases;  // that the agent works on already
 };
 
 struct BlobReference {
