@@ -137,7 +137,7 @@ class Exchange {
 
 }  // namespace
 
-void LaneExchange::link(const Cards& cards, const OnFailed& on_failed) {
+void LaneExchange::link(const Cards& cards, const kernels::Cancel& cancel, const OnFailed& on_failed) {
   if (!usable_ || cards == cards_) return;
   links_.reset();
   cards_ = cards;
@@ -148,8 +148,11 @@ void LaneExchange::link(const Cards& cards, const OnFailed& on_failed) {
       card->free_buffers();
       ops.push_back(&card->ops());
     }
-    links_ = make_links_(ops);
+    links_ = make_links_(ops, cancel);
     usable_ = links_ != nullptr;
+  } catch (const kernels::Cancelled&) {
+    cards_.clear();
+    throw;
   } catch (const kernels::CudaError& error) {
     fail(error.what(), on_failed);
   }

@@ -23,8 +23,8 @@ class LaneExchange {
   explicit LaneExchange(kernels::MakeCardLinks make_links) : make_links_(std::move(make_links)) {}
 
   // Before a unit, whose lanes these cards will compute: links them, if they are not yet, and lets others go. What the
-  // cards hold is lost then, since links take their memory first.
-  void link(const Cards& cards, const OnFailed& on_failed);
+  // cards hold is lost then, since links take their memory first. Throws kernels::Cancelled.
+  void link(const Cards& cards, const kernels::Cancel& cancel, const OnFailed& on_failed);
   // Floats that each linked card needs for exchanging a unit's lanes; 0 without links.
   size_t buffer_values(size_t count, size_t lanes) const;
 

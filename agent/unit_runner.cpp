@@ -152,7 +152,8 @@ void UnitRunner::Computation::links_failed(const std::string& what) {
 
 void UnitRunner::Computation::link(const Cards& cards) {
   if (!has_sum()) return;
-  exchange_.link(cards, [this](const std::string& what) { links_failed(what); });
+  exchange_.link(
+      cards, [this] { return cancelled(); }, [this](const std::string& what) { links_failed(what); });
   exchange_values_ = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
 }
 

@@ -10,6 +10,7 @@
 #include <regex>
 
 #include "bench/card_operations.h"
+#include "bench/nccl_check.h"
 #include "bench/steps.h"
 #include "cuda_driver/code.h"
 #include "cuda_driver/device.h"
@@ -109,6 +110,7 @@ int run(int argc, char** argv) {
   CLI::App* golden = app.add_subcommand("golden", "Compares the digests of golden units");
   golden->add_option("file", file, "tests/kernels/golden.txt")->required();
   golden->add_option("--only", only, "these units")->delimiter(',');
+  CLI::App* nccl = app.add_subcommand("nccl", "Whether what the card sends itself by NCCL, at one rank, arrives");
   app.add_subcommand("info", "Names the card and what it runs");
   CLI::App* operations = app.add_subcommand("operations", "Seconds of each operation that a line of the input names");
   Shape shape;
@@ -116,6 +118,10 @@ int run(int argc, char** argv) {
   add_shape_options(*steps, shape);
   CLI11_PARSE(app, argc, argv);
 
+  if (nccl->parsed()) {
+    std::printf("NCCL %s, at one rank: all bits arrive\n", check_nccl(card_number(number)).c_str());
+    return 0;
+  }
   Card card(number, ptx);
   if (golden->parsed()) return print_golden(card, file, only) ? 0 : 1;
   if (steps->parsed()) {

@@ -4,6 +4,7 @@
 // takes too long; what it needs, it owns. For the same reason NCCL's work has a queue of its own on each card: what
 // hangs there does not keep the host from reading the card.
 #include <algorithm>
+#include <atomic>
 #include <future>
 #include <thread>
 #include <vector>
@@ -29,7 +30,8 @@ struct Clique {
   Result (*set_current)(Context) = nullptr;
   Context context = nullptr;  // of one of the cards: in a thread without, NCCL makes one on the machine's first card
   std::vector<Rank> ranks;
-  std::string all;  // their bus ids
+  std::string all;                       // their bus ids
+  std::atomic<bool> left_behind{false};  // nobody waits any more for what is called
 
   void create();
   void pass(const std::vector<CardLinks::Transfer>& transfers) const;
@@ -43,6 +45,7 @@ void Clique::create() {
   nccl.run(all, nccl.ncclCommInitAll, made.data(), static_cast<int>(made.size()),
            static_cast<const Ordinal*>(ordinals.data()));
   for (size_t i = 0; i < ranks.size(); ++i) ranks[i].communicator = made[i];
+  if (left_behind) end(nccl.ncclCommAbort);
 }
 
 // In a group nothing waits for anything else, but what passes between the same two cards keeps its order.
@@ -65,7 +68,7 @@ void Clique::end(const Call<Communicator>& how) const {
 
 class NcclLinks final : public CardLinks {
  public:
-  NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards);
+  NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards, const Cancel& cancel);
   NcclLinks(const NcclLinks&) = delete;
   NcclLinks& operator=(const NcclLinks&) = delete;
   ~NcclLinks() override;
@@ -78,7 +81,7 @@ class NcclLinks final : public CardLinks {
   void join_all();
 
  private:
-  void call(const char* name, std::function<void(Clique&)> body);
+  void call(const char* name, std::function<void(Clique&)> body, const Cancel& cancel = {});
   bool all_passed() const;
 
   const std::shared_ptr<Clique> clique_;
@@ -87,7 +90,8 @@ class NcclLinks final : public CardLinks {
   bool failed_ = false;
 };
 
-NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards) : clique_(std::move(clique)) {
+NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards, const Cancel& cancel)
+    : clique_(std::move(clique)) {
   clique_->set_current = cards.front()->driver.cuCtxSetCurrent.function;
   clique_->context = cards.front()->device.context();
   for (OpenCard* card : cards) {
@@ -97,7 +101,7 @@ NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*
     clique_->ranks.push_back({device.bus_id(), device.ordinal(), device.side_stream()});
     clique_->all += (clique_->all.empty() ? "" : ", ") + device.bus_id();
   }
-  call("ncclCommInitAll", &Clique::create);
+  call("ncclCommInitAll", &Clique::create, cancel);
 }
 
 NcclLinks::~NcclLinks() {
@@ -120,7 +124,12 @@ void NcclLinks::call(const char* name, std::function<void(Clique&)> body) {
   });
   std::future<void> done = task.get_future();
   std::thread(std::move(task)).detach();
-  if (done.wait_for(timeout_) != std::future_status::ready) {
+  const auto begin = std::chrono::steady_clock::now();
+  while (done.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+    const bool stop = cancel && cancel();
+    if (!stop && std::chrono::steady_clock::now() - begin <= timeout_) continue;
+    clique_->left_behind = true;
+    if (stop) throw Cancelled();
     throw CudaError(clique_->all + ": " + name + " has not returned for " + seconds_text(timeout_));
   }
   done.get();
@@ -176,7 +185,7 @@ bool NcclLinks::all_passed() const {
 }  // namespace
 }  // namespace cuda
 
-std::unique_ptr<CardLinks> make_nccl_links(std::span<Ops* const> cards) {
+std::unique_ptr<CardLinks> make_nccl_links(std::span<Ops* const> cards, const Cancel& cancel) {
   std::vector<cuda::OpenCard*> open;
   for (Ops* ops : cards) {
     auto* const card = dynamic_cast<cuda::CardOps*>(ops);
@@ -189,7 +198,7 @@ std::unique_ptr<CardLinks> make_nccl_links(std::span<Ops* const> cards) {
   } catch (const CudaError&) {
     return nullptr;
   }
-  auto links = std::make_unique<cuda::NcclLinks>(std::move(clique), open);
+  auto links = std::make_unique<cuda::NcclLinks>(std::move(clique), open, cancel);
   links->join_all();
   return links;
 }

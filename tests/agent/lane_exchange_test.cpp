@@ -69,7 +69,7 @@ class LaneExchangeTest : public CardsTest {
   Seen seen;
   std::vector<std::string> troubles;
   UnitRunner linked{[] { return kernels::make_cpu_ops(1); },
-                    [this](std::span<kernels::Ops* const>) -> std::unique_ptr<kernels::CardLinks> {
+                    [this](auto, const kernels::Cancel&) -> std::unique_ptr<kernels::CardLinks> {
                       if (seen.fail_to_link-- > 0) fail_as_card("ncclCommInitAll");
                       ++seen.linked;
                       return std::make_unique<CopyingLinks>(seen);
@@ -140,7 +140,7 @@ TEST_F(LaneExchangeTest, LinksThatCannotBeMadeAreNotNeeded) {
 TEST_F(LaneExchangeTest, WhatFailsOnTheWayGoesThroughTheHost) {
   for (const bool in_wait : {false, true}) {
     UnitRunner fresh([] { return kernels::make_cpu_ops(1); },
-                     [this](auto) { return std::make_unique<CopyingLinks>(seen); });
+                     [this](auto, auto) { return std::make_unique<CopyingLinks>(seen); });
     (in_wait ? seen.fail_in_wait : seen.fail_in_start) = 0;
     seen.given_up = 0;
     troubles.clear();

@@ -1,6 +1,6 @@
 """measure_card.py from its first line to its last, on a card of the driver of the tests (tests/fakes/fake_cuda.h).
 
-usage: measure_card_test.py CARD_BENCH BENCH_FOLDER GOLDEN_FILE PTX_FOLDER FAKE_DRIVER_FOLDER
+usage: measure_card_test.py CARD_BENCH BENCH_FOLDER GOLDEN_FILE PTX_FOLDER FAKE_LIBRARIES
 """
 import os
 import pathlib
@@ -11,7 +11,8 @@ import sys
 import tempfile
 import unittest
 
-PROGRAM, BENCH, GOLDEN, PTX, DRIVER = map(pathlib.Path, sys.argv[1:])
+PROGRAM, BENCH, GOLDEN, PTX = map(pathlib.Path, sys.argv[1:5])
+LIBRARIES = sys.argv[5]
 UNITS = ("gradient_odd_shape", "int8_odd_shape")
 
 
@@ -33,7 +34,7 @@ class MeasureCard(unittest.TestCase):
         (self.kit / "golden.txt").write_text("\n".join(rows) + "\n")
 
     def measure(self, *arguments):
-        env = os.environ | {"LD_LIBRARY_PATH": str(DRIVER), "FAKE_CUDA_CARDS": "0000:0A:00.0,8.6,6000000000,Card",
+        env = os.environ | {"LD_LIBRARY_PATH": LIBRARIES, "FAKE_CUDA_CARDS": "0000:0A:00.0,8.6,6000000000,Card",
                             "PATH": f"{self.kit}/bin:{os.environ['PATH']}"}
         done = subprocess.run([sys.executable, self.kit / "measure_card.py", "--tiny", "--seconds=0.001", *arguments],
                               env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -52,6 +53,7 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("Card, 0000:0A:00.0, compute capability 8.6, 6.0 GB; driver for CUDA 12.4; code sm_86", words)
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
+        self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
             self.assertIn(f"compute-sanitizer {tool}: passed; ERROR SUMMARY: 0 errors", words)
         for row in (r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|", r"tiny dw \| 16 x 24 x 20 ",

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "cuda_driver/card_ops.h"
 #include "fake_cuda.h"
 #include "fake_nccl.h"
 #include "kernels/card_links.h"
@@ -123,6 +124,7 @@ TEST_F(NcclTest, CardsPassToEachOther) {
                                         {1, 2, b.memory() + 1, c.memory(), 1},
                                         {2, 0, c.memory() + 1, a.memory() + 2, 1}};
   links->start(transfers);
+  EXPECT_EQ(c.values(), (std::vector<float>{7, 8, 9})) << "nothing is there before wait()";
   links->wait();
   EXPECT_EQ(a.values(), (std::vector<float>{1, 2, 8}));
   EXPECT_EQ(b.values(), (std::vector<float>{1, 5, 2}));
@@ -199,6 +201,14 @@ TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
   EXPECT_EQ(still.values(), (std::vector<float>{1, 2}));
 }
 
+TEST_F(NcclTest, MakingLinksCanBeCancelled) {
+  open(2);
+  told("", "ncclCommInitAll,0");
+  int asked = 0;
+  EXPECT_THROW(make_nccl_links(ops_, [&] { return ++asked == 2; }), Cancelled);
+  EXPECT_EQ(asked, 2);
+}
+
 // The host reads the cards meanwhile; memory is given back when the abort has ended what hung.
 TEST_F(NcclTest, TransfersThatHangAreAborted) {
   open(2, Milliseconds(500));
@@ -229,16 +239,32 @@ TEST_F(NcclTest, ACardThatHangsIsNamed) {
 }
 
 // Else the tests would not see a mistake.
-TEST_F(NcclTest, TheStandInIsStrict) {
+TEST_F(NcclTest, ItsStandInEndsAProgramThatWouldHang) {
   open(2);
-  const std::unique_ptr<CardLinks> links = link();
   const Nccl nccl;
-  const OnCard a(*ops_[0], {1, 2});
-  EXPECT_EQ(error_of([&] {
-              links->start(std::vector<Transfer>{{0, 1, a.memory(), a.memory(), 1}});
-            }),
-            "0000:0B:00.0: ncclRecv:  (4)")
-      << "memory of another card";
+  const Ordinal ordinals[] = {1, 0};
+  std::vector<Communicator> ranks(2);
+  ASSERT_EQ(nccl.ncclCommInitAll.function(ranks.data(), 2, ordinals), 0);
+  const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
+  const auto stream = [&](size_t card) { return dynamic_cast<CardOps*>(ops_[card])->card().device.side_stream(); };
+  const auto send = [&](size_t count) {
+    return nccl.ncclSend.function(a.memory(), count, nccl_float32, 1, ranks[0], stream(0));
+  };
+  const auto receive = [&](size_t count) {
+    return nccl.ncclRecv.function(b.memory(), count, nccl_float32, 0, ranks[1], stream(1));
+  };
+  EXPECT_DEATH(send(1), "ncclSend outside a group");
+  nccl.ncclGroupStart.function();
+  EXPECT_DEATH((send(1), nccl.ncclGroupEnd.function()), "a send without its receive: rank 0 to 1");
+  EXPECT_DEATH((receive(1), nccl.ncclGroupEnd.function()), "a receive without its send");
+  EXPECT_DEATH((send(1), receive(2), nccl.ncclGroupEnd.function()), "of different sizes: rank 0 to 1");
+  EXPECT_DEATH(nccl.ncclSend.function(a.memory(), 1, nccl_float32, 1, ranks[0], stream(1)), "a stream of another card");
+  EXPECT_EQ(nccl.ncclSend.function(b.memory(), 1, nccl_float32, 1, ranks[0], stream(0)), 4) << "another card's memory";
+  EXPECT_EQ(nccl.ncclSend.function(a.memory(), 3, nccl_float32, 1, ranks[0], stream(0)), 4) << "too much";
+  EXPECT_EQ(nccl.ncclGroupEnd.function(), 0);
+  const Ordinal twice[] = {1, 1};
+  EXPECT_DEATH(nccl.ncclCommInitAll.function(ranks.data(), 2, twice), "a card with two ranks");
+  for (const Communicator rank : ranks) EXPECT_EQ(nccl.ncclCommDestroy.function(rank), 0);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 """Cards: a rig with several of them, one of which fails or hangs in the middle of a unit, gives the weights of a rig
 with none.
 
-The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU.
+The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU; what they pass
+to each other goes through the stand-in for NCCL (tests/fakes/fake_nccl.h).
 """
 
 import os
@@ -25,7 +26,8 @@ class Cards(harness.TestCase):
         self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=units, lanes=lanes, steps=2, inner_lr=0.004, outer="nesterov",
                       outer_lr=0.7, momentum=0.6, batch=2, context=8, codec="int4", seed=7, check_share=0,
                       evaluate_every=1, evaluate_rows=2)
-        env = {"LD_LIBRARY_PATH": os.environ["FAKE_CUDA_SIMT"], "FAKE_CUDA_CARDS": CARDS, **fake_cuda}
+        env = {"LD_LIBRARY_PATH": f"{os.environ['FAKE_CUDA_SIMT']}:{os.environ['FAKE_NCCL']}", "FAKE_CUDA_CARDS": CARDS,
+               **fake_cuda}
         agent = harness.Agent(self.pool, name, "ann", self.token, extra=extra, env=env).start()
         self.pool.wait_job(name)
         self.assertEqual(agent.stop(), 0)
@@ -41,12 +43,21 @@ class Cards(harness.TestCase):
         self.assertEqual(len(passed), 3, log)
         for line, card in zip(passed, ("0000:02:00.0 First", "0000:07:00.0 Second", "0000:0A:00.0 Third")):
             self.assertIn(card, line)
+        self.assertNotIn("NCCL", log)
+        self.assertNotIn("nccl", log)
+
+        digests, log = self.run_job("nccl-fails", FAKE_NCCL_FAIL="ncclGroupEnd,1")
+        self.assertEqual(digests, expected)
+        self.assertIn("nccl-fails.0.t0: 0000:02:00.0, 0000:07:00.0, 0000:0A:00.0: ncclGroupEnd: unhandled system error (2); from "
+                      "now on results pass through the host's memory", log)
+        self.assertNotIn("left out", log)
 
         # Each lane begins with one such copy, and so does one unit of the self-test.
         digests, log = self.run_job("one-fails", ["--cuda-devices", "1,0"],
-                                    FAKE_CUDA_FAIL="cuMemcpyDtoDAsync_v2,1,719,2")
+                                    FAKE_CUDA_FAIL="cuMemcpyDtoDAsync_v2,1,719,2", FAKE_NCCL_VERSION="2604")
         self.assertEqual(digests, expected)
         self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: cuMemcpyDtoDAsync_v2: unspecified launch failure", log)
+        self.assertIn("NCCL is too old: it is 2.6.4, needed is 2.7.0 or later; results pass through the host's memory", log)
         self.assertNotIn("Third", log)
         self.assertNotIn("gave ", log, "no unit is given back")
 

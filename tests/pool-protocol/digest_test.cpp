@@ -90,6 +90,18 @@ TEST(Merkle, OfDigestsIsOverTheirBytes) {
   EXPECT_EQ(merkle_root(std::span<const Digest>(digests)), defined_root(leaves));
 }
 
+TEST(Merkle, LeavesMayHaveBeenHashedElsewhere) {
+  MerkleTree leaves, hashes;
+  for (uint8_t i = 0; i < 7; ++i) {
+    const std::vector<uint8_t> leaf(i, i);
+    std::vector<uint8_t> marked(1, 0);
+    marked.insert(marked.end(), leaf.begin(), leaf.end());
+    leaves.add(leaf);
+    hashes.add_hash(sha256(marked));
+  }
+  EXPECT_EQ(hashes.root(), leaves.root());
+}
+
 TEST(Merkle, SegmentsHaveLeavesOf64KiB) {
   std::vector<float> values(40'000);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);

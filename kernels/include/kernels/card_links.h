@@ -8,15 +8,16 @@
 #include <string>
 
 #include "kernels/ops.h"
+#include "kernels/training.h"
 
 namespace kernels {
 
 // "2.21.5". Throws CudaError where NCCL is missing, too old, or does not answer.
 std::string nccl_version();
 
-// Some cards that are linked. One thread at a time, and none that uses one of the cards meanwhile; only the end of links
-// does not disturb who does. Every function throws CudaError, which names call and cards; the links are of no use then,
-// but the cards are, unless they hang themselves. The cards outlive the links.
+// Some cards that are linked. One thread at a time, and none that uses one of the cards meanwhile; only the end of
+// links does not disturb who does. Every function throws CudaError, which names call and cards; the links are of no use
+// then, but the cards are, unless they hang themselves. The cards outlive the links.
 class CardLinks {
  public:
   struct Transfer {
@@ -41,8 +42,8 @@ class CardLinks {
 
 // Of at least one card, each from make_cuda_ops(); null where one is not, or where there is no NCCL. It takes seconds,
 // and memory of each card. A call of NCCL, and a transfer, may take as long as the cards may for a launch
-// (make_cuda_ops()).
-using MakeCardLinks = std::function<std::unique_ptr<CardLinks>(std::span<Ops* const> cards)>;
-std::unique_ptr<CardLinks> make_nccl_links(std::span<Ops* const> cards);
+// (make_cuda_ops()). Throws Cancelled, too: cancel is asked 20 times a second.
+using MakeCardLinks = std::function<std::unique_ptr<CardLinks>(std::span<Ops* const> cards, const Cancel& cancel)>;
+std::unique_ptr<CardLinks> make_nccl_links(std::span<Ops* const> cards, const Cancel& cancel = {});
 
 }  // namespace kernels
