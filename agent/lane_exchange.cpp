@@ -20,7 +20,8 @@ class Exchange {
         terms_(tree.terms()),
         lanes_(lanes),
         sum_(sum),
-        schedule_(sum.size(), cards.size(), holders(), tree.held_sums(),
+        holders_(holders()),
+        schedule_(sum.size(), cards.size(), holders_, tree.held_sums(),
                   ExchangeSchedule::half_for(sum.size(), cards.size(), lanes.size() + tree.held_sums())) {}
 
   // The pieces of a step are on their way while those of the one before are added and read.
@@ -87,51 +88,54 @@ class Exchange {
     if (lane.is_segment) lane.segment = lane.worker->result_segment(cards_[card]->exchange_buffer());
   }
 
-  // The owner's piece, in the order of the tree. Its own lane is only read: another transport may yet need it.
+  // In an owner's memory.
+  struct Values {
+    const float* read;
+    float* write;  // null: only to be read
+  };
+  using Term = kernels::LaneTree::Term;
+
+  // The owner's piece of what the host holds, or of a lane. Its own lane is only read: the host may yet need it.
+  Values piece_of(const Term& term, size_t step, size_t owner) const {
+    const auto [first, count] = schedule_.piece(step, owner);
+    if (term.kind == Term::Kind::held) {
+      float* const here = place(step, owner, lanes_.size() + term.number);
+      cards_[owner]->ops().write(here, tree_.held(term.number).data() + first, count * sizeof(float));
+      return {here, here};
+    }
+    const auto held = std::ranges::find(lanes_, term.number, &HeldLane::lane);
+    const auto lane = static_cast<size_t>(held - lanes_.begin());
+    if (holders_[lane] == owner) return {held->worker->result().data() + first, nullptr};
+    float* const here = place(step, owner, lane);
+    return {here, here};
+  }
+
+  // The owner's piece, in the order of the tree, to the host.
   void add(size_t step, size_t owner) const {
-    const ExchangeSchedule::Piece piece = schedule_.piece(step, owner);
-    if (piece.count == 0) return;
+    const auto [first, count] = schedule_.piece(step, owner);
+    if (count == 0) return;
     kernels::Ops& ops = cards_[owner]->ops();
-    struct Values {
-      const float* read;
-      float* write;  // null: only to be read
-    };
     std::vector<Values> stack;
-    for (const kernels::LaneTree::Term& term : terms_) {
-      switch (term.kind) {
-        case kernels::LaneTree::Term::Kind::add: {
-          Values right = stack.back();
-          stack.pop_back();
-          if (stack.back().write == nullptr) std::swap(stack.back(), right);  // a + b is b + a, to the bit
-          ops.add(right.read, stack.back().write, piece.count);
-          break;
-        }
-        case kernels::LaneTree::Term::Kind::held: {
-          float* const here = place(step, owner, lanes_.size() + term.number);
-          ops.write(here, tree_.held(term.number).data() + piece.first, piece.count * sizeof(float));
-          stack.push_back({here, here});
-          break;
-        }
-        case kernels::LaneTree::Term::Kind::lane: {
-          const auto held = std::ranges::find(lanes_, term.number, &HeldLane::lane);
-          const auto lane = static_cast<size_t>(held - lanes_.begin());
-          float* const here = place(step, owner, lane);
-          stack.push_back(holders_[lane] == owner ? Values{held->worker->result().data() + piece.first, nullptr}
-                                                  : Values{here, here});
-          break;
-        }
+    for (const Term& term : terms_) {
+      if (term.kind == Term::Kind::add) {
+        Values right = stack.back();
+        stack.pop_back();
+        if (stack.back().write == nullptr) std::swap(stack.back(), right);  // a + b is b + a, to the bit
+        ops.add(right.read, stack.back().write, count);
+      } else {
+        stack.push_back(piece_of(term, step, owner));
       }
     }
-    ops.read(sum_.data() + piece.first, stack.front().read, piece.count * sizeof(float));
+    ops.read(sum_.data() + first, stack.front().read, count * sizeof(float));
   }
 
   kernels::CardLinks& links_;
   const LaneExchange::Cards& cards_;
   const kernels::LaneTree& tree_;
-  const std::vector<kernels::LaneTree::Term> terms_;
+  const std::vector<Term> terms_;
   const std::span<HeldLane> lanes_;
   const std::span<float> sum_;
-  const std::vector<size_t> holders_ = holders();
+  const std::vector<size_t> holders_;  // of each lane, the card's place in cards_
   const ExchangeSchedule schedule_;
 };
 
@@ -172,6 +176,7 @@ bool LaneExchange::can_pass(std::span<const HeldLane> lanes) const {
 
 bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
                        const kernels::Cancel& cancel, const OnFailed& on_failed) {
+  std::string failure;
   try {
     if (can_pass(lanes)) {
       Exchange(*links_, cards_, tree, lanes, sum).run(cancel);
@@ -180,12 +185,15 @@ bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes,
   } catch (const kernels::Cancelled&) {
     throw;
   } catch (const kernels::CudaError& error) {
-    fail(error.what(), on_failed);
+    failure = error.what();
+    give_up();
   } catch (...) {
     give_up();
     throw;
   }
-  return sum_held_lanes(tree, lanes, sum, cancel);
+  const bool complete = sum_held_lanes(tree, lanes, sum, cancel);
+  if (complete && !failure.empty()) fail(failure, on_failed);  // else it was a card, which is told of
+  return complete;
 }
 
 void LaneExchange::free_links() {

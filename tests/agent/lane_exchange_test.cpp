@@ -180,6 +180,27 @@ TEST_F(LaneExchangeTest, ACardThatFailsTakesTheLinksWithIt) {
   EXPECT_TRUE(troubles.empty());
 }
 
+// What it failed with on the way, it fails with again when the host reads it.
+TEST_F(LaneExchangeTest, ACardThatFailsOnTheWayIsToBlameNotTheLinks) {
+  std::latch each_has_one(3);
+  const auto wait_once = [&, first = true]() mutable {
+    if (std::exchange(first, false)) each_has_one.arrive_and_wait();
+  };
+  const auto fail = [](size_t bytes) {
+    if (bytes > 256) fail_as_card("bad");
+  };
+  use({cpu_as_card("a", wait_once), cpu_as_card("bad", wait_once, fail), cpu_as_card("c", wait_once)});
+  for (int again = 0; again < 2; ++again) {
+    seen.floats = 0;
+    expect_the_cpus(run(linked, unit_of(3)), unit_of(3));
+    EXPECT_GT(seen.floats, 0u);
+  }
+  EXPECT_EQ(failures.size(), 1u);
+  EXPECT_EQ(linked.cards().size(), 2u);
+  EXPECT_EQ(seen.linked, 2);
+  EXPECT_TRUE(troubles.empty());
+}
+
 // One has the memory for the unit, but not for the buffer beside it.
 TEST_F(LaneExchangeTest, WithoutRoomForABufferLanesGoThroughTheHost) {
   class Full : public CpuAsCard {
