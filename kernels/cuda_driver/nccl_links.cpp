@@ -117,7 +117,7 @@ NcclLinks::~NcclLinks() {
 }
 
 // Throws what `body` throws.
-void NcclLinks::call(const char* name, std::function<void(Clique&)> body) {
+void NcclLinks::call(const char* name, std::function<void(Clique&)> body, const Cancel& cancel) {
   std::packaged_task<void()> task([clique = clique_, body = std::move(body)] {
     clique->set_current(clique->context);
     body(*clique);
