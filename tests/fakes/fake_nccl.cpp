@@ -174,9 +174,9 @@ EXPORTED int ncclRecv(void* memory, size_t count, int type, int peer, Communicat
 EXPORTED int ncclGroupEnd() {
   if (const int failed = begin("ncclGroupEnd")) return failed;
   if (depth == 0) die("ncclGroupEnd without ncclGroupStart");
-  if (--depth > 0 || sends.empty()) return success;
-  const std::shared_ptr<Clique> clique = sends.front().communicator->clique;
+  if (--depth > 0 || (sends.empty() && receives.empty())) return success;
   const std::shared_ptr<fakes::Transfers> transfers = matched();
+  const std::shared_ptr<Clique> clique = sends.front().communicator->clique;
   transfers->never_end = hang.meets("transfer");
   sends.clear();
   clique->transfers.push_back(transfers);
