@@ -223,6 +223,22 @@ TEST_F(NcclTest, TransfersThatHangAreAborted) {
   EXPECT_TRUE(soon([] { return fake_nccl().aborted == 1; }));
 }
 
+// Who frees memory waits for all that is queued on the card (the driver of the tests would end the program).
+TEST_F(NcclTest, WhileATransferHangsNoMemoryIsFreed) {
+  open(2, Milliseconds(50));
+  told("", "transfer,1");
+  const std::unique_ptr<CardLinks> links = link();
+  auto* const memory = static_cast<float*>(ops_[0]->allocate(sizeof(float)));
+  auto* const other = static_cast<float*>(ops_[1]->allocate(sizeof(float)));
+  links->start(std::vector<Transfer>{{0, 1, memory, other, 1}});
+  EXPECT_THROW(links->wait(), CudaError);
+  const int before = fake_cuda().allocations;
+  ops_[0]->free(memory);
+  EXPECT_EQ(fake_cuda().allocations, before);
+  EXPECT_EQ(error_of([&] { ops_[0]->free_bytes(); }),
+            "0000:0A:00.0: the card hangs: it has finished nothing for 0.05 s; restart the machine");
+}
+
 TEST_F(NcclTest, ACardThatHangsIsNamed) {
   setenv("FAKE_CUDA_HANG", "cuMemcpyHtoDAsync_v2,0,1", 1);
   open(2, Milliseconds(50));
