@@ -84,6 +84,7 @@ size_t Rig::lend(UnitRunner& runner, uint64_t most) {
   runner.use_cards(
       {idle_.begin(), end}, [this](const std::string& card, const std::string& why) { left_out(card, why); },
       [this](const std::string& why) { links_failed(why); });
+  if (links_failed_) runner.do_without_links();
   idle_.erase(idle_.begin(), end);
   lent_ += count;
   return count;
@@ -109,6 +110,7 @@ void Rig::free_buffers() {
 }
 
 void Rig::links_failed(const std::string& why) {
+  links_failed_ = true;
   world_.log.write(Level::warning, "nccl_failed", why + "; from now on results pass through the host's memory",
                    {{"reason", why}});
 }

@@ -1,6 +1,7 @@
 // What the rig computes with: its cards, each of which shows first that it computes right; without any, the CPU.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -51,6 +52,7 @@ class Rig {
   std::vector<RigCard> untried_;
   UnitRunner::Cards idle_;  // most memory first
   size_t lent_ = 0;
+  std::atomic<bool> links_failed_ = false;  // said by a unit's thread
   double cpu_flops_ = 0;
 };
 

@@ -61,6 +61,8 @@ class UnitRunner {
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
   // Cards that pass results to each other stay linked until a unit has others: they may be lent and come back.
   void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
+  // From now on results pass through the host's memory.
+  void do_without_links() { exchange_.unlink(); }
   // Those that have not failed.
   const Cards& cards() const { return cards_; }
 
