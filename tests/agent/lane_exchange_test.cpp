@@ -226,6 +226,26 @@ TEST_F(LaneExchangeTest, WithoutRoomForABufferLanesGoThroughTheHost) {
   EXPECT_TRUE(failures.empty());
 }
 
+TEST_F(LaneExchangeTest, LinksWhoseMemoryAUnitNeedsAreGivenUp) {
+  class FullWhileLinked : public CpuAsCard {
+   public:
+    explicit FullWhileLinked(const Seen& seen) : CpuAsCard({}), seen_(seen) {}
+    size_t free_bytes() override { return seen_.alive > 0 ? 1000 : CpuAsCard::free_bytes(); }
+
+   private:
+    const Seen& seen_;
+  };
+  use({std::make_shared<LaneWorker>("full", [this] { return std::make_unique<FullWhileLinked>(seen); }),
+       cpu_as_card("other")});
+  for (int again = 0; again < 2; ++again) expect_the_cpus(run(linked, unit_of(2)), unit_of(2));
+  ASSERT_EQ(troubles.size(), 1u);
+  EXPECT_EQ(troubles[0].rfind("tiny.0.t0: NCCL's memory is needed: full: the unit needs ", 0), 0u) << troubles[0];
+  EXPECT_EQ(seen.linked, 1);
+  EXPECT_EQ(seen.alive, 0);
+  EXPECT_EQ(seen.floats, 0u);
+  EXPECT_EQ(linked.cards().size(), 2u);
+}
+
 // Results of two pieces and a part.
 class WideLaneExchangeTest : public LaneExchangeTest {
  protected:
