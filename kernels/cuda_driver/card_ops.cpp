@@ -2,6 +2,7 @@
 #include "cuda_driver/code.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
+#include "cuda_host/half_precision.h"
 
 namespace kernels {
 namespace {
@@ -18,7 +19,9 @@ struct OpenCard {
 class CardOps final : private OpenCard, public cuda::CudaOps {
  public:
   CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
-      : OpenCard(card, timeout), CudaOps(OpenCard::device, cuda::choose_int8_arithmetic(OpenCard::device)) {}
+      : OpenCard(card, timeout),
+        CudaOps(OpenCard::device, cuda::choose_int8_arithmetic(OpenCard::device),
+                cuda::choose_half_precision(OpenCard::device)) {}
 };
 
 }  // namespace

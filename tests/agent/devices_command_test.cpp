@@ -47,12 +47,12 @@ TEST(Devices, CardsByBus) {
       cuda_part(devices(with(two_cards))),
       "cuda driver " + version() + "for CUDA 12.4\n" +
           "     device  bus id         name                                 capability memory   PCIe lanes computes\n"
-          "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          all "
+          "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          exact "
           "profiles, int8 by " +
           int8("dp4a") + "\n" +
-          "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          all "
+          "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          exact "
           "profiles, int8 by " +
-          int8("tensor cores") + "\n");
+          int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + "\n");
 }
 
 TEST(Devices, CardsByBusAsJson) {
@@ -67,6 +67,10 @@ TEST(Devices, CardsByBusAsJson) {
   for (nlohmann::json& card : expected) card["profiles"] = {"exact-fp32/1", "exact-int8/1", "exact-int8-head/1"};
   expected[0]["int8"] = int8("dp4a");
   expected[1]["int8"] = int8("tensor cores");
+  if (CUDA_COMPILED) {
+    expected[1]["profiles"].push_back("fast/1");
+    expected[1]["fast"] = "bf16";
+  }
   EXPECT_EQ(answer["cuda"]["cards"], expected);
 }
 
