@@ -1,8 +1,8 @@
 // The products of `fast` (docs/numerics.md section 10): int8_matmul.cu's way with halves, by mma.sync. Operands lie in
-// global memory as fp32 and become halves on their way to shared memory: a tile of 128 does 32 operations for each byte
-// that it reads, 64 if copies as halves were made and kept first. That suffices where the cache gives a 32nd of the
-// tensor cores' rate in bytes, as GeForce cards' does; not on an H100, whose tensor cores could do some five times
-// more.
+// global memory as fp32 and become halves on their way to shared memory. A tile of 128 then does 32 operations for each
+// byte that it reads: an estimate, not measured, is that an H100's second-level cache (some 5 TB/s) so feeds its tensor
+// cores with a sixth of what they could do. Copies as halves, made before, would double that, for a pass over each
+// operand.
 #include "cuda/matmul_args.h"
 #include "cuda/tensor_cores.cuh"
 
