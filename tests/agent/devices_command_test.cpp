@@ -58,6 +58,7 @@ TEST(Devices, CardsByBus) {
 TEST(Devices, CardsByBusAsJson) {
   const nlohmann::json answer = nlohmann::json::parse(devices(with(two_cards), "--json"));
   ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU";
+  EXPECT_EQ(answer["devices"][0]["profiles"], nlohmann::json({"exact-fp32/1", "exact-int8/1", "exact-int8-head/1"}));
   EXPECT_EQ(answer["cuda"]["driver"], "12.4");
   nlohmann::json expected = nlohmann::json::parse(R"([
       {"device": "cuda:0", "bus_id": "FFFE:02:00.0", "name": "GTX 1060", "compute_capability": "6.1",
@@ -72,6 +73,14 @@ TEST(Devices, CardsByBusAsJson) {
     expected[1]["fast"] = "bf16";
   }
   EXPECT_EQ(answer["cuda"]["cards"], expected);
+}
+
+// Of 7.5, which has no bf16, and of 7.0, for which there are no kernels of `fast`.
+TEST(Devices, OlderTensorCores) {
+  if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
+  const std::string text = devices(with("FFFE:02:00.0,7.5,8000000000,RTX 2080;FFFE:0A:00.0,7.0,16000000000,V100"));
+  EXPECT_NE(text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("exact profiles, int8 by dp4a\n"), std::string::npos) << text;
 }
 
 // A card from before 6.0.
