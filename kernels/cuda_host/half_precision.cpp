@@ -1,5 +1,6 @@
 #include "cuda_host/half_precision.h"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,13 +15,13 @@ bool has_half(Launcher& device, HalfPrecision half) {
   return device.has((std::string("fast_matmul_64_tt_") + name_of(half)).c_str());
 }
 
-// A product of whole numbers that fp16 and the sums hold exactly: a row i of i's times a row j of (j % 5)'s.
+// A product of whole numbers that fp16 and the sums hold exactly: row i of a is i, column j of b is j % 5.
 bool multiplies_fp16(Launcher& device) {
   constexpr size_t rows = 64, terms = 32;
   std::vector<float> a(rows * terms), b(rows * terms), c(rows * rows);
-  for (size_t i = 0; i < a.size(); ++i) {
-    a[i] = static_cast<float>(i / terms);
-    b[i] = static_cast<float>(i / terms % 5);
+  for (size_t row = 0; row < rows; ++row) {
+    std::fill_n(a.begin() + row * terms, terms, static_cast<float>(row));
+    std::fill_n(b.begin() + row * terms, terms, static_cast<float>(row % 5));
   }
   const auto free = [&device](void* memory) { device.free(memory); };
   const std::unique_ptr<void, std::function<void(void*)>> memory(
@@ -40,8 +41,10 @@ bool multiplies_fp16(Launcher& device) {
                        .ldc = rows};
   launch_fast_matmul(product, 64, HalfPrecision::fp16, device);
   device.read(c.data(), product.c, c.size() * sizeof(float));
-  for (size_t i = 0; i < c.size(); ++i) {
-    if (c[i] != static_cast<float>(i / rows * (i % rows % 5) * terms)) return false;
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t j = 0; j < rows; ++j) {
+      if (c[i * rows + j] != static_cast<float>(i * (j % 5) * terms)) return false;
+    }
   }
   return true;
 }
