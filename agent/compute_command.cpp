@@ -172,7 +172,8 @@ void compute_command(const ComputeOptions& options) {
     return;
   }
   std::printf("loss      %.9g (%s)\n", static_cast<double>(loss), hex_float(loss).c_str());
-  std::printf("digest    %s\n", digest.c_str());
+  const bool exact = plan.settings.profile != kernels::Profile::fast;
+  std::printf("digest    %s%s\n", digest.c_str(), exact ? "" : " (another model of card gives another)");
   std::printf("seconds   %.3f\n", seconds);
   std::printf("tokens/s  %.0f\n", token_count / seconds);
   std::printf("memory    %s planned%s%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),

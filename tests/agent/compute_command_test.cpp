@@ -161,9 +161,9 @@ TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {
 
 // Another gradient than the exact one, near it and the same each time.
 TEST_F(ComputeTest, ACardComputesFast) {
-  const std::string shape = paths() + "--batch 2 --context 5 --json --device cuda:1 --profile ";
-  const auto computed = [&](const char* profile) {
-    const Ended ended = run_with_cards(shape + profile, two_large);
+  const std::string shape = paths() + "--batch 2 --context 5 --device cuda:1 --profile ";
+  const auto computed = [&](const std::string& profile) {
+    const Ended ended = run_with_cards(shape + profile + " --json", two_large);
     EXPECT_EQ(ended.code, 0) << ended.error;
     return nlohmann::json::parse(ended.out);
   };
@@ -171,6 +171,10 @@ TEST_F(ComputeTest, ACardComputesFast) {
   EXPECT_NE(fast["digest"], exact["digest"]);
   EXPECT_EQ(fast["digest"], computed("fast/1")["digest"]);
   EXPECT_NEAR(fast["loss"].get<double>(), exact["loss"].get<double>(), 0.01);
+  const std::string words = run_with_cards(shape + "fast", two_large).out;
+  EXPECT_NE(words.find(fast["digest"].get<std::string>() + " (another model of card gives another)\n"),
+            std::string::npos)
+      << words;
 }
 
 // Where the kernels are compiled, those for 6.1 are without it.
