@@ -20,8 +20,8 @@ bool multiplies_fp16(Launcher& device) {
   constexpr size_t rows = 64, terms = 32;
   std::vector<float> a(rows * terms), b(rows * terms), c(rows * rows);
   for (size_t row = 0; row < rows; ++row) {
-    std::fill_n(a.begin() + row * terms, terms, static_cast<float>(row));
-    std::fill_n(b.begin() + row * terms, terms, static_cast<float>(row % 5));
+    std::fill_n(a.data() + row * terms, terms, static_cast<float>(row));
+    std::fill_n(b.data() + row * terms, terms, static_cast<float>(row % 5));
   }
   const auto free = [&device](void* memory) { device.free(memory); };
   const std::unique_ptr<void, std::function<void(void*)>> memory(

@@ -161,8 +161,8 @@ TEST(CudaFlashAttention, HeadsAndSequences) {
   check_flash_attention({3, 5, 3, 3, 128}, 9);
 }
 
-// Scores of which often only one matters. Then the gradient of a score is a difference of two numbers that nearly agree,
-// and what rounding leaves of it is less exact than they are.
+// Scores of which often only one matters. Then the gradient of a score is a difference of two numbers that nearly
+// agree, and what rounding leaves of it is less exact than they are.
 TEST(CudaFlashAttention, LargeScores) {
   const AttentionCase shape{1, 150, 1, 1, 32};
   Values qkv = normal_values(shape.inputs(), 11);
