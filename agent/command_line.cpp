@@ -36,7 +36,9 @@ void add_compute(CLI::App& app, ComputeOptions& options) {
       ->check(whole_number)
       ->required();
   command->add_option("--context", options.context, "Tokens a row T")->check(whole_number)->required();
-  command->add_option("--profile", options.profile, "Numeric profile: " + kernels::profile_names())
+  command
+      ->add_option("--profile", options.profile,
+                   "Numeric profile: " + kernels::profile_names(kernels::profiles_of_cards()))
       ->capture_default_str();
   command->add_option("--device", options.device, "cpu, cuda (the first card), cuda:0, …; see `gradminer devices`")
       ->capture_default_str();

@@ -24,11 +24,24 @@ namespace {
 constexpr uint64_t process_bytes = 16'000'000;
 
 void check_options(const ComputeOptions& options) {
-  if (!kernels::profile_named(options.profile)) {
-    throw Failure(Exit::usage, "--profile " + options.profile + " is unknown; supported: " + kernels::profile_names());
+  const std::vector<kernels::Profile>& known = kernels::profiles_of_cards();
+  if (!kernels::profile_named(options.profile, known)) {
+    throw Failure(Exit::usage,
+                  "--profile " + options.profile + " is unknown; supported: " + kernels::profile_names(known));
   }
   if (options.batch == 0) throw Failure(Exit::usage, "--batch 0: a batch has at least 1 row");
   if (options.context == 0) throw Failure(Exit::usage, "--context 0: a row has at least 1 token");
+}
+
+kernels::Profile profile_for(const ComputeOptions& options, const kernels::Ops& ops) {
+  const kernels::Profile profile = kernels::profile_named(options.profile, kernels::profiles_of_cards()).value();
+  if (profile == kernels::Profile::fast && ops.half_precision() == kernels::HalfPrecision::none) {
+    throw Failure(Exit::input,
+                  "--profile fast needs a card with tensor cores, of compute capability 7.5 or later "
+                  "(--device cuda); " +
+                      options.device + " has none");
+  }
+  return profile;
 }
 
 // The file's first batch * context + 1 tokens, every one inside the vocabulary.
@@ -89,9 +102,9 @@ Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig
   const uint64_t besides = on_host ? process_bytes + 2 * kernels::parameter_count(config) * sizeof(float) +
                                          2 * options.batch * (options.context + 1) * sizeof(uint16_t)
                                    : 0;
-  const kernels::Trainer::Settings settings = kernels::Trainer::settings_within(
-      limit > besides ? limit - besides : 0, config, options.batch, options.context, ops,
-      {kernels::Trainer::Purpose::gradient, false, kernels::profile_named(options.profile).value()});
+  const kernels::Trainer::Settings settings =
+      kernels::Trainer::settings_within(limit > besides ? limit - besides : 0, config, options.batch, options.context,
+                                        ops, {kernels::Trainer::Purpose::gradient, false, profile_for(options, ops)});
   const uint64_t needed =
       besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
   if (needed <= limit) return {settings, needed};
@@ -159,7 +172,8 @@ void compute_command(const ComputeOptions& options) {
     return;
   }
   std::printf("loss      %.9g (%s)\n", static_cast<double>(loss), hex_float(loss).c_str());
-  std::printf("digest    %s\n", digest.c_str());
+  const bool exact = plan.settings.profile != kernels::Profile::fast;
+  std::printf("digest    %s%s\n", digest.c_str(), exact ? "" : " (another model of card gives another)");
   std::printf("seconds   %.3f\n", seconds);
   std::printf("tokens/s  %.0f\n", token_count / seconds);
   std::printf("memory    %s planned%s%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),

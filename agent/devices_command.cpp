@@ -6,6 +6,7 @@
 #include "cards.h"
 #include "engine.h"
 #include "kernels/cuda_cards.h"
+#include "kernels/profile.h"
 #include "system_info.h"
 
 namespace agent {
@@ -35,6 +36,17 @@ std::string capability(const kernels::CudaCard& card) {
   return std::to_string(card.major) + "." + std::to_string(card.minor);
 }
 
+std::vector<std::string> profiles_of(const kernels::CudaCard& card) {
+  std::vector<std::string> names = engine_profiles();
+  if (!card.fast.empty()) names.push_back(kernels::name_of(kernels::Profile::fast));
+  return names;
+}
+
+std::string what_computes(const kernels::CudaCard& card) {
+  if (!card.has_code) return "no: this program has no code for it";
+  return "exact profiles, int8 by " + card.int8 + (card.fast.empty() ? "" : "; fast in " + card.fast);
+}
+
 nlohmann::ordered_json cuda_json(const Cuda& cuda) {
   if (!cuda.problem.empty()) return {{"problem", cuda.problem}};
   nlohmann::ordered_json cards = nlohmann::ordered_json::array();
@@ -45,7 +57,10 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
                     {"compute_capability", capability(card)},
                     {"memory_bytes", card.memory_bytes},
                     {"computes", card.has_code}});
-      if (card.has_code) entry.update({{"profiles", engine_profiles()}, {"int8", card.int8}});
+      if (card.has_code) {
+        entry.update({{"profiles", profiles_of(card)}, {"int8", card.int8}});
+        if (!card.fast.empty()) entry["fast"] = card.fast;
+      }
       if (const PcieLanes lanes = pcie_lanes(card.bus_id); lanes.now > 0) {
         entry.update({{"pcie_lanes", lanes.now}, {"pcie_lanes_most", lanes.most}});
       }
@@ -84,10 +99,9 @@ void print_cuda(const Cuda& cuda) {
   for (const kernels::CudaCard& card : cuda.found.cards) {
     const std::string device = device_name(number++);
     if (card.problem.empty()) {
-      std::printf(
-          row, device.c_str(), card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
-          human_bytes(static_cast<double>(card.memory_bytes)).c_str(), link_text(card.bus_id).c_str(),
-          card.has_code ? ("all profiles, int8 by " + card.int8).c_str() : "no: this program has no code for it");
+      std::printf(row, device.c_str(), card.bus_id.c_str(), card.name.c_str(), capability(card).c_str(),
+                  human_bytes(static_cast<double>(card.memory_bytes)).c_str(), link_text(card.bus_id).c_str(),
+                  what_computes(card).c_str());
     } else {
       std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }

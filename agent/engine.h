@@ -13,7 +13,7 @@ namespace agent {
 // fastest. Throws Failure(input) for a path that is unknown or does not run here.
 std::unique_ptr<kernels::Ops> make_engine(size_t threads);
 
-// The profiles that engines compute, as a unit names them: "exact-fp32/1", …
+// The profiles that every engine computes, as a unit names them: "exact-fp32/1", …
 std::vector<std::string> engine_profiles();
 
 // Floating-point operations a second, from about a tenth of a second of work: for estimates, never for results.

@@ -10,11 +10,13 @@
 #include <regex>
 
 #include "bench/card_operations.h"
+#include "bench/fast_check.h"
 #include "bench/nccl_check.h"
 #include "bench/steps.h"
 #include "cuda_driver/code.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
+#include "cuda_host/half_precision.h"
 #include "golden.h"
 #include "kernels/cuda_cards.h"
 
@@ -63,7 +65,8 @@ struct Card {
         code(ptx ? ptx->code() : cuda::code_for({card.major, card.minor})),
         device(driver, card, code, cuda_timeout),
         int8(cuda::choose_int8_arithmetic(device)),
-        ops(device, int8) {}
+        half(cuda::choose_half_precision(device)),
+        ops(device, int8, half) {}
 
   const CudaCard card;
   const std::optional<PtxFolder> ptx;
@@ -71,14 +74,16 @@ struct Card {
   const cuda::Driver driver;
   cuda::Device device;
   const cuda::Int8Arithmetic int8;
+  const HalfPrecision half;
   cuda::CudaOps ops;
 };
 
 void print_card(const Card& card) {
-  std::printf("%s, %s, compute capability %d.%d, %.1f GB; driver for CUDA %s; code %s, int8 by %s\n",
+  std::printf("%s, %s, compute capability %d.%d, %.1f GB; driver for CUDA %s; code %s, int8 by %s%s%s\n",
               card.card.name.c_str(), card.card.bus_id.c_str(), card.card.major, card.card.minor,
               static_cast<double>(card.card.memory_bytes) * 1e-9, cuda::version_text(card.driver.version).c_str(),
-              std::string(card.code.name).c_str(), cuda::name_of(card.int8));
+              std::string(card.code.name).c_str(), cuda::name_of(card.int8),
+              card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half));
 }
 
 // Whether every unit of the file, or those named, gives its digest.
@@ -97,6 +102,19 @@ bool print_golden(Card& card, const std::string& file, const std::vector<std::st
   return right == all && all > 0;
 }
 
+// Whether `fast` is right on the card, if it is there.
+bool print_fast(Card& card) {
+  if (card.half == HalfPrecision::none) return true;
+  bool right = true;
+  for (const FastCheck& check : check_fast(card.ops)) {
+    right = right && check.right;
+    std::printf("fast in %s, %s: %.2e from exact-fp32, %s%s\n", cuda::name_of(card.half), check.model.c_str(),
+                check.distance, check.repeats ? "repeats itself" : "DOES NOT REPEAT ITSELF",
+                check.right ? "" : ": WRONG");
+  }
+  return right;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Measures one NVIDIA card");
   app.require_subcommand(1);
@@ -107,7 +125,7 @@ int run(int argc, char** argv) {
 
   std::string file;
   std::vector<std::string> only;
-  CLI::App* golden = app.add_subcommand("golden", "Compares the digests of golden units");
+  CLI::App* golden = app.add_subcommand("golden", "Compares the digests of golden units, and checks `fast`");
   golden->add_option("file", file, "tests/kernels/golden.txt")->required();
   golden->add_option("--only", only, "these units")->delimiter(',');
   CLI::App* nccl = app.add_subcommand("nccl", "Whether what the card sends itself by NCCL, at one rank, arrives");
@@ -123,7 +141,10 @@ int run(int argc, char** argv) {
     return 0;
   }
   Card card(number, ptx);
-  if (golden->parsed()) return print_golden(card, file, only) ? 0 : 1;
+  if (golden->parsed()) {
+    const bool exact = print_golden(card, file, only);
+    return print_fast(card) && exact ? 0 : 1;
+  }
   if (steps->parsed()) {
     answer_lines(shape, card.ops);
   } else if (operations->parsed()) {

@@ -64,8 +64,15 @@ struct Operation {
   std::function<Call(Ops&, Arrays&, const Sizes&)> prepare;
 };
 
-Call matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
+void require_fast(bool fast, const Ops& ops) {
+  if (fast && ops.half_precision() == HalfPrecision::none)
+    throw std::invalid_argument("the card does not compute fast");
+}
+
+Call matmul(Form form, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  require_fast(fast, ops);
   Matmul op = product_of(form, n[0], n[1], n[2]);
+  op.fast = fast;
   op.a = arrays.floats(op.m * op.k), op.b = arrays.floats(op.k * op.n), op.c = arrays.floats(op.m * op.n);
   return [&ops, op] { ops.matmul(op); };
 }
@@ -89,7 +96,8 @@ Call int8_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   return [&ops, op] { ops.int8_matmul(op); };
 }
 
-Call attention_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call attention_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  require_fast(fast, ops);
   const size_t rows = n[0] * n[1], width = n[2] * n[3];
   const AttentionForward op{.sequences = n[0],
                             .context = n[1],
@@ -100,11 +108,13 @@ Call attention_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
                             .out = arrays.floats(rows * width),
                             .row_max = arrays.floats(rows * n[2]),
                             .inverse_sum = arrays.floats(rows * n[2]),
-                            .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
+                            .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1),
+                            .fast = fast};
   return [&ops, op] { ops.attention_forward(op); };
 }
 
-Call attention_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call attention_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  require_fast(fast, ops);
   const size_t rows = n[0] * n[1], width = n[2] * n[3];
   const AttentionBackward op{.sequences = n[0],
                              .context = n[1],
@@ -117,7 +127,8 @@ Call attention_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
                              .inverse_sum = arrays.positive(rows * n[2]),
                              .dout = arrays.floats(rows * width),
                              .dqkv = arrays.floats(3 * rows * width),
-                             .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
+                             .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1),
+                             .fast = fast};
   return [&ops, op] { ops.attention_backward(op); };
 }
 
@@ -224,14 +235,19 @@ const std::map<std::string, Operation>& operations() {
       {"bias_backward", {2, bias_backward}},
       {"cross_entropy", {2, cross_entropy}},
       {"quantise_rows", {2, quantise_rows}},
-      {"matmul_forward", {3, std::bind(matmul, Form::forward, _1, _2, _3)}},
-      {"matmul_dx", {3, std::bind(matmul, Form::input_gradient, _1, _2, _3)}},
-      {"matmul_dw", {3, std::bind(matmul, Form::weight_gradient, _1, _2, _3)}},
+      {"matmul_forward", {3, std::bind(matmul, Form::forward, false, _1, _2, _3)}},
+      {"matmul_dx", {3, std::bind(matmul, Form::input_gradient, false, _1, _2, _3)}},
+      {"matmul_dw", {3, std::bind(matmul, Form::weight_gradient, false, _1, _2, _3)}},
+      {"fast_forward", {3, std::bind(matmul, Form::forward, true, _1, _2, _3)}},
+      {"fast_dx", {3, std::bind(matmul, Form::input_gradient, true, _1, _2, _3)}},
+      {"fast_dw", {3, std::bind(matmul, Form::weight_gradient, true, _1, _2, _3)}},
       {"int8_forward", {3, std::bind(int8_matmul, Form::forward, _1, _2, _3)}},
       {"int8_dx", {3, std::bind(int8_matmul, Form::input_gradient, _1, _2, _3)}},
       {"int8_dw", {3, std::bind(int8_matmul, Form::weight_gradient, _1, _2, _3)}},
-      {"attention_forward", {4, attention_forward}},
-      {"attention_backward", {4, attention_backward}},
+      {"attention_forward", {4, std::bind(attention_forward, false, _1, _2, _3)}},
+      {"attention_backward", {4, std::bind(attention_backward, false, _1, _2, _3)}},
+      {"fast_attention_forward", {4, std::bind(attention_forward, true, _1, _2, _3)}},
+      {"fast_attention_backward", {4, std::bind(attention_backward, true, _1, _2, _3)}},
   };
   return all;
 }

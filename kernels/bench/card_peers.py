@@ -13,6 +13,8 @@ from gpt2 import Gpt2
 FP32_CORES = {(6, 0): 64, (6, 1): 128, (7, 0): 64, (7, 5): 64, (8, 0): 64, (8, 6): 128, (8, 9): 128, (9, 0): 128,
               (10, 0): 128, (12, 0): 128}  # of a multiprocessor: CUDA C++ programming guide, compute capabilities
 
+BF16 = torch.bfloat16
+
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 
@@ -43,16 +45,17 @@ def seconds_of(call, calls):
     return (time.perf_counter() - begin) / calls
 
 
-def values(*shape):
-    return torch.randn(*shape, device="cuda")
+def values(*shape, dtype=torch.float32):
+    return torch.randn(*shape, device="cuda", dtype=dtype)
 
 
 def digits(*shape):
     return torch.randint(-127, 128, shape, dtype=torch.int8, device="cuda")
 
 
-def product(form, tokens, inputs, outputs):
-    x, w, dy, dw = values(tokens, inputs), values(inputs, outputs), values(tokens, outputs), values(inputs, outputs)
+def product(form, tokens, inputs, outputs, dtype=torch.float32):
+    x, w, dy, dw = (values(*shape, dtype=dtype) for shape in
+                    ((tokens, inputs), (inputs, outputs), (tokens, outputs), (inputs, outputs)))
     return {"forward": lambda: x @ w, "dx": lambda: dy @ w.T, "dw": lambda: dw.addmm_(x.T, dy)}[form]
 
 
@@ -65,8 +68,8 @@ def int8_product(form, tokens, inputs, outputs):
     return lambda: torch._int_mm(a, b)
 
 
-def attention(way, sequences, context, heads, size):
-    q, k, v = (values(sequences, heads, context, size).requires_grad_(way == "backward") for _ in range(3))
+def attention(way, sequences, context, heads, size, dtype=torch.float32):
+    q, k, v = (values(sequences, heads, context, size, dtype=dtype).requires_grad_(way == "backward") for _ in range(3))
     if way == "forward":
         return lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -77,7 +80,7 @@ def attention(way, sequences, context, heads, size):
 def training(shape):
     """Name: one step."""
     return {"eager fp32": step_of(shape, compiled=False, bf16=False), "compiled fp32": step_of(shape, True, False),
-            "compiled bf16": step_of(shape, True, True)}
+            "eager bf16": step_of(shape, False, True), "compiled bf16": step_of(shape, True, True)}
 
 
 def step_of(shape, compiled, bf16):

@@ -11,6 +11,7 @@ import argparse
 import datetime
 import math
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ LAYERS = {
     "6x384 mlp.c_proj": (2048, 1536, 384),
     "124M c_attn": (1024, 768, 2304), "124M c_proj": (1024, 768, 768), "124M c_fc": (1024, 768, 3072),
     "124M mlp.c_proj": (1024, 3072, 768), "124M head": (1024, 768, 50257),
+    "124M padded head": (1024, 768, 50304),
 }
 FORMS = ("forward", "dx", "dw")
 # sequences, context, heads, head size
@@ -41,8 +43,11 @@ MEMORY = {
     "adamw 124439808": 28 * 124439808,
 }
 # layers, heads, channels, vocabulary, batch, context
-SHAPES = {"4x128": (4, 4, 128, 256, 12, 64), "6x384": (6, 6, 384, 256, 8, 256), "124M": (12, 12, 768, 50257, 4, 1024)}
-PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head")
+SHAPES = {"4x128": (4, 4, 128, 256, 12, 64), "6x384": (6, 6, 384, 256, 8, 256), "124M": (12, 12, 768, 50257, 4, 1024),
+          "124M padded": (12, 12, 768, 50304, 16, 1024)}
+# GB of memory that PyTorch needs for one, estimated; a card with less leaves it out.
+NEEDED_GB = {"124M padded": 30}
+PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head", "fast")
 TINY = {
     "LAYERS": {"tiny": (20, 16, 24)}, "ATTENTION": [(1, 9, 2, 8)], "SHAPES": {"tiny": (1, 2, 8, 11, 2, 5)},
     "MEMORY": {f"{name} {sizes}": 1 for name, sizes in (
@@ -77,6 +82,7 @@ class Bench:
 class Measurement:
     def __init__(self, given):
         self.card, self.seconds = given.card, given.seconds
+        self.profiles, self.memory_gb = PROFILES, 0
         self.peers = self.peak = None
         if not given.without_pytorch:
             try:
@@ -105,6 +111,15 @@ class Measurement:
                  theirs and theirs / ours]
         print(f"| {name} | {' x '.join(map(str, shape))} | {' | '.join(map(number, cells))} |", flush=True)
 
+    def name_card(self):
+        info = subprocess.run([HERE / "card_bench", f"--card={self.card}", "info"], stdout=subprocess.PIPE, text=True)
+        if info.returncode != 0:
+            sys.exit(1)  # it has said why
+        self.memory_gb = float(re.search(r", ([\d.]+) GB;", info.stdout)[1])
+        if ", fast in " not in info.stdout:
+            self.profiles = tuple(profile for profile in PROFILES if profile != "fast")
+        return info.stdout.strip()
+
     # Sections
 
     def golden(self):
@@ -116,7 +131,7 @@ class Measurement:
                               stderr=subprocess.STDOUT, text=True)
         print(f"- {done.stdout.strip()}\n", flush=True)
         if not right:
-            sys.exit("Golden digests are wrong; nothing else is worth measuring.")
+            sys.exit("Golden digests are wrong, or fast is; nothing else is worth measuring.")
 
     def digests(self, what, *arguments):
         done = subprocess.run([HERE / "card_bench", f"--card={self.card}", *arguments, "golden", HERE / "golden.txt"],
@@ -146,6 +161,14 @@ class Measurement:
         self.linear("int8", "int8; PyTorch's is torch._int_mm (cuBLASLt), which leaves the scales out",
                     lambda *n: self.peers.int8_product(*n))
 
+    def fast(self):
+        if "fast" not in self.profiles:
+            print("This card does not compute `fast`: not measured.\n")
+            return
+        self.linear("fast", "fast, operands in fp32 and rounded in the kernel; PyTorch's are bf16 before and after",
+                    lambda *n: self.peers.product(*n, self.peers.BF16))
+        self.table_attention("fast_attention", "`fast`; PyTorch's in bf16", lambda *n: self.peers.attention(*n, self.peers.BF16))
+
     def linear(self, operation, what, peer_of):
         print(f"Products: {what}; TOP/s; fp32 peak: {self.peak_text()}\n\n"
               "| product | m x n x k | ours | of the fp32 peak | PyTorch | ours / PyTorch |\n|---|---|---|---|---|---|")
@@ -166,7 +189,10 @@ class Measurement:
         print()
 
     def attention(self):
-        print("Attention, fp32, causal; the operations are those under the mask; PyTorch's is scaled_dot_product_attention; "
+        self.table_attention("attention", "fp32", lambda *n: self.peers.attention(*n))
+
+    def table_attention(self, operation, what, peer_of):
+        print(f"Attention, {what}, causal; the operations are those under the mask; PyTorch's is scaled_dot_product_attention; "
               f"TFLOP/s; fp32 peak: {self.peak_text()}\n\n"
               "| attention | sequences x context x heads x size | ours | of the fp32 peak | PyTorch | ours / PyTorch |\n"
               "|---|---|---|---|---|---|")
@@ -174,8 +200,8 @@ class Measurement:
             for shape in ATTENTION:
                 sequences, context, heads, size = shape
                 for way, products in (("forward", 2), ("backward", 5)):
-                    peer = self.peers.attention(way, *shape) if self.peers else None
-                    ours, theirs = self.operation(bench, f"attention_{way} {' '.join(map(str, shape))}", peer)
+                    peer = peer_of(way, *shape) if self.peers else None
+                    ours, theirs = self.operation(bench, f"{operation}_{way} {' '.join(map(str, shape))}", peer)
                     rate = 1e-12 * products * sequences * heads * context * context * size
                     self.print_rate(way, shape, rate, ours, theirs)
         print()
@@ -194,11 +220,13 @@ class Measurement:
 
     def steps(self):
         print("Training steps (forward, backward, AdamW), tokens/s; PyTorch: SDPA, fused AdamW, fp32 without TF32, and bf16 by "
-              "autocast\n\n| model | ours | tokens/s | PyTorch eager fp32 | compiled fp32 | compiled bf16 | "
-              "ours / compiled fp32 | ours / compiled bf16 |\n|---|---|---|---|---|---|---|---|")
+              "autocast\n\n| model | ours | tokens/s | PyTorch eager fp32 | compiled fp32 | eager bf16 | compiled bf16 | "
+              "ours / compiled fp32 | ours / compiled bf16 |\n|---|---|---|---|---|---|---|---|---|")
         for name, shape in SHAPES.items():
+            if self.memory_gb < NEEDED_GB.get(name, 0):
+                continue
             peers = self.peers.training(shape) if self.peers else {}
-            for profile in PROFILES:
+            for profile in self.profiles:
                 self.step(name, shape, profile, peers)
         print()
 
@@ -214,7 +242,8 @@ class Measurement:
                     times[peer].append(self.peers.seconds_of(step, count))
         tokens = shape[4] * shape[5]
         rates = {what: tokens / statistics.median(each) for what, each in times.items()}
-        cells = [f"{rates[peer]:,.0f}" if peer in rates else "-" for peer in ("eager fp32", "compiled fp32", "compiled bf16")]
+        cells = [f"{rates[peer]:,.0f}" if peer in rates else "-" for peer in
+                 ("eager fp32", "compiled fp32", "eager bf16", "compiled bf16")]
         ratios = [number(rates["ours"] / rates[peer] if peer in rates else None) for peer in ("compiled fp32", "compiled bf16")]
         print(f"| {name}, {shape[4]} x {shape[5]} | {profile} | {rates['ours']:,.0f} | {' | '.join(cells + ratios)} |",
               flush=True)
@@ -224,7 +253,7 @@ def number(value):
     return "-" if value is None else f"{value:.2f}"
 
 
-SECTIONS = ("golden", "sanitizer", "products", "int8", "attention", "memory", "steps")
+SECTIONS = ("golden", "sanitizer", "products", "int8", "attention", "fast", "memory", "steps")
 
 
 def main():
@@ -238,10 +267,7 @@ def main():
     if given.tiny:
         globals().update(TINY)
     measurement = Measurement(given)
-    info = subprocess.run([HERE / "card_bench", f"--card={given.card}", "info"], stdout=subprocess.PIPE, text=True)
-    if info.returncode != 0:
-        sys.exit(1)  # it has said why
-    print(f"{datetime.date.today()}: {info.stdout.strip()}. {measurement.peers.version() if measurement.peers else ''}\n"
+    print(f"{datetime.date.today()}: {measurement.name_card()}. {measurement.peers.version() if measurement.peers else ''}\n"
           f"`measure_card.py {' '.join(sys.argv[1:])}`, medians of {TURNS} turns\n", flush=True)
     measurement.golden()
     for section in SECTIONS[1:]:

@@ -30,11 +30,12 @@ inline void add_shape_options(CLI::App& app, Shape& shape) {
   app.add_option_function<std::string>(
       "--profile",
       [&shape](const std::string& name) {
-        const std::optional<Profile> profile = profile_named(name);
-        if (!profile) throw CLI::ValidationError("--profile", name + " is unknown; supported: " + profile_names());
+        const std::vector<Profile>& known = profiles_of_cards();
+        const std::optional<Profile> profile = profile_named(name, known);
+        if (!profile) throw CLI::ValidationError("--profile", name + " is unknown; supported: " + profile_names(known));
         shape.profile = *profile;
       },
-      profile_names());
+      profile_names(profiles_of_cards()));
 }
 
 class Steps {

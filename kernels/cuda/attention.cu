@@ -2,7 +2,7 @@
 // tile of queries, or of keys, and walks upward over the tiles of the other. A tile of scores is a product over the
 // head's dimensions; what becomes of it goes to shared memory, and a second product over its 64 terms extends the
 // chains of the output. 256 threads, of which each owns 4 x 4 scores and 4 x width / 16 outputs.
-#include "cuda/attention_args.h"
+#include "cuda/attention_heads.cuh"
 #include "cuda/elementary.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/tile.cuh"
@@ -22,37 +22,6 @@ struct Shared {
   alignas(16) float b[depth * slice_row(wider(width))];
   float row_max[tile], inverse_sum[tile], row_product[tile];  // of the tile's queries; row_product is D of the docs
 };
-
-// The tile of tokens and the slice of dimensions of this block, and its head in all sequences.
-struct Place {
-  uint32_t token, column, head;
-};
-
-__device__ inline Place place_of_block(const AttentionShape& p, uint32_t width) {
-  const uint32_t number = blockIdx.x;
-  return {number % p.tiles * tile, number / p.tiles % p.slices * width, number / p.tiles / p.slices};
-}
-
-// A head's tokens in one of the tensors.
-struct Tokens {
-  uint64_t first, row;  // offset of the first token, and from one token to the next
-};
-
-struct Head {
-  Tokens q, k, v, out;
-  uint64_t query;  // number of the first query's row_max
-};
-
-// Query head `head` of sequence `sequence`.
-__device__ inline Head head_of(const AttentionShape& p, uint32_t sequence, uint32_t head) {
-  const uint64_t row = uint64_t{p.heads + 2 * p.kv_heads} * p.head_size, out_row = uint64_t{p.heads} * p.head_size;
-  const uint64_t first = uint64_t{sequence} * p.context, kv_head = head / (p.heads / p.kv_heads);
-  return {{first * row + uint64_t{head} * p.head_size, row},
-          {first * row + (p.heads + kv_head) * p.head_size, row},
-          {first * row + (p.heads + p.kv_heads + kv_head) * p.head_size, row},
-          {first * out_row + uint64_t{head} * p.head_size, out_row},
-          (uint64_t{sequence} * p.heads + head) * p.context};
-}
 
 // Tokens as lines of dimensions, for a product over those.
 __device__ inline Operand by_token(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
@@ -124,7 +93,7 @@ __device__ void put_weights(const float (&x)[4][4], Shared<width>& shared) {
 // A chunk's chains are added to the outputs, which are the totals until they are multiplied by factor(row of the tile)
 // at the end; or, where it is the first, are the totals.
 template <uint32_t width, class Factor>
-__device__ void add_outputs(const AttentionShape& p, const Place& at, const float (&sums)[4][width / across],
+__device__ void add_outputs(const AttentionShape& p, const TokenTile& at, const float (&sums)[4][width / across],
                             float* outputs, uint64_t row_stride, bool first, Factor factor) {
   const bool aligned = p.aligned != 0;
 #pragma unroll
@@ -147,8 +116,6 @@ __device__ void add_outputs(const AttentionShape& p, const Place& at, const floa
 __device__ inline bool masked(const AttentionShape& p, uint32_t query, uint32_t key) {
   return key > query || query >= p.context;
 }
-
-__device__ inline float larger(float a, float b) { return a > b ? a : b; }
 
 // The largest score of each of the thread's rows of queries.
 template <uint32_t width>
@@ -210,7 +177,7 @@ struct RowSums {
 template <uint32_t width>
 __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared) {
   const AttentionShape& p = args.shape;
-  Place at = place_of_block(p, width);
+  TokenTile at = tile_of_block(p, width);
   at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
   const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
   const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_dimension(p, p.qkv, head.v);
@@ -284,7 +251,7 @@ __device__ float weight(const AttentionShape& p, float score, uint32_t row, cons
 template <uint32_t width>
 __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width>& shared) {
   const AttentionShape& p = args.shape;
-  Place at = place_of_block(p, width);
+  TokenTile at = tile_of_block(p, width);
   at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
   const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
   const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
@@ -328,7 +295,7 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
 template <uint32_t width, bool one_chunk>
 __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& shared) {
   const AttentionShape& p = args.shape;
-  const Place at = place_of_block(p, width);
+  const TokenTile at = tile_of_block(p, width);
   const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads;
   for (uint32_t member = 0; member < group; ++member) {
     const Head head = head_of(p, sequence, at.head % p.kv_heads * group + member);

@@ -9,8 +9,6 @@ namespace {
 
 constexpr uint32_t warps = row_threads / warp_lanes;
 
-__device__ inline float larger(float a, float b) { return a > b ? a : b; }
-
 }  // namespace
 
 extern "C" __global__ __launch_bounds__(row_threads) void cross_entropy(const CrossEntropyArgs args) {

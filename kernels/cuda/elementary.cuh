@@ -14,6 +14,9 @@ constexpr float l0 = math::log_poly[0], l1 = math::log_poly[1], l2 = math::log_p
 __device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 __device__ inline float nan() { return __uint_as_float(0x7fc00000u); }
 
+// max of section 1.
+__device__ inline float larger(float a, float b) { return a > b ? a : b; }
+
 // p = exp(x - n ln 2) - 1; the integer n stands in the low bits of t.
 struct Reduced {
   float t, p;

@@ -2,7 +2,7 @@
 // in any order. Each device has the arithmetics that serve it.
 #include "cuda/int8_matmul_args.h"
 #include "cuda/int8_own_sums.cuh"
-#include "cuda/int8_tensor_cores.cuh"
+#include "cuda/tensor_cores.cuh"
 
 namespace kernels::cuda {
 namespace {

@@ -7,7 +7,7 @@ namespace kernels::cuda {
 
 // A thread has 8 x 4 sums. A slice is laid out as tile.cuh says.
 struct OwnSums {
-  static constexpr uint32_t tile = 64, threads = int8_line_threads * tile, depth = 32, thread_m = 8, thread_n = 4;
+  static constexpr uint32_t tile = 64, threads = line_threads * tile, depth = 32, thread_m = 8, thread_n = 4;
   static constexpr uint32_t units = depth / 4, groups = tile * units / 4 / threads, across = tile / thread_n;
   static_assert(groups == 1);
 

@@ -13,8 +13,11 @@ constexpr uint32_t run_warps = 16;           // of a block that forms run sums
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns
 constexpr uint32_t row_threads = 512;        // of a block that has a row of logits
-constexpr uint32_t int8_line_threads = 2;    // for each row of an int8 product's square tile, which a block computes
+constexpr uint32_t line_threads = 2;         // for each row of the square tile that a block computes of a product of
+                                             // digits or halves
 constexpr uint32_t attention_tile = 64;      // tokens whose attention a block computes
 constexpr uint32_t attention_threads = 256;  // of such a block
+constexpr uint32_t flash_threads = 128;      // of a block of flash_attention.cu
+constexpr uint32_t flash_slice = 64;         // dimensions of a head's keys and values whose gradients such a block has
 
 }  // namespace kernels::cuda

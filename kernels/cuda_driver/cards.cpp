@@ -15,6 +15,12 @@ const char* int8_of(ComputeCapability code) {
   return code.minor < 5 ? "dp4a" : "tensor cores or dp4a";  // a GTX 16xx has none: choose_int8_arithmetic()
 }
 
+// As kernels/cuda/fast_matmul.cu compiles for it.
+const char* fast_of(ComputeCapability code) {
+  if (code.major >= 8) return "bf16";
+  return code.major == 7 && code.minor == 5 ? "fp16" : "";
+}
+
 // fp32 cores of a multiprocessor: CUDA C++ Programming Guide, arithmetic instructions. 0 of what is newer.
 int cores_of(ComputeCapability card) {
   switch (card.major) {
@@ -52,7 +58,7 @@ void describe(const Driver& driver, CudaCard& card) {
   card.memory_bytes = bytes;
   const Code* const code = choose_code(embedded_code(), {card.major, card.minor});
   card.has_code = code != nullptr;
-  if (code != nullptr) card.int8 = int8_of(code->capability);
+  if (code != nullptr) card.int8 = int8_of(code->capability), card.fast = fast_of(code->capability);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda/attention_args.h"
+#include "cuda_host/half_precision.h"
 #include "cuda_host/shape.h"
 
 namespace kernels::cuda {
@@ -14,10 +15,10 @@ namespace {
 
 // Op is AttentionForward or AttentionBackward.
 template <class Op>
-AttentionShape shape_of(const Op& op) {
-  if (op.head_size > chunk_terms) {
+AttentionShape shape_of(const Op& op, size_t largest_head) {
+  if (op.head_size > largest_head) {
     throw std::invalid_argument("attention: heads of " + std::to_string(op.head_size) +
-                                " dimensions; the CUDA kernels take at most " + std::to_string(chunk_terms));
+                                " dimensions; the CUDA kernels take at most " + std::to_string(largest_head));
   }
   AttentionShape shape{};
   shape.qkv = op.qkv;
@@ -29,16 +30,32 @@ AttentionShape shape_of(const Op& op) {
   return shape;
 }
 
+AttentionForwardArgs args_of(const AttentionForward& op, size_t largest_head) {
+  AttentionForwardArgs args{};
+  args.shape = shape_of(op, largest_head);
+  args.out = op.out, args.row_max = op.row_max, args.inverse_sum = op.inverse_sum;
+  return args;
+}
+
+AttentionBackwardArgs args_of(const AttentionBackward& op, size_t largest_head) {
+  AttentionBackwardArgs args{};
+  args.shape = shape_of(op, largest_head);
+  args.shape.row_max = op.row_max, args.shape.inverse_sum = op.inverse_sum;
+  args.shape.aligned = args.shape.aligned && aligned(op.dout, 0) && aligned(op.dqkv, 0);
+  args.out = op.out, args.dout = op.dout, args.dqkv = op.dqkv;
+  return args;
+}
+
 // One block for each tile of each of `heads` heads and each slice of `width` dimensions.
 template <class Args>
-void launch_blocks(const std::string& name, Args args, size_t heads, uint32_t width, bool any_context,
+void launch_blocks(const std::string& kernel, Args args, size_t heads, uint32_t width, uint32_t threads,
                    Launcher& device) {
   args.shape.slices = blocks_for(args.shape.head_size, width);
-  const std::string kernel = name + "_" + std::to_string(width) + (any_context ? "_long" : "");
-  const Shape shape{.grid = {narrow(heads * args.shape.slices * args.shape.tiles), 1, 1},
-                    .block = {attention_threads, 1, 1}};
+  const Shape shape{.grid = {narrow(heads * args.shape.slices * args.shape.tiles), 1, 1}, .block = {threads, 1, 1}};
   launch(device, kernel.c_str(), shape, args);
 }
+
+std::string with_width(const char* name, uint32_t width) { return std::string(name) + "_" + std::to_string(width); }
 
 uint32_t width_of(size_t head_size) { return head_size <= 64 ? 64 : 128; }
 
@@ -46,25 +63,39 @@ uint32_t width_of(size_t head_size) { return head_size <= 64 ? 64 : 128; }
 
 void launch_attention_forward(const AttentionForward& op, Launcher& device) {
   if (op.sequences == 0) return;
-  AttentionForwardArgs args{};
-  args.shape = shape_of(op);
-  args.out = op.out, args.row_max = op.row_max, args.inverse_sum = op.inverse_sum;
-  launch_blocks("attention_forward", args, op.sequences * op.heads, width_of(op.head_size), false, device);
+  const uint32_t width = width_of(op.head_size);
+  launch_blocks(with_width("attention_forward", width), args_of(op, chunk_terms), op.sequences * op.heads, width,
+                attention_threads, device);
 }
 
 void launch_attention_backward(const AttentionBackward& op, Launcher& device) {
   if (op.sequences == 0) return;
-  AttentionBackwardArgs args{};
-  args.shape = shape_of(op);
-  args.shape.row_max = op.row_max, args.shape.inverse_sum = op.inverse_sum;
-  args.shape.aligned = args.shape.aligned && aligned(op.dout, 0) && aligned(op.dqkv, 0);
-  args.out = op.out, args.dout = op.dout, args.dqkv = op.dqkv;
+  const AttentionBackwardArgs args = args_of(op, chunk_terms);
   const uint32_t width = width_of(op.head_size);
-  launch_blocks("attention_backward_queries", args, op.sequences * op.heads, width, false, device);
+  launch_blocks(with_width("attention_backward_queries", width), args, op.sequences * op.heads, width,
+                attention_threads, device);
   // With the totals of several chunks of queries a wide block's registers would not do.
   const bool several_chunks = op.context > chunk_terms;
-  launch_blocks("attention_backward_keys", args, op.sequences * op.kv_heads, several_chunks ? 64 : width,
-                several_chunks, device);
+  const uint32_t keys_width = several_chunks ? 64 : width;
+  launch_blocks(with_width("attention_backward_keys", keys_width) + (several_chunks ? "_long" : ""), args,
+                op.sequences * op.kv_heads, keys_width, attention_threads, device);
+}
+
+void launch_flash_attention_forward(const AttentionForward& op, HalfPrecision half, Launcher& device) {
+  if (op.sequences == 0) return;
+  const uint32_t width = width_of(op.head_size);
+  launch_blocks(with_width("flash_attention_forward", width) + "_" + name_of(half), args_of(op, flash_head_size),
+                op.sequences * op.heads, width, flash_threads, device);
+}
+
+void launch_flash_attention_backward(const AttentionBackward& op, HalfPrecision half, Launcher& device) {
+  if (op.sequences == 0) return;
+  const AttentionBackwardArgs args = args_of(op, flash_head_size);
+  const uint32_t width = width_of(op.head_size);
+  const std::string queries = with_width("flash_attention_backward_queries", width) + "_" + name_of(half);
+  launch_blocks(queries, args, op.sequences * op.heads, width, flash_threads, device);
+  const std::string keys = with_width("flash_attention_backward_keys", width) + "_" + name_of(half);
+  launch_blocks(keys, args, op.sequences * op.kv_heads, flash_slice, flash_threads, device);
 }
 
 }  // namespace kernels::cuda

@@ -30,7 +30,10 @@ QuantiseArgs quantise_args(const Quantise& op) {
 
 }  // namespace
 
-void CudaOps::matmul(const Matmul& op) { launch_matmul(op, matmul_tile(op.m, op.n), device_); }
+void CudaOps::matmul(const Matmul& op) {
+  if (op.fast) return launch_fast_matmul(op, tensor_core_tile(op.m, op.n), half_, device_);
+  launch_matmul(op, matmul_tile(op.m, op.n), device_);
+}
 
 void CudaOps::quantise_rows(const Quantise& op) {
   if (op.rows == 0) return;
@@ -173,9 +176,15 @@ void CudaOps::rope(const Rope& op) {
   launch(device_, "rope", over_matrix(op.tokens, op.heads * (op.head_size / 2)), args);
 }
 
-void CudaOps::attention_forward(const AttentionForward& op) { launch_attention_forward(op, device_); }
+void CudaOps::attention_forward(const AttentionForward& op) {
+  if (op.fast && op.head_size <= flash_head_size) return launch_flash_attention_forward(op, half_, device_);
+  launch_attention_forward(op, device_);
+}
 
-void CudaOps::attention_backward(const AttentionBackward& op) { launch_attention_backward(op, device_); }
+void CudaOps::attention_backward(const AttentionBackward& op) {
+  if (op.fast && op.head_size <= flash_head_size) return launch_flash_attention_backward(op, half_, device_);
+  launch_attention_backward(op, device_);
+}
 
 void CudaOps::cross_entropy(const CrossEntropy& op) {
   if (op.rows == 0) return;

@@ -14,10 +14,13 @@ namespace kernels::cuda {
 // allow.
 class CudaOps : public Ops {
  public:
-  // device must outlive the CudaOps; its code must have `int8`, see choose_int8_arithmetic().
-  CudaOps(Launcher& device, Int8Arithmetic int8) : device_(device), int8_(int8), scratch_(nullptr, Free{&device}) {}
+  // device must outlive the CudaOps; its code must have `int8` and `half`, see choose_int8_arithmetic() and
+  // choose_half_precision().
+  CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half)
+      : device_(device), int8_(int8), half_(half), scratch_(nullptr, Free{&device}) {}
 
   std::string name() const override { return "cuda"; }
+  HalfPrecision half_precision() const override { return half_; }
 
   bool in_host_memory() const override { return false; }
   void* allocate(size_t bytes) override { return device_.allocate(bytes); }
@@ -44,7 +47,7 @@ class CudaOps : public Ops {
   void swiglu_forward(const SwigluForward&) override;
   void swiglu_backward(const SwigluBackward&) override;
   void rope(const Rope&) override;
-  void attention_forward(const AttentionForward&) override;  // heads of at most 2048 dimensions
+  void attention_forward(const AttentionForward&) override;  // heads of at most 2048 dimensions; beyond 128 not fast
   void attention_backward(const AttentionBackward&) override;
   void cross_entropy(const CrossEntropy&) override;
   void adamw(const AdamW&) override;
@@ -73,6 +76,7 @@ class CudaOps : public Ops {
 
   Launcher& device_;
   const Int8Arithmetic int8_;
+  const HalfPrecision half_;
   std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum needs
   size_t scratch_bytes_ = 0;
 };

@@ -6,6 +6,7 @@
 
 #include "cuda/int8_matmul_args.h"
 #include "cuda/matmul_args.h"
+#include "cuda_host/half_precision.h"
 #include "cuda_host/shape.h"
 
 namespace kernels::cuda {
@@ -57,6 +58,13 @@ Layout fill(const Op& op, uint32_t tile, Args& args) {
   return layout;
 }
 
+Layout fill_fp32(const Matmul& op, uint32_t tile, MatmulArgs& args) {
+  const Layout layout = fill(op, tile, args);
+  args.a_aligned = aligned(op.a, args.a_stride);
+  args.b_aligned = aligned(op.b, args.b_stride);
+  return layout;
+}
+
 Shape shape_of(size_t row_tiles, size_t column_tiles, uint32_t threads) {
   return {.grid = {narrow(row_tiles * column_tiles), 1, 1}, .block = {threads, 1, 1}};
 }
@@ -79,18 +87,18 @@ uint32_t matmul_tile(size_t m, size_t n) {
 void launch_matmul(const Matmul& op, uint32_t size, Launcher& device) {
   const Tile& tile = tile_of(size);
   MatmulArgs args{};
-  const Layout layout = fill(op, size, args);
+  const Layout layout = fill_fp32(op, size, args);
   if (op.m == 0 || op.n == 0) return;
-  args.a_aligned = aligned(op.a, args.a_stride);
-  args.b_aligned = aligned(op.b, args.b_stride);
   const bool one_chunk = tile.has_short && op.k <= chunk_terms;
   const std::string name = "matmul_" + std::to_string(size) + layout.name() + (one_chunk ? "" : "_long");
   launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, tile.threads), args);
 }
 
+uint32_t tensor_core_tile(size_t m, size_t n) { return std::max(matmul_tile(m, n), 64u); }
+
 uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic) {
   const bool tensor_cores = arithmetic == Int8Arithmetic::m8n8k16 || arithmetic == Int8Arithmetic::m16n8k32;
-  return tensor_cores ? std::max(matmul_tile(m, n), 64u) : 64;
+  return tensor_cores ? tensor_core_tile(m, n) : 64;
 }
 
 void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device) {
@@ -103,7 +111,15 @@ void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arit
   args.b_aligned = aligned_digits(op.b, args.b_stride, layout.b_terms);
   args.c_aligned = args.c_aligned && aligned(op.b_scales, 0);
   const std::string name = "int8_matmul_" + std::to_string(tile) + layout.name() + "_" + name_of(arithmetic);
-  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, int8_line_threads * tile), args);
+  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, line_threads * tile), args);
+}
+
+void launch_fast_matmul(const Matmul& op, uint32_t tile, HalfPrecision half, Launcher& device) {
+  MatmulArgs args{};
+  const Layout layout = fill_fp32(op, tile, args);
+  if (op.m == 0 || op.n == 0) return;
+  const std::string name = "fast_matmul_" + std::to_string(tile) + layout.name() + "_" + name_of(half);
+  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, line_threads * tile), args);
 }
 
 }  // namespace kernels::cuda

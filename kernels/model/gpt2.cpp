@@ -18,15 +18,19 @@ Gpt2::Linears::Linears(const ModelConfig& config, const LinearPlan& plan, const 
       narrow(config.inner, config.channels, gpt2_layout, plan, same ? &same->narrow : nullptr) {}
 
 Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
-    : config_(config), recompute_(plan.recompute), ops_(ops), head_(config, plan, ops, arena) {
+    : config_(config),
+      recompute_(plan.recompute),
+      fast_(plan.profile == Profile::fast),
+      ops_(ops),
+      head_(config, plan, ops, arena) {
   const size_t M = plan.tokens, C = config.channels, F = config.inner;
   const bool own = plan.backward && !plan.recompute;
-  const Arithmetic arithmetic = plan.profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
+  const Arithmetic arithmetic = arithmetic_of(plan.profile);
   const LinearPlan linear(arithmetic, M, plan.backward, std::max(3 * C, F), ops, arena);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of gelu.
-    const Layer* same = arithmetic == Arithmetic::fp32 || index == 0 ? nullptr : &layers_.front();
+    const Layer* same = !is_int8(arithmetic) || index == 0 ? nullptr : &layers_.front();
     layers_.push_back(own || index == 0 ? plan_layer(M, same, arena) : layers_.front());
     linears_.emplace_back(config, linear, own || index == 0 ? nullptr : &linears_.front());
   }
@@ -104,7 +108,8 @@ void Gpt2::forward_layer(size_t index, const float* weights, const Block& block,
                           .out = a.attention,
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
-                          .workspace = attention_workspace_});
+                          .workspace = attention_workspace_,
+                          .fast = fast_});
   linear.projection.forward(a.attention, p.proj_weight, p.proj_bias, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
@@ -171,7 +176,8 @@ void Gpt2::backward_layer(size_t index, const float* weights, const Block& block
                            .inverse_sum = a.inverse_sum,
                            .dout = dnarrow_,
                            .dqkv = dwide_,
-                           .workspace = attention_workspace_});
+                           .workspace = attention_workspace_,
+                           .fast = fast_});
   if (linear.qkv.needs_input()) norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
   linear.qkv.backward(normed_, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
   norm_backward(dnarrow_, streams_[index], p.ln_1_weight, a.mean_1, a.rstd_1, dstream_, M, dstream_, d.ln_1_weight,

@@ -51,7 +51,7 @@ class Gpt2 final : public Network {
                      const float* dresidual, size_t rows, float* dx, float* dweight, float* dbias);
 
   const ModelConfig config_;
-  const bool recompute_;
+  const bool recompute_, fast_;
   Ops& ops_;
   Head head_;
   std::vector<Linears> linears_;

@@ -5,9 +5,10 @@ namespace kernels {
 namespace {
 
 LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena) {
-  const bool int8 = plan.profile == Profile::exact_int8_head;
-  return {
-      int8 ? Arithmetic::int8_two_digits : Arithmetic::fp32, plan.tokens, plan.backward, config.vocabulary, ops, arena};
+  const Arithmetic arithmetic = plan.profile == Profile::exact_int8_head ? Arithmetic::int8_two_digits
+                                : plan.profile == Profile::fast          ? Arithmetic::fast
+                                                                         : Arithmetic::fp32;
+  return {arithmetic, plan.tokens, plan.backward, config.vocabulary, ops, arena};
 }
 
 }  // namespace

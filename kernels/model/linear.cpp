@@ -65,10 +65,15 @@ void require_terms(const char* what, size_t count) {
 
 }  // namespace
 
+Arithmetic arithmetic_of(Profile profile) {
+  if (profile == Profile::fast) return Arithmetic::fast;
+  return profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
+}
+
 LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine,
                        Arena& memory)
     : arithmetic(how), rows(most_rows), backward(with_backward), ops(engine), arena(memory) {
-  if (how == Arithmetic::fp32 || !backward) return;
+  if (!is_int8(how) || !backward) return;
   q = arena.take<int8_t>(rows * widest_output);
   if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest_output);
   scales = arena.take<float>(std::max(rows, widest_output));
@@ -76,7 +81,7 @@ LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, siz
 
 Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
     : inputs_(inputs), outputs_(outputs), layout_(layout), plan_(plan) {
-  if (plan.arithmetic == Arithmetic::fp32) return;
+  if (!is_int8(plan.arithmetic)) return;
   require_terms("inputs of a linear layer", inputs);
   by_output_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(outputs)};
   input_ = same_input ? same_input->input_ : plan.arena.take<int8_t>(plan.rows * inputs);
@@ -88,7 +93,7 @@ Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& p
 }
 
 void Linear::prepare(const float* weight) const {
-  if (plan_.arithmetic == Arithmetic::fp32) return;
+  if (!is_int8(plan_.arithmetic)) return;
   const auto quantise = [&](const Int8Weight& to, bool rows) {
     Quantise op{.rows = inputs_, .columns = outputs_, .x = weight, .q = to.q, .scales = to.scales};
     if (!inputs_first()) std::swap(op.rows, op.columns);
@@ -100,7 +105,7 @@ void Linear::prepare(const float* weight) const {
 
 void Linear::forward(const float* x, const float* weight, const float* bias, const float* residual, size_t rows,
                      float* y, const Cancel& cancel) const {
-  if (plan_.arithmetic != Arithmetic::fp32) return forward_int8(x, bias, residual, rows, y, cancel);
+  if (is_int8(plan_.arithmetic)) return forward_int8(x, bias, residual, rows, y, cancel);
   const Matmul product{.m = rows,
                        .n = outputs_,
                        .k = inputs_,
@@ -112,19 +117,20 @@ void Linear::forward(const float* x, const float* weight, const float* bias, con
                        .c = y,
                        .ldc = outputs_,
                        .bias = bias,
-                       .residual = residual};
+                       .residual = residual,
+                       .fast = plan_.arithmetic == Arithmetic::fast};
   multiply(plan_.ops, product, cancel);
 }
 
 void Linear::backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                       float* dbias, const Cancel& cancel) const {
   if (dbias) plan_.ops.bias_backward({.rows = rows, .channels = outputs_, .dy = dy, .dbias = dbias});
-  if (plan_.arithmetic != Arithmetic::fp32) return backward_int8(dy, rows, dx, dweight, cancel);
-  backward_fp32(x, weight, dy, rows, dx, dweight, cancel);
+  if (is_int8(plan_.arithmetic)) return backward_int8(dy, rows, dx, dweight, cancel);
+  backward_floats(x, weight, dy, rows, dx, dweight, cancel);
 }
 
-void Linear::backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
-                           const Cancel& cancel) const {
+void Linear::backward_floats(const float* x, const float* weight, const float* dy, size_t rows, float* dx,
+                             float* dweight, const Cancel& cancel) const {
   // The gradient of W has W's layout: its rows are inputs or outputs.
   const Matmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
                          .n = inputs_first() ? outputs_ : inputs_,
@@ -136,7 +142,8 @@ void Linear::backward_fp32(const float* x, const float* weight, const float* dy,
                          .b_row = inputs_first() ? outputs_ : inputs_,
                          .c = dweight,
                          .ldc = inputs_first() ? outputs_ : inputs_,
-                         .accumulate = true};
+                         .accumulate = true,
+                         .fast = plan_.arithmetic == Arithmetic::fast};
   multiply(plan_.ops, of_weight, cancel);
   const Matmul of_input{.m = rows,
                         .n = inputs_,
@@ -147,7 +154,8 @@ void Linear::backward_fp32(const float* x, const float* weight, const float* dy,
                         .b_row = inputs_first() ? 1 : inputs_,
                         .b_col = inputs_first() ? outputs_ : 1,
                         .c = dx,
-                        .ldc = inputs_};
+                        .ldc = inputs_,
+                        .fast = plan_.arithmetic == Arithmetic::fast};
   multiply(plan_.ops, of_input, cancel);
 }
 

@@ -1,4 +1,4 @@
-// A linear layer y = x·W + bias (+ residual) and its gradients (docs/numerics.md sections 5 and 9).
+// A linear layer y = x·W + bias (+ residual) and its gradients (docs/numerics.md sections 5, 9 and 10).
 #pragma once
 
 #include "kernels/ops.h"
@@ -9,9 +9,18 @@ namespace kernels {
 
 enum class Arithmetic {
   fp32,
+  fast,
   int8,
   int8_two_digits  // with two digits of the output's gradient
 };
+
+// Of a profile's linear layers but the head.
+Arithmetic arithmetic_of(Profile profile);
+
+// Whether layers hold quantised weights and inputs.
+inline bool is_int8(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_two_digits;
+}
 
 // What the linear layers of a network are planned with.
 struct LinearPlan {
@@ -23,7 +32,7 @@ struct LinearPlan {
   Ops& ops;
   Arena& arena;
 
-  // The digits of an output's gradient; null in fp32.
+  // The digits of an output's gradient; null but in int8.
   int8_t* q = nullptr;      // (rows, widest output)
   int8_t* low = nullptr;    // likewise, the second digit
   float* scales = nullptr;  // (rows) or (outputs)
@@ -46,7 +55,7 @@ class Linear {
                const Cancel& cancel) const;
 
   // Whether backward() reads x.
-  bool needs_input() const { return plan_.arithmetic == Arithmetic::fp32; }
+  bool needs_input() const { return !is_int8(plan_.arithmetic); }
 
   // dx = dy·Wᵀ; dweight += xᵀ·dy; dbias += sum of dy, where there is one. dx: (rows, inputs).
   void backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
@@ -63,8 +72,8 @@ class Linear {
   void forward_int8(const float* x, const float* bias, const float* residual, size_t rows, float* y,
                     const Cancel& cancel) const;
   void backward_int8(const float* dy, size_t rows, float* dx, float* dweight, const Cancel& cancel) const;
-  void backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
-                     const Cancel& cancel) const;
+  void backward_floats(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
+                       const Cancel& cancel) const;
 
   size_t inputs_, outputs_;
   Layout layout_;

@@ -21,17 +21,18 @@ Llama::Linears::Linears(const ModelConfig& config, size_t qkv_outputs, const Lin
 Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config),
       recompute_(plan.recompute),
+      fast_(plan.profile == Profile::fast),
       qkv_outputs_((config.heads + 2 * config.kv_heads) * config.head_size()),
       ops_(ops),
       head_(config, plan, ops, arena) {
   const size_t M = plan.tokens, C = config.channels, F = config.inner, pairs = config.head_size() / 2;
   const bool own = plan.backward && !plan.recompute;
-  const Arithmetic arithmetic = plan.profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
+  const Arithmetic arithmetic = arithmetic_of(plan.profile);
   const LinearPlan linear(arithmetic, M, plan.backward, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of hidden.
-    const Layer* same = arithmetic == Arithmetic::fp32 || index == 0 ? nullptr : &layers_.front();
+    const Layer* same = !is_int8(arithmetic) || index == 0 ? nullptr : &layers_.front();
     layers_.push_back(own || index == 0 ? plan_layer(M, same, arena) : layers_.front());
     linears_.emplace_back(config, qkv_outputs_, linear, own || index == 0 ? nullptr : &linears_.front());
   }
@@ -116,7 +117,8 @@ void Llama::forward_layer(size_t index, const float* weights, const Block& block
                           .out = a.attention,
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
-                          .workspace = attention_workspace_});
+                          .workspace = attention_workspace_,
+                          .fast = fast_});
   linear.projection.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
@@ -181,7 +183,8 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
                            .inverse_sum = a.inverse_sum,
                            .dout = dnarrow_,
                            .dqkv = dwide_,
-                           .workspace = attention_workspace_});
+                           .workspace = attention_workspace_,
+                           .fast = fast_});
   rotate(block, dwide_, true);
   if (linear.qkv.needs_input()) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
   linear.qkv.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);

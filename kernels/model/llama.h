@@ -51,7 +51,7 @@ class Llama final : public Network {
   void rotate(const Block& block, float* qkv, bool back);
 
   const ModelConfig config_;
-  const bool recompute_;
+  const bool recompute_, fast_;
   const size_t qkv_outputs_;  // E = (H + 2K)·D
   Ops& ops_;
   Head head_;

@@ -12,9 +12,11 @@ std::string_view family_of(Profile profile) {
     case Profile::exact_int8:
       return "exact-int8";
     case Profile::exact_int8_head:
+      return "exact-int8-head";
+    case Profile::fast:
       break;
   }
-  return "exact-int8-head";
+  return "fast";
 }
 
 }  // namespace
@@ -24,18 +26,27 @@ const std::vector<Profile>& profiles() {
   return all;
 }
 
+const std::vector<Profile>& profiles_of_cards() {
+  static const std::vector<Profile> all = [] {
+    std::vector<Profile> with_fast = profiles();
+    with_fast.push_back(Profile::fast);
+    return with_fast;
+  }();
+  return all;
+}
+
 std::string name_of(Profile profile) { return std::string(family_of(profile)) + std::string(revision); }
 
-std::optional<Profile> profile_named(std::string_view name) {
-  for (const Profile profile : profiles()) {
+std::optional<Profile> profile_named(std::string_view name, const std::vector<Profile>& among) {
+  for (const Profile profile : among) {
     if (name == family_of(profile) || name == name_of(profile)) return profile;
   }
   return std::nullopt;
 }
 
-std::string profile_names() {
+std::string profile_names(const std::vector<Profile>& among) {
   std::string names;
-  for (const Profile profile : profiles()) names += (names.empty() ? "" : ", ") + std::string(family_of(profile));
+  for (const Profile profile : among) names += (names.empty() ? "" : ", ") + std::string(family_of(profile));
   return names;
 }
 

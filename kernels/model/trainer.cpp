@@ -1,5 +1,6 @@
 // A lane of a work unit, docs/numerics.md sections 4 to 6.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "cpu/float_environment.h"
@@ -19,12 +20,21 @@ std::string times(size_t a, size_t b) { return std::to_string(a) + " x " + std::
 // Sequences in a full block: the fewest that hold 1,024 tokens.
 size_t block_sequences(size_t context) { return (block_tokens + context - 1) / context; }
 
-void validate(const ModelConfig& config, size_t batch, size_t context) {
+void validate(const ModelConfig& config, size_t batch, size_t context, const Ops& ops, Profile profile) {
   parameter_count(config);  // throws for an impossible model
   if (batch < 1 || batch > size_t{1} << 24) refuse("batch = " + std::to_string(batch) + "; supported: 1 to 2^24");
   if (context < 1 || context > config.positions)
     refuse("context = " + std::to_string(context) + "; this model supports 1 to " + std::to_string(config.positions) +
            " positions");
+  if (profile == Profile::fast && ops.half_precision() == HalfPrecision::none)
+    refuse(name_of(profile) + " needs a card with tensor cores, of compute capability 7.5 or later; this is " +
+           ops.name());
+}
+
+// By which gradients are multiplied on their way, a power of two: docs/numerics.md section 10.
+float gradient_scale(const Ops& ops, Profile profile, size_t tokens) {
+  if (profile != Profile::fast || ops.half_precision() != HalfPrecision::fp16) return 1;
+  return 128 * static_cast<float>(std::bit_floor(tokens));
 }
 
 // Every buffer of a trainer in the operations' memory; with a null arena, only their sizes are counted.
@@ -130,6 +140,7 @@ struct Trainer::Impl {
         context(planned_context),
         ops(engine),
         purpose(settings.purpose),
+        profile(settings.profile),
         parameters(parameters_of(model)),
         memory(engine, bytes_of(model, planned_batch, planned_context, engine, settings)),
         arena(memory.base()),
@@ -161,6 +172,7 @@ struct Trainer::Impl {
   const size_t batch_limit, context;
   Ops& ops;
   const Purpose purpose;
+  const Profile profile;
   const std::vector<Parameter> parameters;
   ArenaMemory memory;
   Arena arena;
@@ -238,7 +250,10 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   plan.network->prepare(weights);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
   float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : gradients;
-  const float scale_gradient = 1.0f / static_cast<float>(tokens);
+  const float scale = gradient_scale(ops, profile, tokens), scale_gradient = scale / static_cast<float>(tokens);
+  const auto unscale = [&](float* values) {
+    if (scale != 1) ops.scale(1 / scale, values, parameter_total());
+  };
   ops.zero(gradients, parameter_total() * sizeof(float));
   if (config.tied_head) ops.zero(embedding_gradient, embedding * sizeof(float));
   for (size_t index = 0; index < blocks_of(batch); ++index) {
@@ -247,12 +262,14 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
     plan.network->losses(weights, block, scale_gradient, plan.losses + index * plan.sequences * context, cancel);
     if (on_block) {
       block_gradient(weights, block, gradients, cancel);
+      unscale(plan.block_gradient);
       (*on_block)(index, {plan.block_gradient, parameter_total()});
     } else {
       plan.network->backward(weights, block, {gradients, embedding_gradient}, cancel);
     }
   }
   if (config.tied_head) ops.add(embedding_gradient, gradients, embedding);
+  unscale(gradients);
   const float loss = ops.row_sum(plan.losses, tokens) / static_cast<float>(tokens);
   if (!std::isfinite(loss)) throw NumericFailure("loss", step);
   return loss;
@@ -299,14 +316,14 @@ void Trainer::Impl::adamw(const LocalAdamW& optimiser, const AdamWStep& numbers,
 }
 
 Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
-  validate(config, batch, context);
+  validate(config, batch, context, ops, settings.profile);
   impl_ = std::make_unique<Impl>(config, batch, context, ops, settings);
 }
 
 Trainer::~Trainer() = default;
 
 size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
-  validate(config, batch, context);
+  validate(config, batch, context, ops, settings.profile);
   return bytes_of(config, batch, context, ops, settings) + ops.own_bytes();
 }
 

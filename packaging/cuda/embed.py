@@ -3,7 +3,8 @@
 usage: embed.py FOLDER --sources STEM... --architectures ARCHITECTURE...
 
 Writes FOLDER/code_table.cpp (kernels/cuda_driver/code.h), FOLDER/code.S with the bytes, and FOLDER/kernels.txt: registers,
-shared memory and spills of every kernel for every architecture. A kernel that spills registers to memory is an error.
+shared memory and spills of every kernel for every architecture. A kernel that spills registers to memory is an error. A source
+that has no kernel for an architecture is left out there.
 """
 
 import argparse
@@ -35,8 +36,12 @@ def main():
     if spilling:
         sys.exit("These kernels spill registers to memory; give them fewer values to hold at once, or more registers:\n" +
                  text([COLUMNS, *spilling]))
-    code.write_bytes(os.fsencode(assembler(given.folder, given.sources, given.architectures)))
-    code_table.write_text(table(given.sources, given.architectures))
+    with_kernels = {(row[0], row[2]) for row in rows}
+    sources = {architecture: [source for source in given.sources
+                              if not is_cubin(architecture) or (source, architecture) in with_kernels]
+               for architecture in given.architectures}
+    code.write_bytes(os.fsencode(assembler(given.folder, sources)))
+    code_table.write_text(table(sources))
 
 
 def is_cubin(architecture):
@@ -47,28 +52,29 @@ def file_name(source, architecture):
     return f"{source}.{architecture}.{'cubin' if is_cubin(architecture) else 'ptx'}"
 
 
-def assembler(folder, sources, architectures):
+def assembler(folder, sources):
+    """sources: those of each architecture."""
     lines = ["/* The code of every architecture as symbols cuda_SOURCE_ARCHITECTURE, and _end. */", ".section .rodata"]
-    for architecture in architectures:
-        for source in sources:
+    for architecture, its_sources in sources.items():
+        for source in its_sources:
             symbol = f"cuda_{source}_{architecture}"
             lines += [".balign 16", f".global {symbol}", f".global {symbol}_end", f"{symbol}:",
                       f'.incbin "{folder / file_name(source, architecture)}"', f"{symbol}_end:"]
     return "\n".join([*lines, '.section .note.GNU-stack, "", %progbits', ""])
 
 
-def table(sources, architectures):
+def table(sources):
     lines = ['#include "cuda_driver/code.h"', ""]
-    for architecture in architectures:
-        for source in sources:
+    for architecture, its_sources in sources.items():
+        for source in its_sources:
             symbol = f"cuda_{source}_{architecture}"
             lines.append(f'extern "C" const std::byte {symbol}[], {symbol}_end[];')
     lines += ["", "namespace kernels::cuda {", ""]
-    for architecture in architectures:
-        images = ", ".join(f"{{cuda_{source}_{architecture}, cuda_{source}_{architecture}_end}}" for source in sources)
+    for architecture, its_sources in sources.items():
+        images = ", ".join(f"{{cuda_{source}_{architecture}, cuda_{source}_{architecture}_end}}" for source in its_sources)
         lines.append(f"static const std::span<const std::byte> {architecture}[] = {{{images}}};")
     lines += ["", "std::span<const Code> embedded_code() {", "  static const Code codes[] = {"]
-    lines += [entry(architecture) for architecture in architectures]
+    lines += [entry(architecture) for architecture in sources]
     return "\n".join([*lines, "  };", "  return codes;", "}", "", "}  // namespace kernels::cuda", ""])
 
 
@@ -82,7 +88,7 @@ def usage(folder, source, architecture):
     """A row for each kernel of one file, as the assembler's log has it."""
     log = (folder / f"{source}.{architecture}.log").read_text(encoding="utf-8")
     found = list(ENTRY.finditer(log))
-    if not found or len(found) != log.count("Compiling entry function"):
+    if "ptxas info" not in log or len(found) != log.count("Compiling entry function"):
         sys.exit(f"embed.py: cannot read what the assembler said of {source} for {architecture}:\n{log}")
     for match in sorted(found, key=lambda match: match["kernel"]):
         shared = re.search(r"(\d+) bytes smem", match["rest"])

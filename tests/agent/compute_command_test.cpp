@@ -126,7 +126,8 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       {paths() + shape + "--threads x", 2, {"--threads: must be a whole number"}},
       {paths() + shape + "--memory-limit -5", 2, {"--memory-limit: must be a whole number"}},
       {paths() + "--context 13", 2, {"--batch"}},
-      {paths() + shape + "--profile fast", 2, {"fast", "supported: exact-fp32, exact-int8, exact-int8-head"}},
+      {paths() + shape + "--profile bf16", 2, {"bf16", "supported: exact-fp32, exact-int8, exact-int8-head, fast"}},
+      {paths() + shape + "--profile fast", 3, {"fast needs a card with tensor cores", "7.5", "cpu has none"}},
       {paths() + shape + "--device gpu", 2, {"--device gpu", "supported: cpu, cuda, cuda:0"}},
       {paths() + shape + "--device cuda:x", 2, {"--device cuda:x", "supported: cpu, cuda, cuda:0"}},
       {paths() + "--batch 2 --context 17", 3, {"--context 17", "n_positions", "16"}},
@@ -156,6 +157,34 @@ TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {
     ASSERT_EQ(ended.code, 0) << ended.error;
     EXPECT_EQ(nlohmann::json::parse(ended.out)["digest"], digest) << device;
   }
+}
+
+// Another gradient than the exact one, near it and the same each time.
+TEST_F(ComputeTest, ACardComputesFast) {
+  const std::string shape = paths() + "--batch 2 --context 5 --device cuda:1 --profile ";
+  const auto computed = [&](const std::string& profile) {
+    const Ended ended = run_with_cards(shape + profile + " --json", two_large);
+    EXPECT_EQ(ended.code, 0) << ended.error;
+    return nlohmann::json::parse(ended.out);
+  };
+  const nlohmann::json exact = computed("exact-fp32"), fast = computed("fast");
+  EXPECT_NE(fast["digest"], exact["digest"]);
+  EXPECT_EQ(fast["digest"], computed("fast/1")["digest"]);
+  EXPECT_NEAR(fast["loss"].get<double>(), exact["loss"].get<double>(), 0.01);
+  const std::string words = run_with_cards(shape + "fast", two_large).out;
+  EXPECT_NE(words.find(fast["digest"].get<std::string>() + " (another model of card gives another)\n"),
+            std::string::npos)
+      << words;
+}
+
+// Where the kernels are compiled, those for 6.1 are without it.
+TEST_F(ComputeTest, AnOldCardRefusesFast) {
+  if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests has kernels of any name";
+  const Ended ended = run_with_cards(paths() + "--batch 2 --context 5 --profile fast --device cuda:0", two_large);
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("needs a card with tensor cores, of compute capability 7.5 or later"), std::string::npos)
+      << ended.error;
+  EXPECT_NE(ended.error.find("cuda:0 has none"), std::string::npos) << ended.error;
 }
 
 TEST_F(ComputeTest, AFullCardComputesActivationsTwiceOrRefuses) {

@@ -48,17 +48,19 @@ TEST(Devices, CardsByBus) {
       cuda_part(devices(with(two_cards))),
       "cuda driver " + version() + "for CUDA 12.4\n" +
           "     device  bus id         name                                 capability memory   PCIe lanes computes\n"
-          "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          all "
+          "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          exact "
           "profiles, int8 by " +
           int8("dp4a") + "\n" +
-          "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          all "
+          "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          exact "
           "profiles, int8 by " +
-          int8("tensor cores") + "\n" + "nccl 2.21.5: cards pass results to each other\n");
+          int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + "\n" +
+          "nccl 2.21.5: cards pass results to each other\n");
 }
 
 TEST(Devices, CardsByBusAsJson) {
   const nlohmann::json answer = nlohmann::json::parse(devices(with(two_cards), "--json"));
   ASSERT_EQ(answer["devices"].size(), 1u) << "the CPU";
+  EXPECT_EQ(answer["devices"][0]["profiles"], nlohmann::json({"exact-fp32/1", "exact-int8/1", "exact-int8-head/1"}));
   EXPECT_EQ(answer["cuda"]["driver"], "12.4");
   nlohmann::json expected = nlohmann::json::parse(R"([
       {"device": "cuda:0", "bus_id": "FFFE:02:00.0", "name": "GTX 1060", "compute_capability": "6.1",
@@ -68,6 +70,10 @@ TEST(Devices, CardsByBusAsJson) {
   for (nlohmann::json& card : expected) card["profiles"] = {"exact-fp32/1", "exact-int8/1", "exact-int8-head/1"};
   expected[0]["int8"] = int8("dp4a");
   expected[1]["int8"] = int8("tensor cores");
+  if (CUDA_COMPILED) {
+    expected[1]["profiles"].push_back("fast/1");
+    expected[1]["fast"] = "bf16";
+  }
   EXPECT_EQ(answer["cuda"]["cards"], expected);
   EXPECT_EQ(answer["cuda"]["nccl"], (nlohmann::json{{"version", "2.21.5"}}));
 }
@@ -83,6 +89,14 @@ TEST(Devices, AnNcclThatIsTooOld) {
   EXPECT_EQ(nlohmann::json::parse(devices(old, "--json"))["cuda"]["nccl"], (nlohmann::json{{"problem", problem}}));
   EXPECT_EQ(devices("FAKE_NCCL_VERSION=2604 " + with("FFFE:02:00.0,6.1,6371475456,GTX 1060")).find("nccl"),
             std::string::npos);
+}
+
+// Of 7.5, which has no bf16, and of 7.0, for which there are no kernels of `fast`.
+TEST(Devices, OlderTensorCores) {
+  if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
+  const std::string text = devices(with("FFFE:02:00.0,7.5,8000000000,RTX 2080;FFFE:0A:00.0,7.0,16000000000,V100"));
+  EXPECT_NE(text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("exact profiles, int8 by dp4a\n"), std::string::npos) << text;
 }
 
 // A card from before 6.0.

@@ -113,6 +113,7 @@ TEST(UnitLimits, WhatIsNotUnderstoodIsRefused) {
   const Case cases[] = {
       {"exact-fp32/2", [](protocol::Unit& u) { u.profile = "exact-fp32/2"; }},
       {"exact-int8 ", [](protocol::Unit& u) { u.profile = "exact-int8"; }},  // which revision?
+      {"fast/1", [](protocol::Unit& u) { u.profile = "fast/1"; }},           // which no pool can check
       {"codec", [](protocol::Unit& u) { u.codec = "int8"; }},
       {"model", [](protocol::Unit& u) { u.model["n_head"] = 3; }},
       {"parameters", [](protocol::Unit& u) { u.parameters += 1; }},

@@ -443,7 +443,8 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("job name", [](auto& r) { r.description.job = "Upper"; });
   expect("no dataset", [](auto& r) { r.dataset = "none"; });
   expect("--rounds", [](auto& r) { r.description.rounds = 0; });
-  expect("--profile must be one of exact-fp32, exact-int8", [](auto& r) { r.description.profile = "fast"; });
+  expect("--profile must be one of exact-fp32, exact-int8, exact-int8-head, not \"fast\"",
+         [](auto& r) { r.description.profile = "fast"; });
   expect("--codec", [](auto& r) { r.description.codec = "int8"; });
   expect("--outer", [](auto& r) { r.description.outer.name = "sgd"; });
   expect("--steps 1", [](auto& r) { r.description.outer.name = "adamw"; });

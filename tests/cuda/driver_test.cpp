@@ -8,6 +8,8 @@
 #include "cuda_driver/cards.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
+#include "cuda_host/half_precision.h"
+#include "cuda_host/matmul_launch.h"
 #include "cuda_test_util.h"
 #include "fake_cuda.h"
 #include "launcher.h"
@@ -24,7 +26,7 @@ class CudaDriver : public testing::TestWithParam<const char*> {
  protected:
   CudaDriver()
       : device_(driver_, only_card(), code_for(capability()), cuda_timeout),
-        ops_(device_, int8_arithmetics(device_).back()) {
+        ops_(device_, int8_arithmetics(device_).back(), HalfPrecision::none) {
     void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
     fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
     fake_->launches.clear();
@@ -92,7 +94,7 @@ TEST_P(CudaDriver, AProductGivesTheReferencesBits) {
 
 std::vector<Int8Arithmetic> expected_int8_arithmetics(const std::string& capability) {
   if (capability == "6.0") return {Int8Arithmetic::fp32};
-  if (capability == "6.1") return {Int8Arithmetic::dp4a};
+  if (capability == "6.1" || capability == "7.0") return {Int8Arithmetic::dp4a};
   if (capability == "7.5" || capability == "13.0") return {Int8Arithmetic::dp4a, Int8Arithmetic::m8n8k16};
   return {Int8Arithmetic::m16n8k32};
 }
@@ -121,9 +123,38 @@ TEST_P(CudaDriver, EveryInt8ProductOfTheCodeGivesTheReferencesBits) {
   EXPECT_EQ(int8_arithmetics(device_), expected_int8_arithmetics(GetParam()));
   for (const Int8Arithmetic arithmetic : int8_arithmetics(device_)) {
     op.c = upload(c);
-    CudaOps(device_, arithmetic).int8_matmul(op);
+    CudaOps(device_, arithmetic, HalfPrecision::none).int8_matmul(op);
     expect_same_bits(download(op.c, c.size()), expected, name_of(arithmetic));
   }
+}
+
+// Where it is fp16, a trial on the card has been right.
+HalfPrecision expected_half_precision(const std::string& capability) {
+  if (capability[0] == '6' || capability == "7.0") return HalfPrecision::none;
+  return capability == "7.5" || capability == "13.0" ? HalfPrecision::fp16 : HalfPrecision::bf16;
+}
+
+TEST_P(CudaDriver, FastGivesTheExecutorsBits) {
+  const HalfPrecision half = choose_half_precision(device_);
+  ASSERT_EQ(half, expected_half_precision(GetParam()));
+  if (half == HalfPrecision::none) return;
+  constexpr size_t m = 70, n = 66, k = 40;
+  const Values a = random_.values(m * k), b = random_.values(k * n);
+  Values expected = poisoned(m * n);
+  Matmul op{.m = m,
+            .n = n,
+            .k = k,
+            .a = a.data(),
+            .a_row = k,
+            .b = b.data(),
+            .b_row = n,
+            .c = expected.data(),
+            .ldc = n,
+            .fast = true};
+  launch_fast_matmul(op, 64, half, executor_);
+  op.a = upload(a), op.b = upload(b), op.c = upload(poisoned(m * n));
+  CudaOps(device_, int8_arithmetics(device_).back(), half).matmul(op);
+  expect_same_bits(download(op.c, m * n), expected, name_of(half));
 }
 
 TEST_P(CudaDriver, ANormGivesTheReferencesBits) {
@@ -154,7 +185,7 @@ TEST_P(CudaDriver, ASumComesBack) {
   expect_same_bits({got}, {expected}, "sum");
 }
 
-INSTANTIATE_TEST_SUITE_P(, CudaDriver, testing::Values("6.0", "6.1", "7.5", "8.6", "9.0", "12.0", "13.0"),
+INSTANTIATE_TEST_SUITE_P(, CudaDriver, testing::Values("6.0", "6.1", "7.0", "7.5", "8.6", "9.0", "12.0", "13.0"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            name[name.find('.')] = '_';

@@ -33,8 +33,8 @@ class MeasureCard(unittest.TestCase):
         self.assertEqual(len(rows), len(UNITS))
         (self.kit / "golden.txt").write_text("\n".join(rows) + "\n")
 
-    def measure(self, *arguments):
-        env = os.environ | {"LD_LIBRARY_PATH": LIBRARIES, "FAKE_CUDA_CARDS": "0000:0A:00.0,8.6,6000000000,Card",
+    def measure(self, *arguments, card="8.6"):
+        env = os.environ | {"LD_LIBRARY_PATH": LIBRARIES, "FAKE_CUDA_CARDS": f"0000:0A:00.0,{card},6000000000,Card",
                             "PATH": f"{self.kit}/bin:{os.environ['PATH']}"}
         done = subprocess.run([sys.executable, self.kit / "measure_card.py", "--tiny", "--seconds=0.001", *arguments],
                               env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -54,13 +54,24 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
         self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
+        for half in ("bf16", "fp16"):  # of the own code, and of that for 7.5
+            for model in ("GPT-2, heads of 64", "LLaMA, heads of 80"):
+                self.assertRegex(words, rf"fast in {half}, {model}: [\d.e-]+ from exact-fp32, repeats itself( fast|\n)")
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
             self.assertIn(f"compute-sanitizer {tool}: passed; ERROR SUMMARY: 0 errors", words)
-        for row in (r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|", r"tiny dw \| 16 x 24 x 20 ",
-                    r"backward \| 1 x 9 x 2 x 8 \| [\d.]+ ", r"copy 100 \| \d+ \| 1\.00 \|", r"adamw 100 \| \d+ \| [\d.]+ \|",
-                    r"tiny, 2 x 5 \| exact-int8-head \| [\d,]+ \|"):
-            self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), 2 if row.startswith("tiny d") or
-                             row.startswith("tiny f") else 1, f"{row}\n{words}")
+        rows = {r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|": 3, r"tiny dw \| 16 x 24 x 20 ": 3,
+                r"backward \| 1 x 9 x 2 x 8 \| [\d.]+ ": 2, r"copy 100 \| \d+ \| 1\.00 \|": 1,
+                r"adamw 100 \| \d+ \| [\d.]+ \|": 1, r"tiny, 2 x 5 \| exact-int8-head \| [\d,]+ \|": 1,
+                r"tiny, 2 x 5 \| fast \| [\d,]+ \|": 1}
+        for row, count in rows.items():
+            self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), count, f"{row}\n{words}")
+
+    def test_a_card_without_fast(self):
+        (self.kit / "ptx/compute_75").unlink()  # whose kernels would be tried first
+        code, words = self.measure("--without-pytorch", "--only", "fast", "steps", card="6.1")
+        self.assertEqual(code, 0, words)
+        self.assertIn("This card does not compute `fast`", words)
+        self.assertNotIn("| fast |", words)
 
     def test_a_wrong_digest_ends_it(self):
         rows = (self.kit / "golden.txt").read_text().splitlines()
@@ -68,7 +79,7 @@ class MeasureCard(unittest.TestCase):
         code, words = self.measure("--without-pytorch")
         self.assertEqual(code, 1)
         self.assertIn(f"the program's code: {rows[1].split()[0]} gives another digest 1 of 2 units give their digest", words)
-        self.assertIn("Golden digests are wrong", words)
+        self.assertIn("Golden digests are wrong, or fast is", words)
         self.assertNotIn("|", words, "no figures")
 
     def test_a_finding_of_the_sanitizer_is_shown(self):

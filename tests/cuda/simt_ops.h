@@ -9,8 +9,9 @@ namespace kernels::test {
 // Declared in this order, the launcher outlives the operations.
 class SimtOps : private simt::SimtLauncher, public cuda::CudaOps {
  public:
-  explicit SimtOps(simt::Order order, cuda::Int8Arithmetic int8 = cuda::Int8Arithmetic::m16n8k32)
-      : SimtLauncher(order), CudaOps(static_cast<SimtLauncher&>(*this), int8) {}
+  explicit SimtOps(simt::Order order, cuda::Int8Arithmetic int8 = cuda::Int8Arithmetic::m16n8k32,
+                   HalfPrecision half = HalfPrecision::bf16)
+      : SimtLauncher(order), CudaOps(static_cast<SimtLauncher&>(*this), int8, half) {}
 };
 
 }  // namespace kernels::test

@@ -219,8 +219,12 @@ class Run:
 
         def left(side):
             kills, cuts = self.steps.deaths(side)
-            return [step for (whose, step), n in each.items()
-                    if whose == side and (kills[step] < n[0] or cuts[step] < n[1])]
+
+            def is_left(step, killed, cut):
+                if self.steps.late(side, step):
+                    return kills[step] + cuts[step] < killed
+                return kills[step] < killed or cuts[step] < cut
+            return [step for (whose, step), n in each.items() if whose == side and is_left(step, *n)]
 
         def survives(victim):
             kills, cuts = self.steps.deaths(victim.side)
@@ -240,10 +244,11 @@ class Run:
                 step = self.draw.choice([step for step in todo if self.steps.tries[victim.side, step] == least])
                 kills, cuts = self.steps.deaths(victim.side)
                 in_vain = self.steps.tries[victim.side, step] - kills[step] - cuts[step]
-                victim.patience = min(5 * max(1, in_vain), 60)  # some come once in a job
                 self.steps.tries[victim.side, step] += 1
                 self.say(f"{victim.name}: {step}")
                 way += self.steps.way_to(victim.side, step, self.draw)
+                may_come = len(way) > 1 or (victim.side, step) not in self.steps.causes
+                victim.patience = min(5 * max(1, in_vain), 60) if may_come else 5  # some come once in a job
             step = way.pop(0)
             victim.arm(step)
             if re.search(LAST[victim.side], step):
@@ -252,10 +257,7 @@ class Run:
 
         def enough():
             each.update(wanted())
-            deaths = {side: sum(self.steps.deaths(side), collections.Counter()) for side in SIDES}
-            missing = {side: [step for step in left(side) if not (self.steps.late(side, step) and
-                                                                  deaths[side][step] >= each[side, step][0])]
-                       for side in SIDES}
+            missing = {side: left(side) for side in SIDES}
             if time.monotonic() - begin > self.options.limit:
                 raise AssertionError(f"not reached in {self.options.limit} s: {missing}")
             return all(len(steps) <= spare for steps in missing.values())

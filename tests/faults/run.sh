@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The whole of what faults_kill and faults_power do in short, with the programs of build/release: five kills and a power
 # cut at every step that has a name, 500 kills at random moments of one job, 100 power cuts, and every sync taken out
-# once. Forty minutes on two cores, half of it with TMPDIR on a file system in memory: what a power cut leaves is decided
-# by layer.cpp, not by the disk.
+# once. Forty minutes on two cores. What a power cut leaves is decided by layer.cpp and not by the disk, so TMPDIR may be
+# on a file system in memory.
 # usage: tests/faults/run.sh [SEED]
 set -euo pipefail
 

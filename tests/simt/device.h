@@ -140,6 +140,25 @@ inline void simt_mma_m16n8k32(int& sum0, int& sum1, int& sum2, int& sum3, unsign
   simt::multiply_matrices(lane, {file, line});
   sum0 = lane.sums[0], sum1 = lane.sums[1], sum2 = lane.sums[2], sum3 = lane.sums[3];
 }
+// Of floats; the fragments have the registers of a and b.
+inline void simt_multiply_floats(simt::Fragments lane, float& sum0, float& sum1, float& sum2, float& sum3,
+                                 simt::Site site) {
+  float* const sums[] = {&sum0, &sum1, &sum2, &sum3};
+  for (int i = 0; i < 4; ++i) lane.sums[i] = std::bit_cast<int32_t>(*sums[i]);
+  simt::multiply_matrices(lane, site);
+  for (int i = 0; i < 4; ++i) *sums[i] = std::bit_cast<float>(lane.sums[i]);
+}
+inline void simt_mma_m16n8k16_bf16(float& sum0, float& sum1, float& sum2, float& sum3, unsigned a0, unsigned a1,
+                                   unsigned a2, unsigned a3, unsigned b0, unsigned b1,
+                                   const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt_multiply_floats({.shape = simt::Mma::m16n8k16_bf16, .a = {a0, a1, a2, a3}, .b = {b0, b1}, .sums = {}}, sum0,
+                       sum1, sum2, sum3, {file, line});
+}
+inline void simt_mma_m16n8k8_fp16(float& sum0, float& sum1, float& sum2, float& sum3, unsigned a0, unsigned a1,
+                                  unsigned b0, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt_multiply_floats({.shape = simt::Mma::m16n8k8_fp16, .a = {a0, a1}, .b = {b0}, .sums = {}}, sum0, sum1, sum2, sum3,
+                       {file, line});
+}
 
 // Atomics: each returns what was there before.
 

@@ -2,6 +2,7 @@
 #include "device.h"
 // After it, since they use the device's words.
 #include "cuda/dynamic_shared.cuh"
+#include "cuda/halves.cuh"
 #include "cuda/mma.cuh"
 #include "misuse_args.h"
 
@@ -40,8 +41,8 @@ extern "C" __global__ void test_warp_operations(const TestArgs args) {
   args.y[lane] = static_cast<float>(result);
 }
 
-// x: six registers of each lane, four of a and two of b; y: four sums of each. m8n8k16 has the first of each, and two
-// sums.
+// x: six registers of each lane, four of a and two of b; y: four sums of each. Shapes that have fewer have the first of
+// each.
 __device__ void multiply_matrices(const TestArgs& args, bool small) {
   const unsigned* in = reinterpret_cast<const unsigned*>(args.x) + 6 * threadIdx.x;
   int* sums = reinterpret_cast<int*>(args.y) + 4 * threadIdx.x;
@@ -54,6 +55,25 @@ __device__ void multiply_matrices(const TestArgs& args, bool small) {
 
 extern "C" __global__ void test_mma_m8n8k16(const TestArgs args) { multiply_matrices(args, true); }
 extern "C" __global__ void test_mma_m16n8k32(const TestArgs args) { multiply_matrices(args, false); }
+
+extern "C" __global__ void test_mma_m16n8k16_bf16(const TestArgs args) {
+  const unsigned* in = reinterpret_cast<const unsigned*>(args.x) + 6 * threadIdx.x;
+  float* sums = args.y + 4 * threadIdx.x;
+  mma_m16n8k16_bf16(sums[0], sums[1], sums[2], sums[3], in[0], in[1], in[2], in[3], in[4], in[5]);
+}
+extern "C" __global__ void test_mma_m16n8k8_fp16(const TestArgs args) {
+  const unsigned* in = reinterpret_cast<const unsigned*>(args.x) + 6 * threadIdx.x;
+  float* sums = args.y + 4 * threadIdx.x;
+  mma_m16n8k8_fp16(sums[0], sums[1], sums[2], sums[3], in[0], in[1], in[4]);
+}
+
+// y = the halves of pairs of x, bf16 and then fp16.
+extern "C" __global__ void test_halves(const TestArgs args) {
+  uint32_t* words = reinterpret_cast<uint32_t*>(args.y) + 2 * threadIdx.x;
+  const float* x = args.x + 2 * threadIdx.x;
+  words[0] = Bf16::pack(x[0], x[1]);
+  words[1] = Fp16::pack(x[0], x[1]);
+}
 
 extern "C" __global__ void test_atomics(const TestArgs args) {
   auto* counts = reinterpret_cast<unsigned*>(args.y);
@@ -155,6 +175,9 @@ SIMT_KERNEL(test_block_sum);
 SIMT_KERNEL(test_warp_operations);
 SIMT_KERNEL(test_mma_m8n8k16);
 SIMT_KERNEL(test_mma_m16n8k32);
+SIMT_KERNEL(test_mma_m16n8k16_bf16);
+SIMT_KERNEL(test_mma_m16n8k8_fp16);
+SIMT_KERNEL(test_halves);
 SIMT_KERNEL(test_atomics);
 SIMT_KERNEL(test_shared_is_poisoned);
 SIMT_KERNEL(test_dynamic_shared);

@@ -1,39 +1,93 @@
 #include "mma.h"
 
+#include <bit>
+#include <cmath>
+#include <limits>
+
 namespace simt {
 namespace {
 
 constexpr unsigned most_rows = 16, columns = 8, most_terms = 32;
 
-int8_t digit(uint32_t word, unsigned i) { return static_cast<int8_t>(word >> 8 * i & 0xff); }
+// The numbers in a register, and how their products are added to a sum.
+struct Digits {
+  using Number = int32_t;
+  static constexpr unsigned in_register = 4;
+  static int32_t at(uint32_t word, unsigned i) { return static_cast<int8_t>(word >> 8 * i & 0xff); }
+  static int32_t begin(int32_t bits) { return bits; }
+  static int32_t plus(int32_t sum, int32_t product) {
+    return static_cast<int32_t>(static_cast<uint32_t>(sum) + static_cast<uint32_t>(product));
+  }
+  static int32_t end(int32_t sum) { return sum; }
+};
 
-}  // namespace
+struct Floats {
+  using Number = double;
+  static constexpr unsigned in_register = 2;
+  static double begin(int32_t bits) { return static_cast<double>(std::bit_cast<float>(bits)); }
+  static double plus(double sum, double product) { return sum + product; }
+  static int32_t end(double sum) { return std::bit_cast<int32_t>(static_cast<float>(sum)); }
+};
 
-// "Matrix Fragments for mma.m8n8k16" and "... mma.m16n8k32" of the PTX ISA. Both are made of the same parts: a register
-// of a has 8 rows (a lane's groupID) of 16 terms (four from 4 * threadID_in_group on), one of b 16 terms of 8 columns,
-// and two sums are 8 rows of 8 columns.
-void multiply(Fragments* const (&lanes)[32]) {
-  const unsigned row_parts = lanes[0]->shape == Mma::m8n8k16 ? 1 : 2, term_parts = row_parts;
-  int8_t a[most_rows][most_terms], b[columns][most_terms];
+struct Bf16s : Floats {
+  static double at(uint32_t word, unsigned i) {
+    return static_cast<double>(std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000));
+  }
+};
+
+struct Fp16s : Floats {
+  static double at(uint32_t word, unsigned i) {
+    const uint32_t half = word >> 16 * i & 0xffff, exponent = half >> 10 & 31, fraction = half & 1023;
+    double magnitude =
+        std::ldexp(exponent == 0 ? fraction : fraction + 1024, exponent == 0 ? -24 : static_cast<int>(exponent) - 25);
+    if (exponent == 31) {
+      magnitude = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+    }
+    return half >> 15 ? -magnitude : magnitude;
+  }
+};
+
+// "Matrix Fragments for mma.m8n8k16" and its like of the PTX ISA. All are made of the same parts: a register of a has 8
+// rows (a lane's groupID) of 4 lanes' numbers, which are neighbours (those of threadID_in_group); one of b as many
+// terms of 8 columns; two sums are 8 rows of 8 columns.
+template <class Kind>
+void multiply_parts(Fragments* const (&lanes)[32], unsigned row_parts, unsigned term_parts) {
+  constexpr unsigned each = Kind::in_register, part_terms = 4 * each;
+  typename Kind::Number a[most_rows][most_terms], b[columns][most_terms];
   for (unsigned lane = 0; lane < 32; ++lane) {
     const unsigned group = lane / 4, in_group = lane % 4;
     for (unsigned part = 0; part < term_parts; ++part) {
-      for (unsigned i = 0; i < 4; ++i) {
-        const unsigned term = 16 * part + 4 * in_group + i;
+      for (unsigned i = 0; i < each; ++i) {
+        const unsigned term = part_terms * part + each * in_group + i;
         for (unsigned rows = 0; rows < row_parts; ++rows)
-          a[8 * rows + group][term] = digit(lanes[lane]->a[row_parts * part + rows], i);
-        b[group][term] = digit(lanes[lane]->b[part], i);
+          a[8 * rows + group][term] = Kind::at(lanes[lane]->a[row_parts * part + rows], i);
+        b[group][term] = Kind::at(lanes[lane]->b[part], i);
       }
     }
   }
   for (unsigned lane = 0; lane < 32; ++lane) {
     for (unsigned i = 0; i < 2 * row_parts; ++i) {
       const unsigned row = 8 * (i / 2) + lane / 4, column = lane % 4 * 2 + i % 2;
-      int32_t sum = 0;
-      for (unsigned term = 0; term < 16 * term_parts; ++term) sum += a[row][term] * b[column][term];
-      int32_t& total = lanes[lane]->sums[i];
-      total = static_cast<int32_t>(static_cast<uint32_t>(total) + static_cast<uint32_t>(sum));
+      typename Kind::Number sum = Kind::begin(lanes[lane]->sums[i]);
+      for (unsigned term = 0; term < part_terms * term_parts; ++term)
+        sum = Kind::plus(sum, a[row][term] * b[column][term]);
+      lanes[lane]->sums[i] = Kind::end(sum);
     }
+  }
+}
+
+}  // namespace
+
+void multiply(Fragments* const (&lanes)[32]) {
+  switch (lanes[0]->shape) {
+    case Mma::m8n8k16:
+      return multiply_parts<Digits>(lanes, 1, 1);
+    case Mma::m16n8k32:
+      return multiply_parts<Digits>(lanes, 2, 2);
+    case Mma::m16n8k16_bf16:
+      return multiply_parts<Bf16s>(lanes, 2, 2);
+    case Mma::m16n8k8_fp16:
+      return multiply_parts<Fp16s>(lanes, 2, 1);
   }
 }
 

@@ -1,12 +1,15 @@
 // The executor multiplies matrices as a warp does, and finds lanes that do not take part.
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "launcher.h"
 #include "misuse_args.h"
+#include "nearest_half.h"
 
 namespace simt {
 namespace {
@@ -100,6 +103,123 @@ TEST(SimtMma, HasTheLayoutOfThePtxIsa) {
   std::mt19937 random(1);
   for (const MmaShape& shape : mma_shapes) {
     for (int i = 0; i < 20; ++i) check_mma(shape, random);
+  }
+}
+
+// "Matrix Fragments for mma.m16n8k16 with floating point type" and "... mma.m16n8k8", .bf16 and .f16.
+Element of_sums(size_t g, size_t t, size_t i) { return {i < 2 ? g : g + 8, t * 2 + (i & 1)}; }
+constexpr MmaShape float_shapes[] = {
+    {"test_mma_m16n8k16_bf16", 16, 16,
+     [](size_t g, size_t t, size_t i) {
+       return Element{i < 2 || (4 <= i && i < 6) ? g : g + 8, t * 2 + (i & 1) + (i < 4 ? 0 : 8)};
+     },
+     [](size_t g, size_t t, size_t i) {
+       return Element{t * 2 + (i & 1) + (i < 2 ? 0 : 8), g};
+     },
+     of_sums},
+    {"test_mma_m16n8k8_fp16", 16, 8,
+     [](size_t g, size_t t, size_t i) {
+       return Element{i < 2 ? g : g + 8, t * 2 + (i & 1)};
+     },
+     [](size_t g, size_t t, size_t i) {
+       return Element{t * 2 + i, g};
+     },
+     of_sums}};
+
+// Of a number that has them: sign, 5 or 8 bits of exponent, and fraction.
+uint32_t half_of(float x, bool bf16) {
+  if (bf16 || x == 0) return std::bit_cast<uint32_t>(x) >> 16;
+  int exponent = 0;
+  const float fraction = std::frexp(std::abs(x), &exponent);  // 0.5 to 1
+  return (x < 0 ? 0x8000u : 0u) | static_cast<uint32_t>(exponent + 14) << 10 |
+         (static_cast<uint32_t>(fraction * 2048) & 1023);
+}
+
+// One product of random matrices, whose sums are exact, in fragments.
+void check_float_mma(const MmaShape& shape, bool bf16, std::mt19937& random) {
+  const auto number = [&random] { return static_cast<float>(static_cast<int>(random() % 513) - 256) / 8; };
+  const auto short_number = [&random] { return static_cast<float>(static_cast<int>(random() % 255) - 127) / 64; };
+  std::vector<float> a(shape.rows * shape.terms), b(shape.terms * 8), c(shape.rows * 8);
+  for (float& v : a) v = short_number();
+  for (float& v : b) v = short_number();
+  for (float& v : c) v = number();
+  Words registers(32 * 6, 0x7fc0deadu), sums(32 * 4);
+  const auto put = [&](size_t word, size_t i, float x) {
+    uint32_t& to = registers[word + i / 2];
+    to = i % 2 == 0 ? half_of(x, bf16) : to | half_of(x, bf16) << 16;
+  };
+  for (size_t lane = 0; lane < 32; ++lane) {
+    const size_t g = lane >> 2, t = lane % 4;
+    for (size_t i = 0; i < shape.rows * shape.terms / 32; ++i) {
+      const auto [row, column] = shape.a(g, t, i);
+      put(6 * lane, i, a[row * shape.terms + column]);
+    }
+    for (size_t i = 0; i < shape.terms / 4; ++i) {
+      const auto [row, column] = shape.b(g, t, i);
+      put(6 * lane + 4, i, b[row * 8 + column]);
+    }
+    for (size_t i = 0; i < 4; ++i) {
+      const auto [row, column] = shape.c(g, t, i);
+      sums[4 * lane + i] = std::bit_cast<uint32_t>(c[row * 8 + column]);
+    }
+  }
+  launch_mma({.kernel = shape.kernel, .block = {32, 1, 1}}, 0, registers, sums,
+             random() % 2 ? Order::upward : Order::downward);
+  for (size_t lane = 0; lane < 32; ++lane) {
+    for (size_t i = 0; i < 4; ++i) {
+      const auto [row, column] = shape.c(lane >> 2, lane % 4, i);
+      float expected = c[row * 8 + column];
+      for (size_t term = 0; term < shape.terms; ++term) expected += a[row * shape.terms + term] * b[term * 8 + column];
+      ASSERT_EQ(std::bit_cast<float>(sums[4 * lane + i]), expected) << shape.kernel << ": " << row << ", " << column;
+    }
+  }
+}
+
+TEST(SimtMma, HasTheLayoutOfThePtxIsaForFloats) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 20; ++i) {
+    check_float_mma(float_shapes[0], true, random);
+    check_float_mma(float_shapes[1], false, random);
+  }
+}
+
+// A half as a number, from the definition of its bits.
+double number_of(uint32_t half, int fraction_bits, int bias) {
+  const int exponent = static_cast<int>((half & 0x7fff) >> fraction_bits), all = (1 << (15 - fraction_bits)) - 1;
+  const double fraction = std::ldexp(half & ((1u << fraction_bits) - 1), -fraction_bits);
+  double x = std::ldexp(exponent == 0 ? fraction : 1 + fraction, std::max(exponent, 1) - bias);
+  if (exponent == all) x = fraction == 0 ? INFINITY : NAN;
+  return half >> 15 ? -x : x;
+}
+
+TEST(SimtMma, HalvesAreTheNearest) {
+  std::mt19937 random(3);
+  std::vector<uint32_t> x(64 * 64);
+  for (uint32_t& bits : x) bits = static_cast<uint32_t>(random());
+  for (size_t i = 0; i < x.size(); i += 2)  // within the range of fp16, and midpoints of both
+    x[i] = (x[i] & 0x81ffe000u) + 0x36000000u + (random() % 4 == 0 ? 0x1000u : random() % 0x2000u);
+  for (size_t i = 0; i < x.size(); i += 8) x[i] = (x[i] & 0xffff0000u) | 0x8000u;
+  const float edges[] = {0.0f,     -0.0f,    65504,      65519.996f, 65520,        -65536,  INFINITY,  -INFINITY,
+                         0x1p-24f, 0x1p-25f, 0x1.8p-25f, 0x1p-14f,   0x1.ffep-15f, 3.4e38f, 0x1p-140f, NAN};
+  for (size_t i = 0; i < std::size(edges); ++i) x[i] = std::bit_cast<uint32_t>(edges[i]);
+  for (size_t first = 0; first < x.size(); first += 64) {
+    const Words in(x.begin() + static_cast<long>(first), x.begin() + static_cast<long>(first) + 64);
+    Words words(64);
+    launch_mma({.kernel = "test_halves", .block = {32, 1, 1}}, 0, in, words, Order::upward);
+    for (size_t i = 0; i < 64; ++i) {
+      const float value = std::bit_cast<float>(in[i]);
+      const uint32_t shift = i % 2 * 16, bf16 = words[i / 2 * 2] >> shift & 0xffff;
+      const uint32_t fp16 = words[i / 2 * 2 + 1] >> shift & 0xffff;
+      const double of_bf16 = number_of(bf16, 7, 127), of_fp16 = number_of(fp16, 10, 15);
+      if (std::isnan(value)) {
+        EXPECT_TRUE(std::isnan(of_bf16) && std::isnan(of_fp16));
+        continue;
+      }
+      EXPECT_EQ(of_bf16, nearest_half(value, bf16_format)) << std::hexfloat << value;
+      EXPECT_EQ(of_fp16, nearest_half(value, fp16_format)) << std::hexfloat << value;
+      EXPECT_EQ(bf16 >> 15, in[i] >> 31);
+      EXPECT_EQ(fp16 >> 15, in[i] >> 31);
+    }
   }
 }
 

@@ -33,7 +33,8 @@ struct CudaCard {
   double peak_flops = 0;  // fp32 multiply-adds at the highest clock, by the number of its cores; 0: not known
   bool has_code = false;  // whether this program has code for it; then
   std::string int8;       // what its int8 products go through: "fp32", "dp4a", "tensor cores", or two of them
-  std::string problem;    // why the driver told no more of this card; else empty
+  std::string fast;  // what `fast` rounds its operands to there: "bf16", "fp16" (if a trial is right), or "": not there
+  std::string problem;  // why the driver told no more of this card; else empty
 };
 
 struct CudaCards {

@@ -14,6 +14,7 @@ class ForwardingOps : public Ops {
   explicit ForwardingOps(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
 
   std::string name() const override { return inner_->name(); }
+  HalfPrecision half_precision() const override { return inner_->half_precision(); }
   bool in_host_memory() const override { return inner_->in_host_memory(); }
   void* allocate(size_t bytes) override { return inner_->allocate(bytes); }
   void free(void* memory) noexcept override { inner_->free(memory); }

@@ -1,6 +1,7 @@
 // The operations of a training step, each taking one plain struct. An Ops is one way to execute them;
-// all give the bits of docs/numerics.md. Pointers are row-major fp32 unless said otherwise, owned by the
-// caller, and must not alias unless a comment allows it. One Ops is used by one thread at a time.
+// all give the bits of docs/numerics.md, but for `fast`, which has its own on each model of card. Pointers are
+// row-major fp32 unless said otherwise, owned by the caller, and must not alias unless a comment allows it. One Ops is
+// used by one thread at a time.
 //
 // They point into the memory that the Ops computes in: the host's, or a device's, which only an Ops of that device may
 // touch. On the host calls block. On a device they are queued and run in the order of the calls; those that return a
@@ -18,8 +19,12 @@
 
 namespace kernels {
 
+// What the operands of products are rounded to in `fast`.
+enum class HalfPrecision { none, bf16, fp16 };
+
 // c[m, n] = contraction over k of a(m, k) * b(k, n), then, in this order, + bias[n], + residual[m, n];
 // or, with accumulate, c = c + contraction. a(m, k) = a[m * a_row + k * a_col]; b(k, n) = b[k * b_row + n * b_col].
+// fast: as docs/numerics.md section 10 says, which only an Ops with half_precision() takes; here and in attention.
 struct Matmul {
   size_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
@@ -31,6 +36,7 @@ struct Matmul {
   const float* bias = nullptr;      // (n) or null
   const float* residual = nullptr;  // (m, n), row stride ldc, or null; may be c itself
   bool accumulate = false;
+  bool fast = false;
 };
 
 // exact-int8: a vector x becomes integers q of at most 127 and one scale, x ≈ q * scale. quantise_rows() makes a vector
@@ -176,6 +182,7 @@ struct AttentionForward {
   float* row_max = nullptr;      // (sequences, heads, context)
   float* inverse_sum = nullptr;  // (sequences, heads, context)
   float* workspace = nullptr;    // Ops::attention_workspace() floats
+  bool fast = false;
 };
 struct AttentionBackward {
   size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
@@ -186,6 +193,7 @@ struct AttentionBackward {
   const float* dout = nullptr;
   float* dqkv = nullptr;       // every element is written
   float* workspace = nullptr;  // Ops::attention_workspace() floats
+  bool fast = false;
 };
 
 // losses[n] = cross-entropy of row n; where scale_gradient != 0 the logits become dlogits in place,
@@ -221,6 +229,9 @@ class Ops {
   virtual ~Ops() = default;
 
   virtual std::string name() const = 0;  // "reference", "avx512vnni", "avx512", "avx2", "neon", "portable", "cuda"
+
+  // What it rounds the operands of `fast` to; none where it does not compute that profile.
+  virtual HalfPrecision half_precision() const { return HalfPrecision::none; }
 
   // The memory that it computes in; the host's unless it says otherwise. allocate() gives memory of any content,
   // aligned to 64 bytes, and throws std::bad_alloc or what the device throws; free() takes null. copy() is within this

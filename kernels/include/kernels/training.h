@@ -76,7 +76,8 @@ class Trainer {
   };
 
   // ops must outlive the trainer. Throws std::invalid_argument for impossible shapes (context > positions,
-  // zero sizes; in int8 more than int8_terms inputs or outputs of a linear layer, or tokens in a block). A method that
+  // zero sizes; in int8 more than int8_terms inputs or outputs of a linear layer, or tokens in a block), and for `fast`
+  // where ops does not compute it. A method that
   // the purpose did not plan for throws std::logic_error.
   Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
   ~Trainer();

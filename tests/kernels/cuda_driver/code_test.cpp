@@ -57,7 +57,8 @@ TEST(CudaCode, TheProgramCarriesAllArchitectures) {
   std::set<std::string_view> names, expected;
   for (const Code& code : embedded_code()) {
     names.insert(code.name);
-    EXPECT_EQ(code.images.size(), embedded_code()[0].images.size());
+    const bool without_fast = code.capability.major < 7 || (code.capability.major == 7 && code.capability.minor < 5);
+    EXPECT_EQ(code.images.size(), embedded_code().back().images.size() - (without_fast ? 2 : 0)) << code.name;
     for (const std::span<const std::byte> image : code.images) {
       ASSERT_GT(image.size(), 100u);
       const std::string_view begin(reinterpret_cast<const char*>(image.data()), 4);

@@ -75,6 +75,17 @@ class Compile(unittest.TestCase):
         self.assertIn("good", (self.folder / "kernels.txt").read_text())
         self.assertFalse((self.folder / "code.S").exists(), "a build that goes on would carry it")
 
+    def test_an_architecture_without_a_kernel_is_left_out(self):
+        newer = GOOD.replace('extern "C"', '#if __CUDA_ARCH__ >= 800\nextern "C"') + "#endif\n"
+        self.assertEqual(self.compile(newer, "sm_60", "sm_80").returncode, 0)
+        done = self.embed("sm_60", "sm_80")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        heading, *rows = (self.folder / "kernels.txt").read_text().splitlines()
+        self.assertEqual([row.split()[:3] for row in rows], [["source", "good", "sm_80"]])
+        code = (self.folder / "code_table.cpp").read_text()
+        self.assertIn("sm_60[] = {};", code)
+        self.assertNotIn("cuda_source_sm_60", code + (self.folder / "code.S").read_text())
+
     def test_approximate_operations_are_refused(self):
         for operation in ("expf(x[1])", "rsqrtf(x[1])", "__fdividef(x[1], x[2])", "__expf(x[1])", "__fmul_rz(x[1], x[2])"):
             with self.subTest(operation):
@@ -97,6 +108,8 @@ class Compile(unittest.TestCase):
         done = self.embed("sm_60")
         self.assertEqual(done.returncode, 1)
         self.assertIn("cannot read what the assembler said", done.stderr)
+        (self.folder / "source.sm_60.log").write_text("")
+        self.assertIn("cannot read what the assembler said", self.embed("sm_60").stderr)
 
 
 if __name__ == "__main__":

@@ -87,10 +87,13 @@ TEST_F(CudaDevice, LoadsTheCodeOfItsCapability) {
   for (const auto& [capability, expected] : cases) {
     fake_->modules.clear();
     const CudaCard only = card(capability);
-    Device device(*driver_, only, code_for({only.major, only.minor}), cuda_timeout);
-    EXPECT_EQ(fake_->modules, std::vector<std::string>(embedded_code()[0].images.size(), expected)) << capability;
+    const Code& code = code_for({only.major, only.minor});
+    Device device(*driver_, only, code, cuda_timeout);
+    EXPECT_EQ(fake_->modules, std::vector<std::string>(code.images.size(), expected)) << capability;
     EXPECT_EQ(fake_->context_flags, schedule_blocking_sync);
     EXPECT_EQ(only.int8, int8_text(int8_arithmetics(device))) << capability;
+    for (const char* half : {"bf16", "fp16"})
+      EXPECT_EQ(device.has((std::string("fast_matmul_64_tt_") + half).c_str()), only.fast == half) << capability;
   }
 }
 

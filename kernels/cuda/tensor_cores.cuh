@@ -1,14 +1,19 @@
-// An arithmetic of int8_matmul.cu: warps that multiply matrices.
+// Products of tiles by warps that multiply matrices, of int8_matmul.cu and fast_matmul.cu.
 #pragma once
 
 #include "cuda/digits.cuh"
+#include "cuda/halves.cuh"
 #include "cuda/mma.cuh"
 
 namespace kernels::cuda {
 
-// Each adds the products of 16 rows of 64 digits, of which a lane has 16 of row g (`upper`) and of row g + 8 (`lower`),
-// and of 8 columns. Which terms the lane's units are does not matter where a and b agree: the sums are of integers.
+// Each adds the products of 16 rows of 16 units, of which a lane has 4 of row g (`upper`) and of row g + 8 (`lower`),
+// and of 8 columns. A unit is 32 bits: four digits, or two halves. Which terms the lane's units are does not matter
+// where a and b agree: each sum has all of them.
 struct M8n8k16 {
+  using Sum = int32_t;
+  static constexpr uint32_t unit_terms = 4;
+
   __device__ static void multiply(int32_t& upper0, int32_t& upper1, int32_t& lower0, int32_t& lower1,
                                   const Units& upper, const Units& lower, const Units& column) {
 #pragma unroll
@@ -20,12 +25,31 @@ struct M8n8k16 {
 };
 
 struct M16n8k32 {
+  using Sum = int32_t;
+  static constexpr uint32_t unit_terms = 4;
+
   __device__ static void multiply(int32_t& upper0, int32_t& upper1, int32_t& lower0, int32_t& lower1,
                                   const Units& upper, const Units& lower, const Units& column) {
 #pragma unroll
     for (uint32_t u = 0; u < 4; u += 2) {
       mma_m16n8k32(upper0, upper1, lower0, lower1, upper.x[u], lower.x[u], upper.x[u + 1], lower.x[u + 1], column.x[u],
                    column.x[u + 1]);
+    }
+  }
+};
+
+// Half: of halves.cuh.
+template <class Half>
+struct HalvesMma {
+  using Sum = float;
+  static constexpr uint32_t unit_terms = 2;
+
+  __device__ static void multiply(float& upper0, float& upper1, float& lower0, float& lower1, const Units& upper,
+                                  const Units& lower, const Units& column) {
+#pragma unroll
+    for (uint32_t u = 0; u < 4; u += 2) {
+      Half::multiply(upper0, upper1, lower0, lower1, upper.x[u], lower.x[u], upper.x[u + 1], lower.x[u + 1],
+                     column.x[u], column.x[u + 1]);
     }
   }
 };
@@ -38,11 +62,11 @@ struct M16n8k32 {
 // twice, whether they store (128 bits each, or 32) or load.
 template <uint32_t tile_, class Mma>
 struct TensorCores {
-  using Sum = int32_t;
-  static constexpr uint32_t tile = tile_, threads = int8_line_threads * tile, depth = 64;
+  using Sum = typename Mma::Sum;
+  static constexpr uint32_t tile = tile_, threads = line_threads * tile, depth = 16 * Mma::unit_terms;
   static constexpr uint32_t thread_m = tile / 16, thread_n = 8;
   static constexpr uint32_t terms_of_sum = 0;  // any number
-  static constexpr uint32_t groups = tile * depth / 16 / threads;
+  static constexpr uint32_t groups = tile * 4 / threads;
 
   struct Slice {
     alignas(16) Units x[tile * 4];
@@ -66,7 +90,7 @@ struct TensorCores {
     }
   }
 
-  __device__ static void multiply(int32_t (&sums)[thread_m][thread_n], const Slice& a, const Slice& b) {
+  __device__ static void multiply(Sum (&sums)[thread_m][thread_n], const Slice& a, const Slice& b) {
     const uint32_t g = lane() / 4, t = lane() % 4;
     Units columns[4];
 #pragma unroll

@@ -1,0 +1,72 @@
+#include "cuda_host/half_precision.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda_host/matmul_launch.h"
+
+namespace kernels::cuda {
+namespace {
+
+bool has_half(Launcher& device, HalfPrecision half) {
+  return device.has((std::string("fast_matmul_64_tt_") + name_of(half)).c_str());
+}
+
+// A product of whole numbers that fp16 and the sums hold exactly: row i of a is i, column j of b is j % 5.
+bool multiplies_fp16(Launcher& device) {
+  constexpr size_t rows = 64, terms = 32;
+  std::vector<float> a(rows * terms), b(rows * terms), c(rows * rows);
+  for (size_t row = 0; row < rows; ++row) {
+    std::fill_n(a.data() + row * terms, terms, static_cast<float>(row));
+    std::fill_n(b.data() + row * terms, terms, static_cast<float>(row % 5));
+  }
+  const auto free = [&device](void* memory) { device.free(memory); };
+  const std::unique_ptr<void, std::function<void(void*)>> memory(
+      device.allocate((2 * rows * terms + rows * rows) * sizeof(float)), free);
+  auto* const on_device = static_cast<float*>(memory.get());
+  device.write(on_device, a.data(), a.size() * sizeof(float));
+  device.write(on_device + rows * terms, b.data(), b.size() * sizeof(float));
+  const Matmul product{.m = rows,
+                       .n = rows,
+                       .k = terms,
+                       .a = on_device,
+                       .a_row = terms,
+                       .b = on_device + rows * terms,
+                       .b_row = 1,
+                       .b_col = terms,
+                       .c = on_device + 2 * rows * terms,
+                       .ldc = rows};
+  launch_fast_matmul(product, 64, HalfPrecision::fp16, device);
+  device.read(c.data(), product.c, c.size() * sizeof(float));
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t j = 0; j < rows; ++j) {
+      if (c[i * rows + j] != static_cast<float>(i * (j % 5) * terms)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+const char* name_of(HalfPrecision half) {
+  switch (half) {
+    case HalfPrecision::none:
+      break;
+    case HalfPrecision::bf16:
+      return "bf16";
+    case HalfPrecision::fp16:
+      return "fp16";
+  }
+  return "";
+}
+
+HalfPrecision choose_half_precision(Launcher& device) {
+  if (has_half(device, HalfPrecision::bf16)) return HalfPrecision::bf16;
+  const bool fp16 = has_half(device, HalfPrecision::fp16) && multiplies_fp16(device);
+  return fp16 ? HalfPrecision::fp16 : HalfPrecision::none;
+}
+
+}  // namespace kernels::cuda
