@@ -77,7 +77,8 @@ class NcclLinks final : public CardLinks {
   void wait() override;
   void give_up() override { failed_ = true; }
 
-  // NCCL joins two cards, and takes memory for it, when something first passes between them: now.
+  // NCCL joins two cards, and takes memory for it, when something first passes between them: now. What passes wrongly
+  // is found here, not in a unit.
   void join_all();
 
  private:
@@ -135,20 +136,38 @@ void NcclLinks::call(const char* name, std::function<void(Clique&)> body, const 
   done.get();
 }
 
-// Where this fails, the few bytes are left on the cards: who frees memory waits for what is on its way.
+// A card sends each other one a number of its own. Where this fails, the few bytes are left on the cards: who frees
+// memory waits for what is on its way.
 void NcclLinks::join_all() {
   const size_t count = devices_.size();
-  std::vector<float*> memory;
-  for (Device* device : devices_) memory.push_back(static_cast<float*>(device->allocate(count * sizeof(float))));
+  std::vector<float*> memory;  // of each card: what it sends to which, and what it gets from which
+  const auto number = [count](size_t from, size_t to) { return static_cast<float>(1 + from * count + to); };
+  for (size_t card = 0; card < count; ++card) {
+    std::vector<float> values(2 * count);
+    for (size_t to = 0; to < count; ++to) values[to] = number(card, to);
+    values[count + card] = number(card, card);
+    memory.push_back(static_cast<float*>(devices_[card]->allocate(values.size() * sizeof(float))));
+    devices_[card]->write(memory[card], values.data(), values.size() * sizeof(float));
+  }
   std::vector<Transfer> transfers;
   for (size_t from = 0; from < count; ++from) {
     for (size_t to = 0; to < count; ++to) {
-      if (from != to) transfers.push_back({from, to, memory[from] + from, memory[to] + from, 1});
+      if (from != to) transfers.push_back({from, to, memory[from] + to, memory[to] + count + from, 1});
     }
   }
   start(transfers);
   wait();
-  for (size_t card = 0; card < count; ++card) devices_[card]->free(memory[card]);
+  for (size_t card = 0; card < count; ++card) {
+    std::vector<float> got(count);
+    devices_[card]->read(got.data(), memory[card] + count, count * sizeof(float));
+    devices_[card]->free(memory[card]);
+    for (size_t from = 0; from < count; ++from) {
+      if (got[from] == number(from, card)) continue;
+      failed_ = true;
+      throw CudaError(clique_->ranks[card].bus_id + ": ncclRecv gave something else than " +
+                      clique_->ranks[from].bus_id + " had sent");
+    }
+  }
 }
 
 void NcclLinks::start(std::span<const Transfer> transfers) {

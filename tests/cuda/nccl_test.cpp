@@ -170,6 +170,7 @@ TEST_F(NcclTest, WhatFailsIsNamedAndAborted) {
       {"ncclSend,3", "0000:0B:00.0: ncclSend: unhandled system error (2)"},
       {"ncclRecv,3", "0000:0A:00.0: ncclRecv: unhandled system error (2)"},
       {"ncclGroupEnd,1", "0000:0A:00.0, 0000:0B:00.0: ncclGroupEnd: unhandled system error (2)"},
+      {"transfer,0", "0000:0B:00.0: ncclRecv gave something else than 0000:0A:00.0 had sent"},
       {"ncclCommGetAsyncError,2", "0000:0A:00.0: ncclCommGetAsyncError: remote process exited (6)"}};
   open(2);
   const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
