@@ -241,7 +241,7 @@ TEST_F(NcclTest, WhileATransferHangsNoMemoryIsFreed) {
 }
 
 TEST_F(NcclTest, ACardThatHangsIsNamed) {
-  setenv("FAKE_CUDA_HANG", "cuMemcpyHtoDAsync_v2,0,1", 1);
+  setenv("FAKE_CUDA_HANG", "cuMemcpyHtoDAsync_v2,0,2", 1);
   open(2, Milliseconds(50));
   std::unique_ptr<CardLinks> links = link();
   const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
