@@ -35,10 +35,8 @@ void PoolSession::connect() {
 
 PoolClient& PoolSession::heartbeat_client(size_t i) {
   while (heartbeats_.size() <= i) {
-    auto transport = world_.make_transport(config_);
-    PoolClient client(*transport, keys_.current, world_.clock);
-    client.set_pool_id(identity_.pool_id);  // which is pinned: it stays
-    heartbeats_.push_back(std::make_unique<Connection>(std::move(transport), std::move(client)));
+    heartbeats_.push_back(std::make_unique<Connection>(world_.make_transport(config_), keys_.current, world_.clock));
+    heartbeats_.back()->client.set_pool_id(identity_.pool_id);  // which is pinned: it stays
   }
   return heartbeats_[i]->client;
 }

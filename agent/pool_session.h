@@ -82,7 +82,9 @@ class PoolSession {
   const std::unique_ptr<Transport> transport_;
   PoolClient client_;
   struct Connection {
-    std::unique_ptr<Transport> transport;
+    Connection(std::unique_ptr<Transport> to, const protocol::PrivateKey& key, const Clock& clock)
+        : transport(std::move(to)), client(*transport, key, clock) {}
+    const std::unique_ptr<Transport> transport;
     PoolClient client;
   };
   std::vector<std::unique_ptr<Connection>> heartbeats_;

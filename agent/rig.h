@@ -22,7 +22,7 @@ class Rig {
   // Throws Failure where the CPU fails it, kernels::Cancelled after a stop.
   void prepare(UnitRunner& cpu);
   bool on_cards() const { return lent_ > 0 || !idle_.empty(); }
-  bool has_idle_card() const { return !idle_.empty(); }
+  size_t idle_cards() const { return idle_.size(); }
 
   // Lends a runner at most so many idle cards, those with most memory first; how many. On the CPU none.
   size_t lend(UnitRunner& runner, uint64_t most);

@@ -69,7 +69,7 @@ void RunLoop::with_pool(PoolSession& pool, const std::function<void()>& action) 
   report_clock(pool);
 }
 
-// One unit, or one answer that there is none.
+// Begins one unit, or learns that there is none.
 void RunLoop::turn(PoolSession& pool) {
   send_outbox(pool);
   fetch_settlements(pool);
@@ -92,10 +92,10 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.codecs = {"fp32", "int4"};
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = memory_on_offer();
-  request.flops = speed_factor_ * rig_.idle_flops(lanes_of_a_unit_);
+  request.flops = speed_factor_ * rig_.idle_flops(lanes_of_a_unit_.value_or(UINT64_MAX));
   request.held = pool.files().weights.held();
-  for (const auto& place : places_) {
-    if (place->task && place->pool == &pool) request.leases.push_back(place->task->lease().lease);
+  for (const auto& place : places_) {  // other pools' too: they may be the same one under another address
+    if (place->task) request.leases.push_back(place->task->lease().lease);
   }
   protocol::LeaseAnswer answer = pool.client().lease(request);
   open_request_.reset();

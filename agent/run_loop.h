@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -70,6 +71,7 @@ class RunLoop {
   void free_buffers();
   uint64_t planned_beside(const Place* own) const;
   uint64_t memory_limit(const Place* own) const;
+  uint64_t memory_unused() const;
   uint64_t memory_free(const Place* own) const;
   uint64_t memory_for_units(const Place& own) const;
   void require_room(uint64_t bytes) const;
@@ -94,10 +96,10 @@ class RunLoop {
 
   std::optional<std::string> open_request_;  // a lease request whose answer did not come
   Rig rig_;
-  double speed_factor_ = 1;  // of what was measured at the start, as the last unit showed
-  uint64_t lanes_of_a_unit_ = UINT64_MAX;
-  std::counting_semaphore<> ended_{0};  // units that have ended and are not finished
-  uint64_t memory_before_ = 0;          // that was free when nothing was in work
+  double speed_factor_ = 1;                  // of what was measured at the start, as the last unit showed
+  std::optional<uint64_t> lanes_of_a_unit_;  // of the newest one that trains
+  std::counting_semaphore<> ended_{0};       // units that have ended and are not finished
+  uint64_t memory_before_ = 0;               // that was free when nothing was in work
 
   double ask_at_ = 0, last_work_;  // monotonic
   double last_no_work_log_ = -1e9, last_settlements_ = -1e9;

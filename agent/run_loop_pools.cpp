@@ -24,13 +24,15 @@ PoolSession* RunLoop::next_pool() {
 }
 
 void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
-  if (pool.dropped) return;  // a unit that was in work for it
   const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
   if (trouble.kind == PoolTrouble::Kind::stopping) return;
   if (!trouble.busy) pool.disconnect();  // its keys may be others when it is back
   ++pool.failures;
   if (trouble.kind == PoolTrouble::Kind::final) {
     pool.dropped = true;
+    for (const auto& place : places_) {
+      if (place->task && place->pool == &pool) place->task->abandon();
+    }
     last_refusal_.emplace(trouble.exit_code, trouble.message);
     require_some_pool();
     world_.log.write(Level::warning, "pool_dropped", trouble.message, {{"pool", pool.config().url}});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "run_loop.h"
 #include "system_info.h"
@@ -39,14 +40,16 @@ bool RunLoop::wants_units() const {
   return !world_.stop.requested() && (units_wanted_ == 0 || accepted_ + in_work() < units_wanted_);
 }
 
-// Whether something could compute one more, as large as those in work.
+// Whether something could compute one more, as large as those in work. A few cards alone would take long, and a round
+// waits for its last unit.
 bool RunLoop::can_work() const {
   if (in_work() == 0) return true;
+  if (2 * rig_.idle_cards() < lanes_of_a_unit_.value_or(1)) return false;
   uint64_t largest = 0;
   for (const auto& place : places_) {
     if (place->task) largest = std::max(largest, place->held_bytes);
   }
-  return rig_.has_idle_card() && largest <= memory_free(nullptr);
+  return rig_.idle_cards() > 0 && largest <= memory_free(nullptr);
 }
 
 // Of the host's memory, what units in work at other places than `own` plan to use.
@@ -64,12 +67,23 @@ uint64_t RunLoop::memory_limit(const Place* own) const {
   return minus(limit, planned_beside(own));
 }
 
+// Available on the host. On the CPU a place's buffers count, on cards weights that no unit holds: the next one's take
+// their place.
+uint64_t RunLoop::memory_unused() const {
+  uint64_t bytes = memory_available();
+  if (!rig_.on_cards()) return bytes;
+  for (const auto& pool : pools_) {
+    if (pool->ever_connected()) bytes += pool->files().weights.unused_bytes();
+  }
+  return bytes;
+}
+
 // What one more unit may take, besides the buffers held at `own`. Those in work may not have allocated all of theirs.
 uint64_t RunLoop::memory_free(const Place* own) const {
   const uint64_t planned = planned_beside(own);
-  uint64_t available = memory_available();
-  if (planned > 0) available = std::min(available, minus(memory_before_, planned));
-  return std::min(available, memory_limit(own));
+  uint64_t unused = memory_unused();
+  if (planned > 0) unused = std::min(unused, minus(memory_before_, planned));
+  return std::min(unused, memory_limit(own));
 }
 
 // What the plan of a unit at `own` may take.
@@ -104,7 +118,7 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
   for (auto& other : pools_) {
     if (other.get() != &pool && other->ever_connected()) other->files().weights.free_memory();
   }
-  if (in_work() == 0) memory_before_ = memory_available();
+  if (in_work() == 0) memory_before_ = memory_unused();
   const size_t number = free_place();
   Place& place = *places_[number];
   place.pool = &pool;
@@ -196,7 +210,8 @@ void RunLoop::finish(Place& place) {
   std::exception_ptr error;
   try {
     item = keep(place);
-    send(*place.pool, *item, false);
+    const bool waits = place.pool->not_before > world_.clock.monotonic();  // then the next turn sends it
+    if (!waits) send(*place.pool, *item, false);
   } catch (...) {
     error = std::current_exception();
   }
@@ -238,11 +253,15 @@ void RunLoop::leave(Place& place, const std::exception_ptr& error, bool kept) {
   const bool wanted = place.task->heartbeat().wanted();
   const std::optional<PoolError> refusal = place.task->heartbeat().refusal();
   place.task.reset();
-  if (place.cards > 0) place.held_bytes = 0;  // of the host's memory cards leave nothing held
+  if (place.cards > 0) place.held_bytes = 0;  // weights stay in the cache: see memory_unused()
   rig_.take_back(place.runner, std::exchange(place.cards, 0));
   last_work_ = world_.clock.monotonic();
+  if (place.pool->dropped) return;
   if (refusal) throw PoolError(*refusal);
-  if (!error) return;
+  if (!error) {
+    ask_at_ = last_work_;  // what has come free may find work
+    return;
+  }
   const std::string reason = reason_to_give_back(error, kept);
   if (wanted) {
     give_back(*place.pool, lease, reason);

@@ -14,7 +14,7 @@ UnitTask::UnitTask(protocol::Lease lease, PoolClient& heartbeat_client, const Cl
       heartbeat_(heartbeat_client, lease_.lease, lease_.renew_s, [this] { return progress_.load(); }) {}
 
 UnitTask::~UnitTask() {
-  abandoned_ = true;
+  abandon();
   if (thread_.joinable()) thread_.join();
 }
 

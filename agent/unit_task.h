@@ -33,6 +33,8 @@ class UnitTask {
   const protocol::Unit& unit() const { return lease_.unit; }
   // When to give up: a stop was requested, or the unit is not wanted any more.
   bool cancelled() const { return abandoned_ || stop_.requested() || !heartbeat_.wanted(); }
+  // Nobody wants the result any more.
+  void abandon() { abandoned_ = true; }
   Heartbeat& heartbeat() { return heartbeat_; }
 
   // Begins to compute, for at most `seconds`. on_tokens: how many more are done, by one thread at a time; on_end, the

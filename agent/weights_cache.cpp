@@ -208,6 +208,10 @@ void WeightsCache::drop_job(const std::string& job) {
   loaded_.reset();
 }
 
+uint64_t WeightsCache::unused_bytes() const {
+  return loaded_ && loaded_->values.use_count() == 1 ? loaded_->values->size() * sizeof(float) : 0;
+}
+
 void WeightsCache::free_memory() { loaded_.reset(); }
 
 }  // namespace agent

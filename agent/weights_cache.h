@@ -32,6 +32,8 @@ class WeightsCache {
   using Weights = std::shared_ptr<const std::vector<float>>;
   Weights materialise(PoolClient& client, const protocol::Unit& unit, const kernels::ModelConfig& config,
                       const Cancel& cancelled);
+  // Of memory that holds weights for no unit.
+  uint64_t unused_bytes() const;
   void free_memory();
 
  private:

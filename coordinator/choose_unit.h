@@ -18,8 +18,8 @@ struct ChoiceOrReason {
   protocol::NoLease none;  // where there is no choice
 };
 
-// The rig holds no lease. Of a job, in this order: checks of weights that the rig holds or that have waited long,
-// overdue evaluations, train units, evaluations, other checks, copies of units that take longer than they should.
+// What the rig holds it works on. Of a job, in this order: checks of weights that the rig holds or that have waited
+// long, overdue evaluations, train units, evaluations, other checks, copies of units that take longer than they should.
 ChoiceOrReason choose_unit(Core& core, Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request);
 
 }  // namespace pool

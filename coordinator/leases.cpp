@@ -74,8 +74,17 @@ std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const protoco
   return std::nullopt;
 }
 
+// An agent says that it works on these: they are alive, whatever became of their renewals.
+void extend_named(Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request, int64_t now) {
+  if (request.leases.empty()) return;
+  execute(db,
+          "UPDATE leases SET expires = min(?, deadline) WHERE key = ? AND state = 'held' AND deadline > ? AND id IN "
+          "(SELECT value FROM json_each(?))",
+          now + renew_s, rig.key, now, nlohmann::json(request.leases).dump());
+}
+
 bool may_hold_more(Db& db, const RigIdentity& rig, int64_t now) {
-  return integer(db, 0, "SELECT count(*) FROM leases WHERE key = ? AND state = 'held' AND expires > ?", rig.key, now) <
+  return integer(db, 0, "SELECT count(*) FROM leases l WHERE l.key = ?1 AND " LEASE_LIVES("l", "?2"), rig.key, now) <
          max_leases_of_key;
 }
 
@@ -121,6 +130,7 @@ protocol::LeaseAnswer lease(Core& core, const RigIdentity& rig, const protocol::
     execute(db, "UPDATE rigs SET agent = ?1 WHERE key = ?2 AND agent <> ?1", request.agent, rig.key);
     protocol::LeaseAnswer answer;
     const int64_t now = core.clock.now();
+    extend_named(db, rig, request, now);
     if (const auto held = held_lease(db, rig, request, now)) {
       extend(db, held->id, held->deadline, now);
       answer.lease = describe(core, db, *held, request.held);

@@ -139,6 +139,7 @@ TEST_F(WeightsCacheTest, CheckpointThenUpdates) {
 TEST_F(WeightsCacheTest, WeightsOfAUnitInWorkStay) {
   const WeightsCache::Weights first = cache.materialise(client, job.unit(), job.config, never);
   EXPECT_EQ(cache.materialise(client, job.unit(), job.config, never), first) << "two units share them";
+  EXPECT_EQ(cache.unused_bytes(), 0u);
   job.close_round();
   const WeightsCache::Weights second = cache.materialise(client, job.unit(), job.config, never);
   EXPECT_EQ(*first, job.rounds[0]);
@@ -149,6 +150,7 @@ TEST_F(WeightsCacheTest, WeightsOfAUnitInWorkStay) {
 
 TEST_F(WeightsCacheTest, WeightsThatNobodyHoldsAreChangedWhereTheyAre) {
   const float* first = cache.materialise(client, job.unit(), job.config, never)->data();
+  EXPECT_EQ(cache.unused_bytes(), job.rounds[0].size() * sizeof(float));
   job.close_round();
   EXPECT_EQ(cache.materialise(client, job.unit(), job.config, never)->data(), first);
 }

@@ -156,8 +156,11 @@ class RunLoopSeveralUnits : public RunLoopCards {
       return before(request);
     };
   }
-  protocol::Lease lease(uint64_t number) {
+  protocol::Lease lease(uint64_t number, uint64_t lanes = 2) {
     protocol::Unit unit = job.unit();
+    unit.tokens = unit.tokens / unit.lanes * lanes;
+    unit.lanes = lanes;
+    unit.shards.resize(lanes, job.shard);
     unit.index = number;
     unit.name = protocol::unit_name(unit.job, unit.round, unit.kind, number);
     unit.first_lane = number * unit.lanes;
@@ -283,6 +286,41 @@ TEST_F(RunLoopSeveralUnits, NoMoreUnitsThanWanted) {
   EXPECT_FALSE(run(1000, 1));
   EXPECT_EQ(pool.submissions.size(), 1u);
   EXPECT_EQ(pool.count("POST /v1/leases"), 1u);
+}
+
+// One card of four would take three times as long for a unit of three lanes, and its round would wait.
+TEST_F(RunLoopSeveralUnits, AFewCardsThatAreLeftTakeNoUnit) {
+  lease(0, 3);
+  lease(1, 3);
+  std::vector<size_t> submitted;  // when a lease was asked for
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path == "/v1/leases") submitted.push_back(pool.submissions.size());
+    return {};
+  };
+  EXPECT_FALSE(run(1000, 2));
+  EXPECT_EQ(submitted, (std::vector<size_t>{0, 1})) << log();
+  EXPECT_EQ(logged("tokens, 3 cards, planned memory"), 2u) << log();
+}
+
+// A pool that is given up: what is in work for it ends.
+TEST_F(RunLoopSeveralUnits, UnitsOfAPoolThatIsDroppedEnd) {
+  lease(0);
+  lease(1);
+  std::atomic<bool> dropped = false;
+  before_product = [&, ends = std::chrono::steady_clock::now() + std::chrono::seconds(20)](const std::string& name) {
+    while (!dropped && std::chrono::steady_clock::now() < ends) std::this_thread::yield();
+    EXPECT_TRUE(dropped) << name;
+  };
+  before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path != "/v1/leases" || pool.count("POST /v1/leases") != 2) return {};
+    dropped = true;
+    return Error(ErrorCode::agent_too_old, "0.2.0 is needed");
+  };
+  const std::optional<Failure> failure = run();
+  ASSERT_TRUE(failure);
+  EXPECT_EQ(failure->code, Exit::refused);
+  EXPECT_TRUE(pool.submissions.empty());
+  EXPECT_TRUE(pool.releases.empty());
 }
 
 // What each needs of the host's memory counts, or a rig with little would lease units and give them back for ever.

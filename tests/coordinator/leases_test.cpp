@@ -97,6 +97,8 @@ TEST_F(Leases, ARigMayWorkOnSeveralUnits) {
   clock.time += 50;
   for (const std::string& lease : request.leases) EXPECT_TRUE(pool->renew(a.identity, lease, {}).wanted);
   EXPECT_TRUE(next().none) << "no copies of what it computes itself";
+  clock.time += 61;
+  EXPECT_TRUE(next().none) << "nor where its renewals did not come in time";
   request.leases = {std::string(32, 'f')};
   EXPECT_EQ(next().lease->lease, first) << "leases of others do not matter";
 }
@@ -119,6 +121,9 @@ TEST_F(Leases, AKeyHoldsSixteenLeases) {
   ASSERT_TRUE(none.none);
   EXPECT_EQ(none.none->message, "this rig holds 16 leases, the most that one may");
   clock.time += 61;
+  EXPECT_TRUE(next().none) << "they are in work, though no renewal came";
+  clock.time += 61;
+  leases.clear();
   EXPECT_TRUE(next().lease) << "they have lapsed";
 }
 
