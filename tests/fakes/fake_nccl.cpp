@@ -178,7 +178,7 @@ EXPORTED int ncclGroupEnd() {
   const std::shared_ptr<fakes::Transfers> transfers = matched();
   const std::shared_ptr<Clique> clique = sends.front().communicator->clique;
   transfers->never_end = hang.meets("transfer");
-  if (fail.meets("transfer")) transfers->copies.front().bytes = 0;
+  if (fail.meets("transfer")) transfers->copies.erase(transfers->copies.begin());
   sends.clear();
   clique->transfers.push_back(transfers);
   peers().queue(transfers);

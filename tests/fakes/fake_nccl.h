@@ -5,7 +5,7 @@
 //
 //   FAKE_NCCL_VERSION  what ncclGetVersion says; default 22105
 //   FAKE_NCCL_FAIL     "SYMBOL,AFTER": once so many of these calls went well, they fail; as SYMBOL "transfer": a
-//                      group's first transfer leaves its target as it was
+//                      group's first transfer does not take place
 //   FAKE_NCCL_HANG     "SYMBOL,AFTER": likewise, they never return; as SYMBOL "transfer": the group returns, and what
 //                      it started never ends until it is aborted
 //
