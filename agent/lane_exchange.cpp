@@ -203,8 +203,7 @@ void LaneExchange::free_links() {
 
 void LaneExchange::give_up() {
   if (links_) links_->give_up();
-  links_.reset();
-  cards_.clear();
+  free_links();
 }
 
 bool LaneExchange::unlink() {

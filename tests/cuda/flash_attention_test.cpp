@@ -12,13 +12,14 @@
 namespace kernels::cuda {
 namespace {
 
+using kernels::test::attention_results;
 using kernels::test::AttentionCase;
+using kernels::test::AttentionResults;
 using kernels::test::SimtOps;
 using test::both_halves;
 using test::both_orders;
 using test::Doubles;
 using test::expect_same_bits;
-using test::poisoned;
 using test::relative_error;
 using test::Values;
 
@@ -28,48 +29,6 @@ Values normal_values(size_t count, uint32_t seed) {
   Values x(count);
   for (float& v : x) v = normal(random);
   return x;
-}
-
-template <class T>
-struct AttentionResults {
-  std::vector<T> out, row_max, inverse_sum, dqkv;
-};
-
-AttentionResults<float> poisoned_results(const AttentionCase& shape) {
-  const Values rows = poisoned(shape.sequences * shape.heads * shape.context);
-  return {poisoned(shape.outputs()), rows, rows, poisoned(shape.inputs())};
-}
-
-AttentionResults<float> attention_by(Ops& ops, const AttentionCase& shape, const Values& qkv, const Values& dout,
-                                     bool fast) {
-  const auto& [sequences, context, heads, kv_heads, head_size] = shape;
-  AttentionResults<float> r = poisoned_results(shape);
-  Values workspace = poisoned(ops.attention_workspace(context, head_size));
-  ops.attention_forward({.sequences = sequences,
-                         .context = context,
-                         .heads = heads,
-                         .kv_heads = kv_heads,
-                         .head_size = head_size,
-                         .qkv = qkv.data(),
-                         .out = r.out.data(),
-                         .row_max = r.row_max.data(),
-                         .inverse_sum = r.inverse_sum.data(),
-                         .workspace = workspace.data(),
-                         .fast = fast});
-  ops.attention_backward({.sequences = sequences,
-                          .context = context,
-                          .heads = heads,
-                          .kv_heads = kv_heads,
-                          .head_size = head_size,
-                          .qkv = qkv.data(),
-                          .out = r.out.data(),
-                          .row_max = r.row_max.data(),
-                          .inverse_sum = r.inverse_sum.data(),
-                          .dout = dout.data(),
-                          .dqkv = r.dqkv.data(),
-                          .workspace = workspace.data(),
-                          .fast = fast});
-  return r;
 }
 
 // Attention of one query head in binary64; gradients are added to dqkv.
@@ -121,13 +80,13 @@ AttentionResults<double> oracle(const AttentionCase& shape, const Doubles& qkv, 
 // on top, in scores of size 1 and in values: eight times.
 void check_flash_attention(const AttentionCase& shape, uint32_t seed) {
   const Values qkv = normal_values(shape.inputs(), seed), dout = normal_values(shape.outputs(), seed + 1);
-  const AttentionResults<float> exact = attention_by(*make_reference_ops(), shape, qkv, dout, false);
+  const AttentionResults<float> exact = attention_results(*make_reference_ops(), shape, qkv, dout, false);
   for (const HalfPrecision half : both_halves) {
     const std::string what = shape.text() + ", " + name_of(half);
     AttentionResults<float> r[2];
     for (size_t i = 0; i < 2; ++i) {
       SimtOps ops(both_orders[i], Int8Arithmetic::m16n8k32, half);
-      r[i] = attention_by(ops, shape, qkv, dout, true);
+      r[i] = attention_results(ops, shape, qkv, dout, true);
     }
     expect_same_bits(r[1].out, r[0].out, what);
     expect_same_bits(r[1].row_max, r[0].row_max, what);
@@ -170,7 +129,7 @@ TEST(CudaFlashAttention, LargeScores) {
   const Values dout = normal_values(shape.outputs(), 12);
   for (const HalfPrecision half : both_halves) {
     SimtOps ops(simt::Order::upward, Int8Arithmetic::m16n8k32, half);
-    const AttentionResults<float> r = attention_by(ops, shape, qkv, dout, true);
+    const AttentionResults<float> r = attention_results(ops, shape, qkv, dout, true);
     const AttentionResults<double> right = oracle(shape, test::rounded(qkv, half), test::rounded(dout, half));
     EXPECT_LT(relative_error(r.out, right.out), 2 * test::half_error(half));
     EXPECT_LT(relative_error(r.dqkv, right.dqkv), 64 * test::half_error(half));
@@ -181,8 +140,8 @@ TEST(CudaFlashAttention, HeadsTooWideForItAreExact) {
   const AttentionCase shape{1, 9, 2, 1, 129};
   const Values qkv = normal_values(shape.inputs(), 13), dout = normal_values(shape.outputs(), 14);
   SimtOps ops(simt::Order::upward);
-  const AttentionResults<float> fast = attention_by(ops, shape, qkv, dout, true);
-  const AttentionResults<float> exact = attention_by(ops, shape, qkv, dout, false);
+  const AttentionResults<float> fast = attention_results(ops, shape, qkv, dout, true);
+  const AttentionResults<float> exact = attention_results(ops, shape, qkv, dout, false);
   expect_same_bits(fast.out, exact.out, "out");
   expect_same_bits(fast.dqkv, exact.dqkv, "dqkv");
   simt::SimtLauncher device;

@@ -109,11 +109,17 @@ struct AttentionCase {
   }
 };
 
-// All results of both passes.
-inline Values attention(Ops& ops, const AttentionCase& shape, const Values& qkv, const Values& dout) {
+// Of both passes.
+template <class T>
+struct AttentionResults {
+  std::vector<T> out, row_max, inverse_sum, dqkv;
+};
+
+inline AttentionResults<float> attention_results(Ops& ops, const AttentionCase& shape, const Values& qkv,
+                                                 const Values& dout, bool fast) {
   const auto& [sequences, context, heads, kv_heads, head_size] = shape;
-  Values out = poisoned(dout.size()), max = poisoned(sequences * heads * context), inverse = max;
-  Values dqkv = poisoned(qkv.size());
+  const Values rows = poisoned(sequences * heads * context);
+  AttentionResults<float> r{poisoned(shape.outputs()), rows, rows, poisoned(shape.inputs())};
   Values workspace = poisoned(ops.attention_workspace(context, head_size));
   ops.attention_forward({.sequences = sequences,
                          .context = context,
@@ -121,23 +127,31 @@ inline Values attention(Ops& ops, const AttentionCase& shape, const Values& qkv,
                          .kv_heads = kv_heads,
                          .head_size = head_size,
                          .qkv = qkv.data(),
-                         .out = out.data(),
-                         .row_max = max.data(),
-                         .inverse_sum = inverse.data(),
-                         .workspace = workspace.data()});
+                         .out = r.out.data(),
+                         .row_max = r.row_max.data(),
+                         .inverse_sum = r.inverse_sum.data(),
+                         .workspace = workspace.data(),
+                         .fast = fast});
   ops.attention_backward({.sequences = sequences,
                           .context = context,
                           .heads = heads,
                           .kv_heads = kv_heads,
                           .head_size = head_size,
                           .qkv = qkv.data(),
-                          .out = out.data(),
-                          .row_max = max.data(),
-                          .inverse_sum = inverse.data(),
+                          .out = r.out.data(),
+                          .row_max = r.row_max.data(),
+                          .inverse_sum = r.inverse_sum.data(),
                           .dout = dout.data(),
-                          .dqkv = dqkv.data(),
-                          .workspace = workspace.data()});
-  return joined({out, max, inverse, dqkv});
+                          .dqkv = r.dqkv.data(),
+                          .workspace = workspace.data(),
+                          .fast = fast});
+  return r;
+}
+
+// All in one, of an exact profile.
+inline Values attention(Ops& ops, const AttentionCase& shape, const Values& qkv, const Values& dout) {
+  const AttentionResults<float> r = attention_results(ops, shape, qkv, dout, false);
+  return joined({r.out, r.row_max, r.inverse_sum, r.dqkv});
 }
 
 }  // namespace kernels::test
