@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "cpu/ahead.h"
 #include "cpu/tile.h"
 #include "cpu/vector_parts.h"
 #include "kernels/ops.h"
@@ -36,6 +37,7 @@ class Gemm {
   static constexpr size_t rows_block = 56 / tile_m * tile_m, sums_block = 20 * rows_block;
   static constexpr size_t pack_group = 8;    // terms packed at a time, so that they are read as they lie in memory
   static constexpr size_t few_columns = 96;  // for which packing a would cost more than it saves
+  static constexpr size_t strip = 32;        // terms of a tile, between which memory is asked for
 
  public:
   // Floats of scratch that one thread needs.
@@ -95,6 +97,7 @@ class Gemm {
       const float* a = p_.a + (m0_ + m) * p_.a_row + s.begin * p_.a_col;
       const bool packs = columns_ > few_columns;
       if (packs) pack_a(a, rows, k);
+      ahead_ = packs && m + rows < rows_ ? next_rows(a + rows * p_.a_row, rows_ - m - rows, k) : Ahead{};
       for (size_t n = 0; n < columns_; n += tile_n) {
         const float* b = packed_b_ + n * k;
         for (size_t i = 0; i < rows; i += tile_m) {
@@ -108,6 +111,15 @@ class Gemm {
     }
   }
 
+  // What pack_a() reads after a whole block of rows, which is multiplied first: at most `left` rows from `from` on.
+  Ahead next_rows(const float* from, size_t left, size_t k) const {
+    const size_t rows = smaller(rows_block, left), tiles = rows_block / tile_m * ((columns_ + tile_n - 1) / tile_n);
+    const size_t calls = tiles * ((k + strip - 1) / strip);
+    if (p_.a_col == 1) return {from, rows, k, p_.a_row, calls};
+    if (p_.a_row == 1) return {from, k, rows, p_.a_col, calls};
+    return {};
+  }
+
   // b(k, n) of the slice as panels of tile_n columns, k by k; missing columns are 0.
   void pack_b(const Slice& s) {
     const size_t k = s.end - s.begin;
@@ -117,7 +129,7 @@ class Gemm {
       n = pack_rows(from, k);
     } else if (p_.b_row == 1) {
       for (; n + tile_n <= columns_; n += tile_n) {
-        pack_transposed(from + n * p_.b_col, p_.b_col, tile_n, k, packed_b_ + n * k);
+        pack_transposed<far>(from + n * p_.b_col, p_.b_col, tile_n, k, packed_b_ + n * k);
       }
     }
     for (; n < columns_; n += tile_n) {
@@ -147,7 +159,12 @@ class Gemm {
     return columns;
   }
 
-  // `lines` lines of k terms, `stride` apart, as one panel, k by k: square by square.
+  // Lines of b come from memory, those of a have been asked for (next_rows()).
+  static constexpr size_t far = 6, asked_for = 0;
+
+  // `lines` lines of k terms, `stride` apart, as one panel, k by k: square by square, asking for those `ahead` squares
+  // on.
+  template <size_t ahead>
   static void pack_transposed(const float* from, size_t stride, size_t lines, size_t k, float* to) {
     constexpr size_t w = V::width;
     const size_t whole = k / w * w;
@@ -155,6 +172,7 @@ class Gemm {
       for (size_t j = 0; j < lines; j += w) {
         const size_t count = smaller(w, lines - j);
         V square[w];
+        for (size_t l = 0; ahead > 0 && l < count; ++l) __builtin_prefetch(from + (j + l) * stride + i + ahead * w);
         for (size_t l = 0; l < w; ++l) square[l] = l < count ? V::load(from + (j + l) * stride + i) : V::zero();
         V::transpose(square);
         for (size_t l = 0; l < w; ++l) {
@@ -172,7 +190,7 @@ class Gemm {
   void pack_a(const float* from, size_t rows, size_t k) {
     if (p_.a_col == 1) {
       for (size_t m = 0; m < rows; m += tile_m) {
-        pack_transposed(from + m * p_.a_row, p_.a_row, smaller(tile_m, rows - m), k, packed_a_ + m * k);
+        pack_transposed<asked_for>(from + m * p_.a_row, p_.a_row, smaller(tile_m, rows - m), k, packed_a_ + m * k);
       }
       return;
     }
@@ -241,10 +259,17 @@ class Gemm {
   void tile_of(const Slice& s, const Operands& o, size_t m, size_t n, Parts parts) {
     // The tile's place in chain_ and total_, where tiles lie in the order of slice().
     const size_t sums = m / rows_block * rows_block * columns_block + n * rows_block + m % rows_block * tile_n;
-    ask_for<r>(s, sums, m, n);
     V acc[r][V::tile_vectors];
     start(acc, s, sums, m, n, parts);
-    Tile<V, r>::multiply(acc, o);
+    Operands part = o;
+    size_t asked = 0;
+    for (size_t k = 0; k < o.k; k += strip) {
+      part.k = smaller(strip, o.k - k);
+      if (asked < r) ask_for_row(s, sums, m, n, asked++);  // all at once would hold up the tile's own operands
+      ahead_.ask();
+      Tile<V, r>::multiply(acc, part);
+      part.a += strip * o.a_col, part.b += strip * tile_n;
+    }
     finish(acc, s, sums, m, n, parts);
   }
 
@@ -297,22 +322,21 @@ class Gemm {
 
   static constexpr size_t place(int i, int j) { return (i * V::tile_vectors + j) * V::width; }
 
-  // c and the sums of other slices are far away: they are fetched while the tile is multiplied.
-  template <int r>
-  void ask_for(const Slice& s, size_t sums, size_t m, size_t n) const {
-    if (!s.starts_chunk) ask_for_sums(chain_ + sums + tile_m * tile_n);  // this tile's are needed at once
-    if (s.starts_chunk && !s.ends_chunk) ask_for_sums(chain_ + sums);
+  // c and the sums of other slices are far away: a tile's row i is asked for while it is multiplied, and of sums that
+  // it begins with those of the next tile. Inlined, as GCC drops calls of functions that do nothing but this.
+  inline __attribute__((always_inline)) void ask_for_row(const Slice& s, size_t sums, size_t m, size_t n,
+                                                         size_t i) const {
+    if (!s.starts_chunk) ask_for_line(chain_ + sums + tile_m * tile_n + i * tile_n);
+    if (s.starts_chunk && !s.ends_chunk) ask_for_line(chain_ + sums + i * tile_n);
     if (!s.ends_chunk) return;
-    if (!s.first_chunk || !s.last_chunk) ask_for_sums(total_ + sums);
-#pragma GCC unroll 16
-    for (int i = 0; i < r; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < V::tile_vectors; ++j) __builtin_prefetch(c(m + i, n + j * V::width), 1);
-    }
+    if (!s.first_chunk || !s.last_chunk) ask_for_line(total_ + sums + i * tile_n);
+    ask_for_line(c(m + i, n));
   }
 
-  static void ask_for_sums(const float* sums) {
-    for (size_t i = 0; i < tile_m * tile_n; i += cache_line) __builtin_prefetch(sums + i, 1);
+  // A tile's row, wherever in a line it begins.
+  static inline __attribute__((always_inline)) void ask_for_line(const float* row) {
+    for (size_t j = 0; j < tile_n; j += cache_line) __builtin_prefetch(row + j, 1);
+    __builtin_prefetch(row + tile_n - 1, 1);
   }
 
   float* c(size_t m, size_t n) const { return p_.c + (m0_ + m) * p_.ldc + n0_ + n; }
@@ -323,6 +347,7 @@ class Gemm {
   float* const packed_b_;
   float* const chain_;  // tile by tile
   float* const total_;
+  Ahead ahead_;
   size_t m0_ = 0, n0_ = 0, rows_ = 0, columns_ = 0;
 };
 
