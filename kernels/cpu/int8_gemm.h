@@ -79,6 +79,7 @@ class Int8Gemm {
       for (size_t m = 0; m < rows_; m += tile_m) {
         const size_t at = (n / tile_n * (block / tile_m) + m / tile_m) * tile;
         float* tile_sums = keeps ? sums + at : sums;
+        if (ends) ask_for(m, n);
         multiply(s, m, n, tile_sums);
         if (ends) finish(tile_sums, p_.a_low ? low_sums_ + at : nullptr, m, n);
       }
@@ -123,6 +124,16 @@ class Int8Gemm {
 #pragma GCC unroll 8
     for (size_t i = 0; i < tile_m; ++i) {
       for (size_t j = 0; j < 2; ++j) acc[i][j].store(sums + (2 * i + j) * width);
+    }
+  }
+
+  // c is far away: a tile of it is asked for before its sums are made. Inlined, as GCC drops calls of functions that do
+  // nothing but this.
+  inline __attribute__((always_inline)) void ask_for(size_t m, size_t n) const {
+    const float* c = p_.c + (m0_ + m) * p_.ldc + n0_ + n;
+    for (size_t i = 0; i < smaller(tile_m, rows_ - m); ++i, c += p_.ldc) {
+      for (size_t j = 0; j < tile_n; j += cache_line) __builtin_prefetch(c + j, 1);
+      __builtin_prefetch(c + tile_n - 1, 1);
     }
   }
 
