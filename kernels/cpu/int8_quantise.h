@@ -55,8 +55,8 @@ void quantise_rows(const Quantise& op, Range rows) {
   }
 }
 
-// f(j, part, first row, rows) for vectors of columns, a few rows at a time: the matrix is read as it lies in memory, and
-// what belongs to a column is fetched once for those rows.
+// f(j, part, first row, rows) for vectors of columns, a few rows at a time: the matrix is read as it lies in memory,
+// and what belongs to a column is fetched once for those rows.
 template <class V, class F>
 void for_each_vector_of_rows(size_t rows, Range columns, F f) {
   constexpr size_t group = 8;
@@ -69,12 +69,14 @@ void for_each_vector_of_rows(size_t rows, Range columns, F f) {
 // The scales hold amax until the digits are made.
 template <class V>
 void quantise_columns(const Quantise& op, Range columns) {
+  constexpr size_t ahead = 256;  // more streams of rows than a processor notices by itself
   const auto x = [&op](size_t row, size_t j, auto part) {
-    const V v = V::load(op.x + row * op.columns + j, part);
+    const float* from = op.x + row * op.columns + j;
+    __builtin_prefetch(from + ahead);
+    const V v = V::load(from, part);
     return op.row_factors ? V::broadcast(op.row_factors[row]) * v : v;
   };
-  for_each_vector<V>(columns.begin, columns.end,
-                     [&](size_t j, auto part) { V::zero().store(op.scales + j, part); });
+  for_each_vector<V>(columns.begin, columns.end, [&](size_t j, auto part) { V::zero().store(op.scales + j, part); });
   for_each_vector_of_rows<V>(op.rows, columns, [&](size_t j, auto part, size_t row, size_t count) {
     V amax = V::load(op.scales + j, part);
     for (size_t i = 0; i < count; ++i) amax = max_bits(amax, magnitude(x(row + i, j, part)));
