@@ -106,7 +106,7 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
 
   const size_t area = size_t{size} * size, most = chunk_sums.size() / (chunks * area);
   if (most == 0) throw std::length_error("matmul: no room for the sums of " + std::to_string(chunks) + " chunks");
-  const uint32_t parts = narrow(area / (4 * add_threads));
+  const uint32_t parts = narrow(area / 4 / add_threads);
   args.chunk_sums = chunk_sums.data();
   for (uint32_t count; args.first_tile < tiles; args.first_tile += count) {
     count = narrow(std::min<size_t>(most, tiles - args.first_tile));
