@@ -103,7 +103,7 @@ NcclState ask_nccl() {
 }
 
 uint64_t plannable_bytes(kernels::Ops& card) {
-  const uint64_t free = card.free_bytes();
+  const uint64_t free = card.free_bytes() + card.own_bytes();  // which is held already, and part of each plan
   return free > reserved_bytes ? free - reserved_bytes : 0;
 }
 

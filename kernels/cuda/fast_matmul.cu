@@ -57,7 +57,7 @@ template <class Half, uint32_t tile, bool a_terms, bool b_terms, class Cores = T
 __device__ void multiply(const MatmulArgs& p, HalfSlices<Cores>& slices) {
   const Operand a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
   const Operand b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
-  const Corner at = corner_of_block<tile>(p);
+  const Corner at = corner_of_tile(p, blockIdx.x, tile);
   const uint32_t steps = (p.k + Cores::depth - 1) / Cores::depth;
   HalvesLoad<Cores, Half, a_terms> next_a;
   HalvesLoad<Cores, Half, b_terms> next_b;

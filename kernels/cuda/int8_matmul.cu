@@ -75,7 +75,7 @@ template <class Arithmetic, bool a_terms, bool b_terms>
 __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
   constexpr uint32_t thread_m = Arithmetic::thread_m, thread_n = Arithmetic::thread_n;
   const Digits b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
-  const Corner at = corner_of_block<Arithmetic::tile>(p);
+  const Corner at = corner_of_tile(p, blockIdx.x, Arithmetic::tile);
   float y[thread_m][thread_n];
 #pragma unroll 1
   for (uint32_t digit = 0; digit < (p.a_low ? 2 : 1); ++digit) {

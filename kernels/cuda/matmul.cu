@@ -1,5 +1,6 @@
-// The exact fp32 product (docs/numerics.md section 3): a block computes a tile of c, a thread owns some of its
-// elements, so that each adds its terms upward. The next slices are on their way while one is multiplied.
+// The exact fp32 product (docs/numerics.md section 3): a block computes one chunk of a tile of c, a thread owns some of
+// its elements, so that each adds its terms upward. The next slices are on their way while one is multiplied. Chunks
+// beyond one leave their sums in memory, side by side, and matmul_add_chunks adds them upward.
 #include "cuda/matmul_args.h"
 #include "cuda/tile.cuh"
 
@@ -14,26 +15,32 @@ struct Slices {
   alignas(16) float b[2][depth * slice_row(tile)];
 };
 
-// Layouts: a_terms where the terms of a's lines are neighbours in memory, else its lines are; b_terms likewise.
-template <uint32_t tile, uint32_t thread_m, uint32_t thread_n, bool one_chunk, bool a_terms, bool b_terms>
+// The sums of a chunk of a tile, both numbered as blocks: row by row.
+__device__ float* chunk_of_tile(const MatmulArgs& p, uint32_t tile, uint32_t chunk, uint32_t size) {
+  return p.chunk_sums + (uint64_t{chunk} * gridDim.x + tile) * size * size;
+}
+
+// Blocks: x is a tile from the first one on, y a chunk. Layouts: a_terms where the terms of a's lines are neighbours in
+// memory, else its lines are; b_terms likewise.
+template <uint32_t tile, uint32_t thread_m, uint32_t thread_n, bool a_terms, bool b_terms>
 __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
   constexpr uint32_t across = tile / thread_n, threads = tile / thread_m * across;
-  const Operand a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
-  const Operand b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
-  const Corner at = corner_of_block<tile>(p);
+  const uint32_t first = blockIdx.y * chunk_terms, end = first + min(left(first, p.k), chunk_terms);
+  const Operand a{p.a, p.a_stride, p.m, end, p.a_aligned != 0};
+  const Operand b{p.b, p.b_stride, p.n, end, p.b_aligned != 0};
+  const Corner at = corner_of_tile(p, p.first_tile + blockIdx.x, tile);
 
   SliceLoad<tile, depth, threads, a_terms> next_a;
   SliceLoad<tile, depth, threads, b_terms> next_b;
-  float sums[thread_m][thread_n], totals[thread_m][thread_n];
+  float sums[thread_m][thread_n];
   clear(sums);
-  clear(totals);
-  next_a.load(a, at.row, 0);
-  next_b.load(b, at.column, 0);
+  next_a.load(a, at.row, first);
+  next_b.load(b, at.column, first);
   next_a.store(slices.a[0]);
   next_b.store(slices.b[0]);
   __syncthreads();
-  for (uint32_t term = 0, now = 0; term < p.k; term += depth, now ^= 1) {
-    const bool more = left(term, p.k) > depth;
+  for (uint32_t term = first, now = 0; term < end; term += depth, now ^= 1) {
+    const bool more = left(term, end) > depth;
     if (more) {
       next_a.load(a, at.row, term + depth);
       next_b.load(b, at.column, term + depth);
@@ -43,47 +50,61 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
       next_a.store(slices.a[now ^ 1]);
       next_b.store(slices.b[now ^ 1]);
     }
-    if (!one_chunk && (term + depth) % chunk_terms == 0) end_chunk(totals, sums);
     __syncthreads();
   }
-  end_chunk(totals, sums);
 
+  float* const chunk = p.chunk_sums ? chunk_of_tile(p, blockIdx.x, blockIdx.y, tile) : nullptr;
 #pragma unroll
   for (uint32_t i = 0; i < thread_m; ++i) {
-    const uint32_t m = at.row + line_of_thread<tile, thread_m>(threadIdx.x / across, i);
-    if (m >= p.m) continue;
+    const uint32_t row = line_of_thread<tile, thread_m>(threadIdx.x / across, i);
 #pragma unroll
     for (uint32_t j = 0; j < thread_n; j += 4) {
-      const uint32_t n = at.column + line_of_thread<tile, thread_n>(threadIdx.x % across, j);
-      put(p, m, n, {{totals[i][j], totals[i][j + 1], totals[i][j + 2], totals[i][j + 3]}});
+      const uint32_t column = line_of_thread<tile, thread_n>(threadIdx.x % across, j);
+      const Vector4 sum = {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
+      if (chunk) {
+        store4(chunk + row * tile + column, sum, 4, true);
+      } else if (at.row + row < p.m) {
+        put(p, at.row + row, at.column + column, Vector4{} + sum);
+      }
     }
   }
 }
 
 }  // namespace
 
-// Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b. With _long, k may
-// be any number; without, one chunk at most, which saves the registers of the totals.
+// Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b.
 #define MATMUL(name, threads, blocks, tile, ...)                                              \
   extern "C" __global__ __launch_bounds__(threads, blocks) void name(const MatmulArgs args) { \
     static __shared__ Slices<tile> slices;                                                    \
     multiply<tile, __VA_ARGS__>(args, slices);                                                \
   }
-MATMUL(matmul_128_tt, 256, 2, 128, 8, 8, true, true, true)
-MATMUL(matmul_128_tl, 256, 2, 128, 8, 8, true, true, false)
-MATMUL(matmul_128_lt, 256, 2, 128, 8, 8, true, false, true)
-MATMUL(matmul_128_ll, 256, 2, 128, 8, 8, true, false, false)
-MATMUL(matmul_128_tt_long, 256, 1, 128, 8, 8, false, true, true)
-MATMUL(matmul_128_tl_long, 256, 1, 128, 8, 8, false, true, false)
-MATMUL(matmul_128_lt_long, 256, 1, 128, 8, 8, false, false, true)
-MATMUL(matmul_128_ll_long, 256, 1, 128, 8, 8, false, false, false)
-MATMUL(matmul_64_tt_long, 128, 4, 64, 8, 4, false, true, true)
-MATMUL(matmul_64_tl_long, 128, 4, 64, 8, 4, false, true, false)
-MATMUL(matmul_64_lt_long, 128, 4, 64, 8, 4, false, false, true)
-MATMUL(matmul_64_ll_long, 128, 4, 64, 8, 4, false, false, false)
-MATMUL(matmul_32_tt_long, 64, 8, 32, 4, 4, false, true, true)
-MATMUL(matmul_32_tl_long, 64, 8, 32, 4, 4, false, true, false)
-MATMUL(matmul_32_lt_long, 64, 8, 32, 4, 4, false, false, true)
-MATMUL(matmul_32_ll_long, 64, 8, 32, 4, 4, false, false, false)
+MATMUL(matmul_128_tt, 256, 2, 128, 8, 8, true, true)
+MATMUL(matmul_128_tl, 256, 2, 128, 8, 8, true, false)
+MATMUL(matmul_128_lt, 256, 2, 128, 8, 8, false, true)
+MATMUL(matmul_128_ll, 256, 2, 128, 8, 8, false, false)
+MATMUL(matmul_64_tt, 128, 4, 64, 8, 4, true, true)
+MATMUL(matmul_64_tl, 128, 4, 64, 8, 4, true, false)
+MATMUL(matmul_64_lt, 128, 4, 64, 8, 4, false, true)
+MATMUL(matmul_64_ll, 128, 4, 64, 8, 4, false, false)
+MATMUL(matmul_32_tt, 64, 8, 32, 4, 4, true, true)
+MATMUL(matmul_32_tl, 64, 8, 32, 4, 4, true, false)
+MATMUL(matmul_32_lt, 64, 8, 32, 4, 4, false, true)
+MATMUL(matmul_32_ll, 64, 8, 32, 4, 4, false, false)
+
+// A thread has four neighbours of c. Blocks: x is a tile as above, y a part of it.
+extern "C" __global__ void matmul_add_chunks(const MatmulArgs args) {
+  const uint32_t across = args.tile / 4, group = blockIdx.y * blockDim.x + threadIdx.x;
+  const uint32_t row = group / across, column = group % across * 4;
+  const Corner at = corner_of_tile(args, args.first_tile + blockIdx.x, args.tile);
+  if (at.row + row >= args.m || at.column + column >= args.n) return;
+  const uint32_t chunks = (args.k + chunk_terms - 1) / chunk_terms;
+  Vector4 total = {};
+#pragma unroll 4
+  for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
+    const float* const sums = chunk_of_tile(args, blockIdx.x, chunk, args.tile);
+    total = total + load4(sums + row * args.tile + column, 4, true);
+  }
+  put(args, at.row + row, at.column + column, total);
+}
 
 }  // namespace kernels::cuda

@@ -1,11 +1,11 @@
-// Arguments of kernels/cuda/matmul.cu; pointers are device pointers.
+// Arguments of kernels/cuda/matmul.cu and fast_matmul.cu; pointers are device pointers.
 #pragma once
 
 #include "cuda/types.h"
 
 namespace kernels::cuda {
 
-// Matmul of kernels/ops.h. Blocks: one for each tile of c, numbered along rows or columns of tiles first.
+// Matmul of kernels/ops.h. Tiles of c are numbered along rows or columns of tiles first.
 struct MatmulArgs {
   const float* a;
   const float* b;
@@ -15,10 +15,15 @@ struct MatmulArgs {
   uint64_t a_stride, b_stride, ldc;  // of a and b the stride that is not 1; the kernel's name tells which
   uint32_t m, n, k;
   uint32_t row_tiles, column_tiles;
-  uint32_t rows_first;  // block number + 1 is the next tile down, not right
+  uint32_t rows_first;  // tile number + 1 is the next one down, not right
   uint32_t accumulate;
   uint32_t a_aligned, b_aligned, c_aligned;  // groups of four neighbours may be moved at once; c: bias, residual too
+
+  // Of matmul.cu:
+  float* chunk_sums;  // for each chunk each of the launch's tiles, or null where there is one chunk: it goes to c
+  uint32_t tile;      // the side of a tile
+  uint32_t first_tile;
 };
-static_assert(sizeof(MatmulArgs) == 104);
+static_assert(sizeof(MatmulArgs) == 120);
 
 }  // namespace kernels::cuda

@@ -9,6 +9,7 @@ constexpr uint32_t warp_lanes = 32;
 constexpr uint32_t chunk_terms = 2048;       // of a contraction, docs/numerics.md section 3
 constexpr uint32_t segment_elements = 4096;  // of a row sum, likewise
 constexpr uint32_t run_elements = 64;        // of a run sum, likewise
+constexpr uint32_t add_threads = 256;        // of a block that adds chunks, with four neighbours each
 constexpr uint32_t run_warps = 16;           // of a block that forms run sums
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns

@@ -155,11 +155,10 @@ struct Corner {
 };
 
 // Args: of a product, with its names in matmul_args.h.
-template <uint32_t tile, class Args>
-__device__ Corner corner_of_block(const Args& p) {
-  const uint32_t number = blockIdx.x;
-  return p.rows_first ? Corner{number % p.row_tiles * tile, number / p.row_tiles * tile}
-                      : Corner{number / p.column_tiles * tile, number % p.column_tiles * tile};
+template <class Args>
+__device__ Corner corner_of_tile(const Args& p, uint32_t number, uint32_t size) {
+  return p.rows_first ? Corner{number % p.row_tiles * size, number / p.row_tiles * size}
+                      : Corner{number / p.column_tiles * size, number % p.column_tiles * size};
 }
 
 // What follows the contraction, for four neighbours of c.

@@ -62,6 +62,9 @@ Device::~Device() {
 void Device::start_context() {
   Ordinal device = 0;
   driver_.run(bus_id_, driver_.cuDeviceGet, &device, ordinal_);
+  int multiprocessors = 0;
+  driver_.run(bus_id_, driver_.cuDeviceGetAttribute, &multiprocessors, attribute::multiprocessors, device);
+  multiprocessors_ = static_cast<uint32_t>(multiprocessors);
   driver_.run(bus_id_, driver_.cuDevicePrimaryCtxSetFlags, device, schedule_blocking_sync);
   Context context = nullptr;
   driver_.run(bus_id_, driver_.cuDevicePrimaryCtxRetain, &context, device);

@@ -37,6 +37,7 @@ class Device final : public Launcher {
   ~Device() override;
 
   bool has(const char* kernel) override;
+  uint32_t multiprocessors() const override { return multiprocessors_; }
   void launch(const Launch& launch) override;
   void* allocate(size_t bytes) override;
   void free(void* device) noexcept override;
@@ -95,6 +96,7 @@ class Device final : public Launcher {
   const Ordinal ordinal_;
   const Code& code_;
   const std::chrono::milliseconds timeout_;
+  uint32_t multiprocessors_ = 0;
   bool hangs_ = false;
   Handle<Context> context_;
   Handle<Stream> stream_, side_stream_;

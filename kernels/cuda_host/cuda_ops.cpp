@@ -18,6 +18,8 @@
 namespace kernels::cuda {
 namespace {
 
+constexpr size_t chunk_sums_bytes = chunk_sums_floats * sizeof(float);
+
 QuantiseArgs quantise_args(const Quantise& op) {
   return {.rows = narrow(op.rows),
           .columns = narrow(op.columns),
@@ -30,9 +32,20 @@ QuantiseArgs quantise_args(const Quantise& op) {
 
 }  // namespace
 
+CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half)
+    : device_(device),
+      int8_(int8),
+      half_(half),
+      chunk_sums_(device.allocate(chunk_sums_bytes), Free{&device}),
+      scratch_(nullptr, Free{&device}) {}
+
+size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }
+
 void CudaOps::matmul(const Matmul& op) {
-  if (op.fast) return launch_fast_matmul(op, tensor_core_tile(op.m, op.n), half_, device_);
-  launch_matmul(op, matmul_tile(op.m, op.n), device_);
+  const uint32_t multiprocessors = device_.multiprocessors();
+  if (op.fast) return launch_fast_matmul(op, tensor_core_tile(op.m, op.n, multiprocessors), half_, device_);
+  const std::span chunk_sums(static_cast<float*>(chunk_sums_.get()), chunk_sums_floats);
+  launch_matmul(op, matmul_tile(op.m, op.n, op.k, multiprocessors), chunk_sums, device_);
 }
 
 void CudaOps::quantise_rows(const Quantise& op) {
@@ -47,7 +60,8 @@ void CudaOps::quantise_columns(const Quantise& op) {
 }
 
 void CudaOps::int8_matmul(const Int8Matmul& op) {
-  launch_int8_matmul(op, int8_matmul_tile(op.m, op.n, int8_), int8_, device_);
+  const uint32_t tile = int8_matmul_tile(op.m, op.n, int8_, device_.multiprocessors());
+  launch_int8_matmul(op, tile, int8_, device_);
 }
 
 void CudaOps::embedding_forward(const EmbeddingForward& op) {

@@ -16,8 +16,7 @@ class CudaOps : public Ops {
  public:
   // device must outlive the CudaOps; its code must have `int8` and `half`, see choose_int8_arithmetic() and
   // choose_half_precision().
-  CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half)
-      : device_(device), int8_(int8), half_(half), scratch_(nullptr, Free{&device}) {}
+  CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half);
 
   std::string name() const override { return "cuda"; }
   HalfPrecision half_precision() const override { return half_; }
@@ -63,7 +62,7 @@ class CudaOps : public Ops {
 
   size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
-  size_t own_bytes() const override { return scratch_bytes_; }
+  size_t own_bytes() const override;
 
  private:
   struct Free {
@@ -77,7 +76,8 @@ class CudaOps : public Ops {
   Launcher& device_;
   const Int8Arithmetic int8_;
   const HalfPrecision half_;
-  std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum needs
+  const std::unique_ptr<void, Free> chunk_sums_;  // of products
+  std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum needs
   size_t scratch_bytes_ = 0;
 };
 

@@ -69,7 +69,8 @@ class Trial {
                              .b_col = terms,
                              .c = static_cast<float*>(c_.get()),
                              .ldc = rows};
-    launch_int8_matmul(product, int8_matmul_tile(rows, rows, arithmetic), arithmetic, device_);
+    launch_int8_matmul(product, int8_matmul_tile(rows, rows, arithmetic, device_.multiprocessors()), arithmetic,
+                       device_);
   }
 
   Launcher& device_;

@@ -28,6 +28,8 @@ class Launcher {
   // Whether the device's code has a kernel of this name.
   virtual bool has(const char* kernel) = 0;
 
+  virtual uint32_t multiprocessors() const = 0;  // at least one
+
   // Queues a launch. Launches run in the order given, each after the one before has ended.
   virtual void launch(const Launch& launch) = 0;
 

@@ -1,6 +1,7 @@
 #include "cuda_host/matmul_launch.h"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -12,14 +13,13 @@
 namespace kernels::cuda {
 namespace {
 
-// Large tiles read the operands less often; small ones are enough blocks for all multiprocessors sooner.
-constexpr size_t enough_blocks = 128;
-
+// The tiles of matmul.cu. The work for a multiplication is an estimate, in eighths of the multiplication itself: for 8
+// of them a thread reads 2, 3 or 4 numbers from shared memory, by its 8 x 8, 8 x 4 or 4 x 4 sums, and the block a 64th,
+// 32nd or 16th of a number each from the second-level cache, which counts 24 times: by so much it is slower.
 struct Tile {
-  uint32_t size, threads;
-  bool has_short;  // kernels for one chunk
+  uint32_t size, threads, work;
 };
-constexpr Tile tiles[] = {{128, 256, true}, {64, 128, false}, {32, 64, false}};
+constexpr Tile tiles[] = {{128, 256, 8 + 2 + 3}, {64, 128, 8 + 3 + 6}, {32, 64, 8 + 4 + 12}};
 
 const Tile& tile_of(uint32_t size) {
   for (const Tile& tile : tiles) {
@@ -27,6 +27,11 @@ const Tile& tile_of(uint32_t size) {
   }
   throw std::invalid_argument("no kernel has tiles of " + std::to_string(size));
 }
+
+size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
+// A contraction without terms is a chunk, too.
+uint32_t chunks_of(size_t k) { return std::max(blocks_for(k, chunk_terms), 1u); }
 
 void require_neighbours(const char* operand, size_t stride, size_t other) {
   if (stride == 1 || other == 1) return;
@@ -77,28 +82,46 @@ bool aligned_digits(const int8_t* first, size_t stride, bool terms) {
 
 }  // namespace
 
-uint32_t matmul_tile(size_t m, size_t n) {
-  for (const Tile& tile : tiles) {
-    if (size_t{blocks_for(m, tile.size)} * blocks_for(n, tile.size) >= enough_blocks) return tile.size;
-  }
-  return 32;
+uint32_t matmul_tile(size_t m, size_t n, size_t k, uint32_t multiprocessors) {
+  const size_t chunks = chunks_of(k);
+  const auto work_of_the_busiest = [&](const Tile& tile) {
+    const size_t area = size_t{tile.size} * tile.size;
+    if (chunks * area > chunk_sums_floats) return std::numeric_limits<size_t>::max();
+    const size_t count = size_t{blocks_for(m, tile.size)} * blocks_for(n, tile.size);
+    const size_t blocks = chunks == 1 ? count : ceil_div(count * k, chunk_terms);  // the last chunk is a part of one
+    return ceil_div(blocks, multiprocessors) * area * tile.work;
+  };
+  return std::ranges::min(tiles, {}, work_of_the_busiest).size;
 }
 
-void launch_matmul(const Matmul& op, uint32_t size, Launcher& device) {
+void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums, Launcher& device) {
   const Tile& tile = tile_of(size);
   MatmulArgs args{};
   const Layout layout = fill_fp32(op, size, args);
   if (op.m == 0 || op.n == 0) return;
-  const bool one_chunk = tile.has_short && op.k <= chunk_terms;
-  const std::string name = "matmul_" + std::to_string(size) + layout.name() + (one_chunk ? "" : "_long");
-  launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, tile.threads), args);
+  args.tile = size;
+  const std::string name = "matmul_" + std::to_string(size) + layout.name();
+  const uint32_t tiles = narrow(size_t{args.row_tiles} * args.column_tiles), chunks = chunks_of(op.k);
+  if (chunks == 1) return launch(device, name.c_str(), {.grid = {tiles, 1, 1}, .block = {tile.threads, 1, 1}}, args);
+
+  const size_t area = size_t{size} * size, most = chunk_sums.size() / (chunks * area);
+  if (most == 0) throw std::length_error("matmul: no room for the sums of " + std::to_string(chunks) + " chunks");
+  const uint32_t parts = narrow(area / 4 / add_threads);
+  args.chunk_sums = chunk_sums.data();
+  for (uint32_t count; args.first_tile < tiles; args.first_tile += count) {
+    count = narrow(std::min<size_t>(most, tiles - args.first_tile));
+    launch(device, name.c_str(), {.grid = {count, chunks, 1}, .block = {tile.threads, 1, 1}}, args);
+    launch(device, "matmul_add_chunks", {.grid = {count, parts, 1}, .block = {add_threads, 1, 1}}, args);
+  }
 }
 
-uint32_t tensor_core_tile(size_t m, size_t n) { return std::max(matmul_tile(m, n), 64u); }
+uint32_t tensor_core_tile(size_t m, size_t n, uint32_t multiprocessors) {
+  return std::max(matmul_tile(m, n, 1, multiprocessors), 64u);
+}
 
-uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic) {
+uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic, uint32_t multiprocessors) {
   const bool tensor_cores = arithmetic == Int8Arithmetic::m8n8k16 || arithmetic == Int8Arithmetic::m16n8k32;
-  return tensor_cores ? tensor_core_tile(m, n) : 64;
+  return tensor_cores ? tensor_core_tile(m, n, multiprocessors) : 64;
 }
 
 void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device) {

@@ -8,8 +8,9 @@ namespace kernels {
 namespace {
 
 // A matmul is cut into pieces of about this many multiplications, so that Cancel is heard within a second or so on
-// a slow machine. Elements are independent: cutting changes no bit.
-constexpr size_t multiplications_per_piece = size_t{1} << 32;
+// a slow machine, and a card has done dozens of them within its timeout; a card needs large ones to have work for all
+// its multiprocessors. Elements are independent: cutting changes no bit.
+size_t multiplications_per_piece(const Ops& ops) { return size_t{1} << (ops.in_host_memory() ? 32 : 36); }
 constexpr size_t piece_multiple = 64;
 
 // A piece of c: `rows` by `columns` elements from (row, column) on.
@@ -19,10 +20,10 @@ struct Piece {
 
 // Cut along the longer side of the result, so that little is packed twice.
 template <class Compute>
-void for_each_piece(size_t m, size_t n, size_t k, const Cancel& cancel, const Compute& compute) {
+void for_each_piece(const Ops& ops, size_t m, size_t n, size_t k, const Cancel& cancel, const Compute& compute) {
   const bool by_rows = m >= n;
   const size_t length = by_rows ? m : n, other = by_rows ? n : m;
-  const size_t fit = multiplications_per_piece / (other * k) / piece_multiple;
+  const size_t fit = multiplications_per_piece(ops) / (other * k) / piece_multiple;
   const size_t size = std::max(fit, size_t{1}) * piece_multiple;
   for (size_t first = 0; first < length; first += size) {
     if (cancel && cancel()) throw Cancelled();
@@ -44,11 +45,11 @@ Product piece_of(const Product& whole, const Piece& at) {
 }
 
 void multiply(Ops& ops, const Matmul& whole, const Cancel& cancel) {
-  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
+  for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
 }
 
 void multiply(Ops& ops, const Int8Matmul& whole, const Cancel& cancel) {
-  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
+  for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
     Int8Matmul piece = piece_of(whole, at);
     if (whole.a_low) piece.a_low += at.row * whole.a_row;
     if (whole.a_scales) piece.a_scales += at.row;

@@ -146,7 +146,7 @@ TEST_F(ComputeTest, MistakesAreNamed) {
   }
 }
 
-constexpr char large_and_small[] = "0000:0A:00.0,8.6,6000000000,Large;0000:02:00.0,6.1,400000,Small";
+constexpr char large_and_small[] = "0000:0A:00.0,8.6,6000000000,Large;0000:02:00.0,6.1,34000000,Small";
 constexpr char two_large[] = "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,6.1,6000000000,First";
 
 TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {

@@ -214,7 +214,8 @@ TEST_F(LaneExchangeTest, WithoutRoomForABufferLanesGoThroughTheHost) {
   const protocol::Unit unit = unit_of(2);
   CpuAsCard probe({});
   const uint64_t least =
-      kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, probe, settings_of(unit)) + (64 << 20);
+      kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, probe, settings_of(unit)) -
+      probe.own_bytes() + (64 << 20);
   for (const uint64_t more : {0, 1'000'000}) {
     seen.floats = 0;
     const auto full = std::make_shared<LaneWorker>("full", [=] { return std::make_unique<Full>(least + more); });

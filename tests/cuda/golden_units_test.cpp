@@ -16,7 +16,9 @@ class CudaGolden : public testing::TestWithParam<GoldenUnit> {};
 
 TEST_P(CudaGolden, GivesTheCommittedDigest) {
   const uint64_t seed = GetParam().seed;
-  SimtOps ops(seed % 2 == 0 ? simt::Order::upward : simt::Order::downward, cuda::all_int8_arithmetics[seed / 2 % 4]);
+  const auto multiprocessors = static_cast<uint32_t>(1 + seed % 3 * 41);  // they decide about tiles
+  SimtOps ops(seed % 2 == 0 ? simt::Order::upward : simt::Order::downward, cuda::all_int8_arithmetics[seed / 2 % 4],
+              HalfPrecision::bf16, multiprocessors);
   EXPECT_EQ(golden_digest(GetParam(), ops), GetParam().sha256);
 }
 

@@ -20,6 +20,7 @@ class TimedDevice final : public Launcher {
   explicit TimedDevice(std::map<Int8Arithmetic, Behaviour> code) : code_(std::move(code)) {}
 
   bool has(const char* kernel) override { return find(kernel) != nullptr; }
+  uint32_t multiprocessors() const override { return 1; }
   void launch(const Launch& launch) override {
     last_ = find(launch.kernel);
     ASSERT_NE(last_, nullptr) << launch.kernel;

@@ -1,8 +1,10 @@
-// matmul.cu gives the reference's bits, whatever tile is chosen.
+// matmul.cu gives the reference's bits, whatever tile is chosen, and however many tiles' chunks fit into memory.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cuda_host/matmul_launch.h"
 #include "cuda_test_util.h"
@@ -23,6 +25,14 @@ struct MatmulCase {
   bool a_transposed, b_transposed;
   size_t padding;  // of lines, so that they are aligned or not
 };
+
+// Memory for the sums of so many tiles' chunks.
+Values chunk_sums_of(size_t tiles_at_once, size_t k, uint32_t tile) {
+  const size_t chunks = (k + 2047) / 2048;
+  return poisoned(tiles_at_once * chunks * tile * tile);
+}
+
+size_t tiles_of(const Matmul& op, uint32_t tile) { return (op.m + tile - 1) / tile * ((op.n + tile - 1) / tile); }
 
 void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
   const size_t m = shape.m, n = shape.n, k = shape.k;
@@ -46,12 +56,16 @@ void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
   make_reference_ops()->matmul(op_with(expected));
   for (const simt::Order order : both_orders) {
     Values c = c0;
+    const Matmul op = op_with(c);
+    const size_t tiles_at_once = order == simt::Order::upward ? tiles_of(op, tile) : 1 + random.between(0, 1);
+    Values chunk_sums = chunk_sums_of(tiles_at_once, k, tile);
     simt::SimtLauncher device(order);
-    launch_matmul(op_with(c), tile, device);
+    launch_matmul(op, tile, chunk_sums, device);
     expect_same_bits(c, expected,
                      std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + ", tile " +
                          std::to_string(tile) + (a_transposed ? ", a transposed" : "") +
-                         (b_transposed ? ", b transposed" : "") + ", epilogue " + std::to_string(epilogue));
+                         (b_transposed ? ", b transposed" : "") + ", epilogue " + std::to_string(epilogue) + ", " +
+                         std::to_string(tiles_at_once) + " tiles at once");
   }
 }
 
@@ -97,6 +111,44 @@ TEST(CudaMatmul, ChunkBoundaries) {
   }
 }
 
+TEST(CudaMatmul, ManyChunksOfManyTiles) {
+  Random random(5);
+  for (const uint32_t tile : tiles) check_layouts(random, tile, tile - 3, tile + 5, 2049);
+  check_layouts(random, 32, 40, 70, 3 * 2048 + 5);
+  check_matmul(random, {3, 65, 24 * 2048 + 1105, false, false, 3}, 32);
+}
+
+// With the launches that it was given.
+class NotingLauncher final : public simt::SimtLauncher {
+ public:
+  void launch(const Launch& launch) override {
+    launches.push_back(std::string(launch.kernel) + " " + std::to_string(launch.grid[0]) + " x " +
+                       std::to_string(launch.grid[1]));
+    SimtLauncher::launch(launch);
+  }
+  std::vector<std::string> launches;
+};
+
+std::vector<std::string> launches_of(size_t k, size_t tiles_at_once) {
+  constexpr size_t m = 33, n = 65;  // 2 x 3 tiles
+  const Values a(m * k, 1), b(k * n, 1);
+  Values c = poisoned(m * n), chunk_sums = chunk_sums_of(tiles_at_once, k, 32);
+  NotingLauncher device;
+  launch_matmul({.m = m, .n = n, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n},
+                32, chunk_sums, device);
+  EXPECT_EQ(std::ranges::count(c, static_cast<float>(k)), m * n);
+  return device.launches;
+}
+
+TEST(CudaMatmul, ChunksAreSideBySideForAsManyTilesAsFit) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(launches_of(2048, 0), Names({"matmul_32_tl 6 x 1"}));
+  EXPECT_EQ(launches_of(2049, 6), Names({"matmul_32_tl 6 x 2", "matmul_add_chunks 6 x 1"}));
+  EXPECT_EQ(launches_of(4097, 4),
+            Names({"matmul_32_tl 4 x 3", "matmul_add_chunks 4 x 1", "matmul_32_tl 2 x 3", "matmul_add_chunks 2 x 1"}));
+  EXPECT_THROW(launches_of(2049, 0), std::length_error);
+}
+
 // Chains that meet sums beside a midpoint of two fp32 values, and denormal ones: each term rounds once.
 TEST(CudaMatmul, RoundsOnce) {
   Random random(4);
@@ -113,41 +165,55 @@ TEST(CudaMatmul, RoundsOnce) {
     Values expected(n * n), c = poisoned(n * n);
     Matmul op{.m = n, .n = n, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n};
     simt::SimtLauncher device;
-    launch_matmul(op, 32, device);
+    launch_matmul(op, 32, {}, device);
     op.c = expected.data();
     make_reference_ops()->matmul(op);
     expect_same_bits(c, expected, "beside midpoints");
   }
 }
 
+// Also where the last product rounds to -0, and no padding comes after it.
 TEST(CudaMatmul, IsNeverMinusZero) {
-  const Values a = {-0.0f, 0.0f}, b = {1.0f, -1.0f};
-  for (const uint32_t tile : tiles) {
-    Values c = poisoned(1);
-    simt::SimtLauncher device;
-    launch_matmul(
-        {.m = 1, .n = 1, .k = 2, .a = a.data(), .a_row = 2, .b = b.data(), .b_row = 1, .c = c.data(), .ldc = 1}, tile,
-        device);
-    expect_same_bits(c, {0.0f}, "tile " + std::to_string(tile));
+  const Values b(8, 0x1p-100f);
+  for (const float last : {-0.0f, -0x1p-100f}) {
+    for (const uint32_t tile : tiles) {
+      const Values a = {0, 0, 0, 0, 0, 0, 0, last};
+      Values c = poisoned(1);
+      simt::SimtLauncher device;
+      launch_matmul(
+          {.m = 1, .n = 1, .k = 8, .a = a.data(), .a_row = 8, .b = b.data(), .b_row = 1, .c = c.data(), .ldc = 1}, tile,
+          {}, device);
+      expect_same_bits(c, {0.0f}, "tile " + std::to_string(tile));
+    }
   }
 }
 
-TEST(CudaMatmul, ChoosesTilesThatAreManyEnough) {
-  EXPECT_EQ(matmul_tile(1024, 50257), 128u);
-  EXPECT_EQ(matmul_tile(1024, 768), 64u);
-  EXPECT_EQ(matmul_tile(100, 100), 32u);
-  EXPECT_EQ(matmul_tile(1, 1), 32u);
+// By hand: the blocks of the multiprocessor that has most, by what each is.
+TEST(CudaMatmul, ChoosesTheLeastWorkForTheBusiestMultiprocessor) {
+  EXPECT_EQ(matmul_tile(1024, 50257, 768, 132), 128u);  // 24 of 128; 96 of 64
+  EXPECT_EQ(matmul_tile(1024, 768, 768, 10), 128u);     // 5 of 128; 20 of 64
+  EXPECT_EQ(matmul_tile(1024, 768, 768, 132), 64u);     // 1 of 128; 2 of 64; 6 of 32
+  EXPECT_EQ(matmul_tile(1024, 768, 50257, 132), 128u);  // 9 of 128; 36 of 64: 24.5 chunks of each tile
+  EXPECT_EQ(matmul_tile(1024, 768, 3072, 82), 128u);    // 1 of 128; 4 of 64: 1.5 chunks of each tile
+  EXPECT_EQ(matmul_tile(1024, 768, 3072, 71), 64u);     // 2 of 128; 5 of 64
+  EXPECT_EQ(matmul_tile(128, 128, 128, 28), 32u);       // 1 of each
+  EXPECT_EQ(matmul_tile(128, 128, 128, 1), 128u);       // 1 of 128; 4 of 64; 16 of 32
+}
+
+TEST(CudaMatmul, ChoosesATileWhoseChunksFit) {
+  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 20, 1), 128u);
+  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 21, 1), 64u);
 }
 
 TEST(CudaMatmul, RefusesWhatNoKernelDoes) {
   float x[4] = {};
   simt::SimtLauncher device;
   Matmul op{.m = 1, .n = 1, .k = 1, .a = x, .a_row = 2, .b = x, .b_row = 2, .c = x, .ldc = 1};
-  EXPECT_THROW(launch_matmul(op, 48, device), std::invalid_argument);
+  EXPECT_THROW(launch_matmul(op, 48, {}, device), std::invalid_argument);
   op.a_col = 2;
-  EXPECT_THROW(launch_matmul(op, 32, device), std::invalid_argument);
+  EXPECT_THROW(launch_matmul(op, 32, {}, device), std::invalid_argument);
   op.a_col = 1, op.b_col = 3;
-  EXPECT_THROW(launch_matmul(op, 32, device), std::invalid_argument);
+  EXPECT_THROW(launch_matmul(op, 32, {}, device), std::invalid_argument);
 }
 
 }  // namespace

@@ -10,8 +10,8 @@ namespace kernels::test {
 class SimtOps : private simt::SimtLauncher, public cuda::CudaOps {
  public:
   explicit SimtOps(simt::Order order, cuda::Int8Arithmetic int8 = cuda::Int8Arithmetic::m16n8k32,
-                   HalfPrecision half = HalfPrecision::bf16)
-      : SimtLauncher(order), CudaOps(static_cast<SimtLauncher&>(*this), int8, half) {}
+                   HalfPrecision half = HalfPrecision::bf16, uint32_t multiprocessors = 2)
+      : SimtLauncher(order, multiprocessors), CudaOps(static_cast<SimtLauncher&>(*this), int8, half) {}
 };
 
 }  // namespace kernels::test

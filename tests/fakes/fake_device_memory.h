@@ -23,6 +23,7 @@ class DeviceMemory {
     if (bytes > free_bytes()) return nullptr;
     void* memory = mmap(nullptr, pages(bytes) + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
+    madvise(memory, pages(bytes), MADV_HUGEPAGE);  // which open and close in no time
     char* first = blocks_.emplace(static_cast<char*>(memory), bytes).first->first;
     used_ += bytes;
     const Opened opened(*this);

@@ -24,9 +24,11 @@ enum class Order { upward, downward };
 // exclude each other, since they share the storage of __shared__ variables.
 class SimtLauncher : public kernels::cuda::Launcher {
  public:
-  explicit SimtLauncher(Order order = Order::upward) : order_(order) {}
+  explicit SimtLauncher(Order order = Order::upward, uint32_t multiprocessors = 2)
+      : order_(order), multiprocessors_(multiprocessors) {}
 
   bool has(const char* kernel) override;
+  uint32_t multiprocessors() const override { return multiprocessors_; }  // it only says so
   void launch(const kernels::cuda::Launch& launch) override;
   void* allocate(size_t bytes) override;  // filled with NaN
   void free(void* device) noexcept override;
@@ -38,6 +40,7 @@ class SimtLauncher : public kernels::cuda::Launcher {
 
  private:
   Order order_;
+  uint32_t multiprocessors_;
 };
 
 }  // namespace simt
