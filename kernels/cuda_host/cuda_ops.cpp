@@ -12,6 +12,7 @@
 #include "cuda/rope_args.h"
 #include "cuda/sums_args.h"
 #include "cuda_host/attention_launch.h"
+#include "cuda_host/library_matmul.h"
 #include "cuda_host/matmul_launch.h"
 #include "cuda_host/shape.h"
 
@@ -31,7 +32,10 @@ QuantiseArgs quantise_args(const Quantise& op) {
 }  // namespace
 
 void CudaOps::matmul(const Matmul& op) {
-  if (op.fast) return launch_fast_matmul(op, tensor_core_tile(op.m, op.n), half_, device_);
+  if (op.fast) {
+    if (by_library_.halves && library_fast_matmul(op, half_, *by_library_.halves, device_)) return;
+    return launch_fast_matmul(op, tensor_core_tile(op.m, op.n), half_, device_);
+  }
   launch_matmul(op, matmul_tile(op.m, op.n), device_);
 }
 
@@ -46,7 +50,12 @@ void CudaOps::quantise_columns(const Quantise& op) {
   launch(device_, "quantise_columns", over_columns(op.columns, column_warps), quantise_args(op));
 }
 
+size_t CudaOps::fast_workspace(size_t rows, size_t inputs, size_t outputs) const {
+  return by_library_.halves ? library_matmul_workspace(rows, inputs, outputs) : 0;
+}
+
 void CudaOps::int8_matmul(const Int8Matmul& op) {
+  if (by_library_.digits && library_int8_matmul(op, *by_library_.digits, device_)) return;
   launch_int8_matmul(op, int8_matmul_tile(op.m, op.n, int8_), int8_, device_);
 }
 

@@ -8,8 +8,8 @@ namespace kernels {
 namespace {
 
 // A matmul is cut into pieces of about this many multiplications, so that Cancel is heard within a second or so on
-// a slow machine. Elements are independent: cutting changes no bit.
-constexpr size_t multiplications_per_piece = size_t{1} << 32;
+// a slow machine, or card, which needs larger ones to be busy. Elements are independent: cutting changes no exact bit.
+size_t multiplications_per_piece(const Ops& ops) { return size_t{1} << (ops.in_host_memory() ? 32 : 36); }
 constexpr size_t piece_multiple = 64;
 
 // A piece of c: `rows` by `columns` elements from (row, column) on.
@@ -19,10 +19,10 @@ struct Piece {
 
 // Cut along the longer side of the result, so that little is packed twice.
 template <class Compute>
-void for_each_piece(size_t m, size_t n, size_t k, const Cancel& cancel, const Compute& compute) {
+void for_each_piece(const Ops& ops, size_t m, size_t n, size_t k, const Cancel& cancel, const Compute& compute) {
   const bool by_rows = m >= n;
   const size_t length = by_rows ? m : n, other = by_rows ? n : m;
-  const size_t fit = multiplications_per_piece / (other * k) / piece_multiple;
+  const size_t fit = multiplications_per_piece(ops) / (other * k) / piece_multiple;
   const size_t size = std::max(fit, size_t{1}) * piece_multiple;
   for (size_t first = 0; first < length; first += size) {
     if (cancel && cancel()) throw Cancelled();
@@ -44,11 +44,11 @@ Product piece_of(const Product& whole, const Piece& at) {
 }
 
 void multiply(Ops& ops, const Matmul& whole, const Cancel& cancel) {
-  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
+  for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
 }
 
 void multiply(Ops& ops, const Int8Matmul& whole, const Cancel& cancel) {
-  for_each_piece(whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
+  for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
     Int8Matmul piece = piece_of(whole, at);
     if (whole.a_low) piece.a_low += at.row * whole.a_row;
     if (whole.a_scales) piece.a_scales += at.row;
@@ -70,13 +70,14 @@ Arithmetic arithmetic_of(Profile profile) {
   return profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
 }
 
-LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine,
-                       Arena& memory)
+LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t channels, size_t widest,
+                       Ops& engine, Arena& memory)
     : arithmetic(how), rows(most_rows), backward(with_backward), ops(engine), arena(memory) {
+  if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace(rows, channels, widest));
   if (!is_int8(how) || !backward) return;
-  q = arena.take<int8_t>(rows * widest_output);
-  if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest_output);
-  scales = arena.take<float>(std::max(rows, widest_output));
+  q = arena.take<int8_t>(rows * widest);
+  if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
+  scales = arena.take<float>(std::max(rows, widest));
 }
 
 Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
@@ -118,7 +119,8 @@ void Linear::forward(const float* x, const float* weight, const float* bias, con
                        .ldc = outputs_,
                        .bias = bias,
                        .residual = residual,
-                       .fast = plan_.arithmetic == Arithmetic::fast};
+                       .fast = plan_.arithmetic == Arithmetic::fast,
+                       .workspace = plan_.workspace};
   multiply(plan_.ops, product, cancel);
 }
 
@@ -143,7 +145,8 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                          .c = dweight,
                          .ldc = inputs_first() ? outputs_ : inputs_,
                          .accumulate = true,
-                         .fast = plan_.arithmetic == Arithmetic::fast};
+                         .fast = plan_.arithmetic == Arithmetic::fast,
+                         .workspace = plan_.workspace};
   multiply(plan_.ops, of_weight, cancel);
   const Matmul of_input{.m = rows,
                         .n = inputs_,
@@ -155,7 +158,8 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                         .b_col = inputs_first() ? outputs_ : 1,
                         .c = dx,
                         .ldc = inputs_,
-                        .fast = plan_.arithmetic == Arithmetic::fast};
+                        .fast = plan_.arithmetic == Arithmetic::fast,
+                        .workspace = plan_.workspace};
   multiply(plan_.ops, of_input, cancel);
 }
 
