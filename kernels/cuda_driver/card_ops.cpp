@@ -14,7 +14,7 @@ Told or_nobody(const Told& told) {
 }
 
 // Null where it is not there.
-std::unique_ptr<const CublasLt> open_cublaslt(const Driver& driver) {
+std::unique_ptr<const CublasLt> find_cublaslt(const Driver& driver) {
   try {
     return std::make_unique<const CublasLt>(driver.version);
   } catch (const CudaError&) {
@@ -27,7 +27,7 @@ std::unique_ptr<const CublasLt> open_cublaslt(const Driver& driver) {
 CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic int8, HalfPrecision half,
                          const CublasLtNews& news) {
   const bool tensor_cores = int8 == Int8Arithmetic::m8n8k16 || int8 == Int8Arithmetic::m16n8k32;
-  std::unique_ptr<const CublasLt> library = tensor_cores ? open_cublaslt(driver) : nullptr;
+  std::unique_ptr<const CublasLt> library = tensor_cores ? find_cublaslt(driver) : nullptr;
   if (!library) return;
   const std::string name = "cuBLASLt " + library->version_text();
   const Told failure = or_nobody(news.failure), uses = or_nobody(news.uses);

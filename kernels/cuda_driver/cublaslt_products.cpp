@@ -37,6 +37,7 @@ CublasLtProducts::CublasLtProducts(std::unique_ptr<const CublasLt> library, Devi
       on_failure_(std::move(on_failure)),
       library_(std::move(library)),
       handle_(nullptr, library_->cublasLtDestroy.function) {
+  device_.synchronise();  // starting it may wait for the card, which has to answer
   device_.launch_by([this](Stream) {
     lt::Handle handle = nullptr;
     library_->run(device_.bus_id(), library_->cublasLtCreate, &handle);
@@ -78,7 +79,6 @@ const CublasLtProducts::Plan& CublasLtProducts::plan_for(const LibraryProduct& p
                     product.a.terms,
                     product.b.terms,
                     product.bias != nullptr,
-                    product.addend != nullptr,
                     product.workspace != nullptr};
   const auto known = plans_.find(sizes);
   if (known != plans_.end()) return known->second;

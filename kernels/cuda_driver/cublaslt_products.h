@@ -32,7 +32,7 @@ class CublasLtProducts final : public GemmLibrary {
   struct Sizes {
     LibraryProduct::Type type;
     size_t m, n, k, a_stride, b_stride, ldc;
-    bool a_terms, b_terms, bias, addend, workspace;
+    bool a_terms, b_terms, bias, workspace;
     auto operator<=>(const Sizes&) const = default;
   };
   // The library's order of matrices is by columns: its a is b, and its result is c transposed.

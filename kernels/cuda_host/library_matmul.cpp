@@ -16,7 +16,7 @@ size_t row_halves(size_t columns) { return (columns + 7) / 8 * 8; }
 // Bytes of an array as halves, whichever of its sides is along rows.
 size_t halves_bytes(size_t rows, size_t columns) { return sizeof(uint16_t) * row_halves(rows) * row_halves(columns); }
 
-bool aligned_digits(const int8_t* first, size_t stride) {
+bool whole_groups_of_digits(const int8_t* first, size_t stride) {
   return reinterpret_cast<uintptr_t>(first) % 16 == 0 && stride % 16 == 0;
 }
 
@@ -73,8 +73,8 @@ bool library_fast_matmul(const Matmul& op, HalfPrecision half, GemmLibrary& libr
 bool library_int8_matmul(const Int8Matmul& op, GemmLibrary& library, Launcher& device) {
   const bool terms = op.a_col == 1 && op.b_row == 1 && op.a_low == nullptr;
   const bool c_is_free = !op.accumulate && op.residual != op.c;
-  const bool whole_groups = op.n % 4 == 0 && op.k % 4 == 0 && aligned_digits(op.a, op.a_row) &&
-                            aligned_digits(op.b, op.b_col) && aligned(op.c, op.ldc);
+  const bool whole_groups = op.n % 4 == 0 && op.k % 4 == 0 && whole_groups_of_digits(op.a, op.a_row) &&
+                            whole_groups_of_digits(op.b, op.b_col) && aligned(op.c, op.ldc);
   if (!terms || !c_is_free || !whole_groups || op.m == 0 || op.n == 0 || op.k == 0) return false;
   const LibraryProduct product{.type = LibraryProduct::Type::int8,
                                .m = op.m,
@@ -88,7 +88,7 @@ bool library_int8_matmul(const Int8Matmul& op, GemmLibrary& library, Launcher& d
   Int8MatmulArgs args{};
   args.c = op.c, args.ldc = op.ldc, args.m = narrow(op.m), args.n = narrow(op.n);
   args.a_scales = op.a_scales, args.b_scales = op.b_scales, args.bias = op.bias, args.residual = op.residual;
-  args.c_aligned = aligned(op.c, op.ldc) && aligned(op.bias, 0) && aligned(op.residual, 0) && aligned(op.b_scales, 0);
+  args.c_aligned = aligned(op.bias, 0) && aligned(op.residual, 0) && aligned(op.b_scales, 0);
   launch(device, "int8_matmul_scales", over_matrix(op.m, blocks_for(op.n, 4)), args);
   return true;
 }
