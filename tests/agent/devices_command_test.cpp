@@ -77,7 +77,9 @@ TEST(Devices, CardsByBusAsJson) {
   }
   EXPECT_EQ(answer["cuda"]["cards"], expected);
   EXPECT_EQ(answer["cuda"]["nccl"], (nlohmann::json{{"version", "2.21.5"}}));
-  if (CUDA_COMPILED) EXPECT_EQ(answer["cuda"]["cublaslt"], (nlohmann::json{{"version", "12.9.3"}}));
+  if (CUDA_COMPILED) {
+    EXPECT_EQ(answer["cuda"]["cublaslt"], (nlohmann::json{{"version", "12.9.3"}}));
+  }
 }
 
 // What it costs is said, to whom it concerns.
