@@ -47,13 +47,13 @@ struct CudaCards {
 CudaCards cuda_cards();
 
 // The version of NVIDIA's cuBLASLt, for cards with tensor cores: "12.9.3". Throws CudaError where none is found that
-// the driver takes. To open it takes 60 to 180 MB of the host's memory until the program ends.
+// the driver takes. Open, it holds some 40 to 110 MB of the host's memory until the program ends (docs/memory.md).
 std::string cublaslt_version();
 
 // What a card's Ops says of cuBLASLt, a line that begins with the bus id, from the thread that computes: once what
 // is multiplied by it, and once where it fails and is done without.
 struct CublasLtNews {
-  std::function<void(const std::string&line)> uses, failure;
+  std::function<void(const std::string&)> uses, failure;
 };
 
 // A card that works finishes in less time what it is given at once: some dozens of launches.
