@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 
 #include "exit.h"
 #include "kernels/card_links.h"
@@ -23,9 +24,44 @@ std::optional<size_t> number_in(const std::string& device) {
   throw Failure(Exit::usage, "--device " + device + " is unknown; supported: cpu, cuda, cuda:0, cuda:1, …");
 }
 
+constexpr char without_cublaslt[] = "; own kernels multiply, what that costs is not measured yet";
+
 std::unique_ptr<kernels::Ops> open_card(const kernels::CudaCard& card) {
   if (!card.problem.empty()) throw kernels::CudaError(card.problem);
-  return kernels::make_cuda_ops(card);
+  const auto warn = [](const std::string& line) {
+    std::fprintf(stderr, "gradminer: %s%s\n", line.c_str(), without_cublaslt);
+  };
+  return kernels::make_cuda_ops(card, kernels::cuda_timeout, {.uses = {}, .failure = warn});
+}
+
+// For a card of `run`. The log outlives it.
+LaneWorker::MakeOps logged_ops(const kernels::CudaCard& card, std::chrono::seconds timeout, Log& log) {
+  const auto uses = [&log, card](const std::string& line) {
+    log.write(Level::info, "cublaslt", line, {{"card", card.bus_id}});
+  };
+  const auto failure = [&log, card](const std::string& line) {
+    log.write(Level::warning, "cublaslt_failed", line + without_cublaslt, {{"card", card.bus_id}, {"reason", line}});
+  };
+  return [=] { return kernels::make_cuda_ops(card, timeout, {.uses = uses, .failure = failure}); };
+}
+
+LibraryState ask(std::string (*version)(), const char* without) {
+  try {
+    return {version(), ""};
+  } catch (const kernels::CudaError& error) {
+    return {"", std::string(error.what()) + without};
+  }
+}
+
+// The log tells which libraries are missing that the cards would use.
+void tell_missing(const std::vector<kernels::CudaCard>& cards, Log& log) {
+  if (cards.size() > 1) {
+    if (const LibraryState nccl = ask_nccl(); !nccl.problem.empty()) log.write(Level::info, "no_nccl", nccl.problem);
+  }
+  if (std::ranges::any_of(cards, has_tensor_cores)) {
+    const LibraryState cublaslt = ask_cublaslt();
+    if (!cublaslt.problem.empty()) log.write(Level::info, "no_cublaslt", cublaslt.problem);
+  }
 }
 
 // The first card that works.
@@ -63,6 +99,7 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
   const std::optional<std::vector<uint64_t>>& numbers = config.cuda_devices;
   if (numbers && numbers->empty()) return {};
   std::vector<RigCard> chosen;
+  std::vector<kernels::CudaCard> working;
   std::vector<kernels::CudaCard> found;
   try {
     found = kernels::cuda_cards().cards;
@@ -81,26 +118,24 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
     if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
     if (card.problem.empty()) {
       const std::chrono::seconds timeout(config.cuda_timeout);
-      chosen.push_back({card.bus_id + " " + card.name,
-                        [card, timeout] { return kernels::make_cuda_ops(card, timeout); }, card.peak_flops});
+      chosen.push_back({card.bus_id + " " + card.name, logged_ops(card, timeout, log), card.peak_flops});
+      working.push_back(card);
     } else {
       log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,
                 {{"card", card.bus_id}, {"reason", card.problem}});
     }
   }
-  if (chosen.size() > 1) {
-    if (const NcclState nccl = ask_nccl(); !nccl.problem.empty()) log.write(Level::info, "no_nccl", nccl.problem);
-  }
+  tell_missing(working, log);
   return chosen;
 }
 
-NcclState ask_nccl() {
-  try {
-    return {kernels::nccl_version(), ""};
-  } catch (const kernels::CudaError& error) {
-    return {"", error.what() + std::string("; results pass through the host's memory, every card's as a whole")};
-  }
+LibraryState ask_nccl() {
+  return ask(kernels::nccl_version, "; results pass through the host's memory, every card's as a whole");
 }
+
+LibraryState ask_cublaslt() { return ask(kernels::cublaslt_version, without_cublaslt); }
+
+bool has_tensor_cores(const kernels::CudaCard& card) { return !card.fast.empty(); }
 
 uint64_t plannable_bytes(kernels::Ops& card) {
   const uint64_t free = card.free_bytes() + card.own_bytes();  // which is held already, and part of each plan

@@ -33,11 +33,15 @@ struct RigCard {
 // is missing.
 std::vector<RigCard> rig_cards(const Config& config, Log& log);
 
-// Whether cards can pass results to each other: NCCL's version, or what is missing and what that costs.
-struct NcclState {
+// A library of NVIDIA that is opened where it is present: its version, or what is missing and what that costs.
+struct LibraryState {
   std::string version, problem;
 };
-NcclState ask_nccl();
+LibraryState ask_nccl();      // by which cards pass results to each other
+LibraryState ask_cublaslt();  // by which cards with tensor cores multiply
+
+// Whether cuBLASLt has work on a card.
+bool has_tensor_cores(const kernels::CudaCard& card);
 
 // Of the free memory of a card, what plans may take: the driver wants some as well.
 uint64_t plannable_bytes(kernels::Ops& card);

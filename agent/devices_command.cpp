@@ -1,5 +1,6 @@
 #include "devices_command.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -47,6 +48,13 @@ std::string what_computes(const kernels::CudaCard& card) {
   return "exact profiles, int8 by " + card.int8 + (card.fast.empty() ? "" : "; fast in " + card.fast);
 }
 
+bool any_tensor_cores(const Cuda& cuda) { return std::ranges::any_of(cuda.found.cards, has_tensor_cores); }
+
+nlohmann::ordered_json library_json(const LibraryState& library) {
+  if (library.problem.empty()) return {{"version", library.version}};
+  return {{"problem", library.problem}};
+}
+
 nlohmann::ordered_json cuda_json(const Cuda& cuda) {
   if (!cuda.problem.empty()) return {{"problem", cuda.problem}};
   nlohmann::ordered_json cards = nlohmann::ordered_json::array();
@@ -70,11 +78,8 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
     cards.push_back(entry);
   }
   nlohmann::ordered_json answer{{"driver", cuda.found.driver}, {"cards", cards}};
-  if (cards.size() > 1) {
-    const NcclState nccl = ask_nccl();
-    answer["nccl"] = nccl.problem.empty() ? nlohmann::ordered_json{{"version", nccl.version}}
-                                          : nlohmann::ordered_json{{"problem", nccl.problem}};
-  }
+  if (cards.size() > 1) answer["nccl"] = library_json(ask_nccl());
+  if (any_tensor_cores(cuda)) answer["cublaslt"] = library_json(ask_cublaslt());
   if (const std::string version = nvidia_driver_version(); !version.empty()) answer["driver_version"] = version;
   return answer;
 }
@@ -82,6 +87,11 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
 std::string link_text(const std::string& bus_id) {
   const PcieLanes lanes = pcie_lanes(bus_id);
   return lanes.now == 0 ? "-" : std::to_string(lanes.now) + " of " + std::to_string(lanes.most);
+}
+
+void print_library(const char* name, const LibraryState& library, const std::string& use) {
+  std::printf("%s %s\n", name,
+              library.problem.empty() ? (library.version + ": " + use).c_str() : library.problem.c_str());
 }
 
 void print_cuda(const Cuda& cuda) {
@@ -106,10 +116,9 @@ void print_cuda(const Cuda& cuda) {
       std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }
   }
-  if (cuda.found.cards.size() > 1) {
-    const NcclState nccl = ask_nccl();
-    std::printf("nccl %s\n", nccl.problem.empty() ? (nccl.version + ": cards pass results to each other").c_str()
-                                                  : nccl.problem.c_str());
+  if (cuda.found.cards.size() > 1) print_library("nccl", ask_nccl(), "cards pass results to each other");
+  if (any_tensor_cores(cuda)) {
+    print_library("cublaslt", ask_cublaslt(), "fast goes through it, int8 where a trial at the start is faster");
   }
 }
 

@@ -14,6 +14,7 @@
 #include "bench/nccl_check.h"
 #include "bench/steps.h"
 #include "cuda_driver/code.h"
+#include "cuda_driver/cublaslt_products.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
 #include "cuda_host/half_precision.h"
@@ -57,16 +58,23 @@ CudaCard card_number(size_t number) {
   return cards[number];
 }
 
+// On the card whatever it takes goes through it. That it fails ends the program.
+std::unique_ptr<cuda::CublasLtProducts> open_cublaslt(const cuda::Driver& driver, cuda::Device& device) {
+  return std::make_unique<cuda::CublasLtProducts>(std::make_unique<const cuda::CublasLt>(driver.version), device,
+                                                  [](const std::string& line) { throw CudaError(line); });
+}
+
 // A card with the program's own code, or with that of a folder.
 struct Card {
-  Card(size_t number, const std::string& ptx_folder)
+  Card(size_t number, const std::string& ptx_folder, bool by_cublaslt)
       : card(card_number(number)),
         ptx(ptx_folder.empty() ? std::nullopt : std::make_optional<PtxFolder>(ptx_folder)),
         code(ptx ? ptx->code() : cuda::code_for({card.major, card.minor})),
         device(driver, card, code, cuda_timeout),
         int8(cuda::choose_int8_arithmetic(device)),
         half(cuda::choose_half_precision(device)),
-        ops(device, int8, half) {}
+        cublaslt(by_cublaslt ? open_cublaslt(driver, device) : nullptr),
+        ops(device, int8, half, {cublaslt.get(), cublaslt.get()}) {}
 
   const CudaCard card;
   const std::optional<PtxFolder> ptx;
@@ -75,6 +83,7 @@ struct Card {
   cuda::Device device;
   const cuda::Int8Arithmetic int8;
   const HalfPrecision half;
+  const std::unique_ptr<cuda::CublasLtProducts> cublaslt;
   cuda::CudaOps ops;
 };
 
@@ -120,8 +129,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   size_t number = 0;
   std::string ptx;
+  bool by_cublaslt = false;
   app.add_option("--card", number, "its number, as `gradminer devices` counts (default 0)");
   app.add_option("--ptx", ptx, "a folder with *.compute_NN.ptx, which the driver compiles, instead of the own code");
+  app.add_flag("--cublaslt", by_cublaslt, "products of int8 and fast by cuBLASLt where it takes them");
 
   std::string file;
   std::vector<std::string> only;
@@ -140,7 +151,7 @@ int run(int argc, char** argv) {
     std::printf("NCCL %s, at one rank: all bits arrive\n", check_nccl(card_number(number)).c_str());
     return 0;
   }
-  Card card(number, ptx);
+  Card card(number, ptx, by_cublaslt);
   if (golden->parsed()) {
     const bool exact = print_golden(card, file, only);
     return print_fast(card) && exact ? 0 : 1;

@@ -74,6 +74,7 @@ Call matmul(Form form, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   Matmul op = product_of(form, n[0], n[1], n[2]);
   op.fast = fast;
   op.a = arrays.floats(op.m * op.k), op.b = arrays.floats(op.k * op.n), op.c = arrays.floats(op.m * op.n);
+  if (fast) op.workspace = arrays.floats(ops.fast_workspace(op.m, op.k, op.n) / sizeof(float) + 1);
   return [&ops, op] { ops.matmul(op); };
 }
 

@@ -84,6 +84,7 @@ class Measurement:
         self.card, self.seconds = given.card, given.seconds
         self.profiles, self.memory_gb = PROFILES, 0
         self.peers = self.peak = None
+        self.cublaslt = False  # whether it is there
         if not given.without_pytorch:
             try:
                 import card_peers
@@ -127,6 +128,13 @@ class Measurement:
         right = self.digests("the program's code")
         for folder in sorted((HERE / "ptx").iterdir()):
             right = self.digests(f"{folder.name}, compiled by the driver", f"--ptx={folder}") and right
+        done = subprocess.run([HERE / "card_bench", f"--card={self.card}", "--cublaslt", "info"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        self.cublaslt = done.returncode == 0
+        if self.cublaslt:
+            right = self.digests("products by cuBLASLt", "--cublaslt") and right
+        else:
+            print(f"- {done.stdout.strip()}")
         done = subprocess.run([HERE / "card_bench", f"--card={self.card}", "nccl"], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
         print(f"- {done.stdout.strip()}\n", flush=True)
@@ -158,22 +166,28 @@ class Measurement:
         self.linear("matmul", "fp32, PyTorch's by cuBLAS without TF32", lambda *n: self.peers.product(*n))
 
     def int8(self):
-        self.linear("int8", "int8; PyTorch's is torch._int_mm (cuBLASLt), which leaves the scales out",
-                    lambda *n: self.peers.int8_product(*n))
+        for by, *option in self.ways():
+            self.linear("int8", f"int8{by}; PyTorch's is torch._int_mm (cuBLASLt), which leaves the scales out",
+                        lambda *n: self.peers.int8_product(*n), *option)
 
     def fast(self):
         if "fast" not in self.profiles:
             print("This card does not compute `fast`: not measured.\n")
             return
-        self.linear("fast", "fast, operands in fp32 and rounded in the kernel; PyTorch's are bf16 before and after",
-                    lambda *n: self.peers.product(*n, self.peers.BF16))
+        for by, *option in self.ways():
+            self.linear("fast", f"fast{by}, operands in fp32 and rounded on the way; PyTorch's are bf16 before and after",
+                        lambda *n: self.peers.product(*n, self.peers.BF16), *option)
         self.table_attention("fast_attention", "`fast`; PyTorch's in bf16", lambda *n: self.peers.attention(*n, self.peers.BF16))
 
-    def linear(self, operation, what, peer_of):
+    def ways(self):
+        """Own kernels, and cuBLASLt where it is there: words for it, and the option of card_bench."""
+        return [("",)] + [(", by cuBLASLt where it takes the product", "--cublaslt")] * self.cublaslt
+
+    def linear(self, operation, what, peer_of, *options):
         print(f"Products: {what}; TOP/s; fp32 peak: {self.peak_text()}\n\n"
               "| product | m x n x k | ours | of the fp32 peak | PyTorch | ours / PyTorch |\n|---|---|---|---|---|---|")
         ratios = []
-        with Bench(self.card, "operations") as bench:
+        with Bench(self.card, *options, "operations") as bench:
             for name, (tokens, inputs, outputs) in LAYERS.items():
                 for form in FORMS:
                     line = f"{operation}_{form} {tokens} {inputs} {outputs}"
@@ -227,13 +241,14 @@ class Measurement:
                 continue
             peers = self.peers.training(shape) if self.peers else {}
             for profile in self.profiles:
-                self.step(name, shape, profile, peers)
+                for by, *option in self.ways() if profile != "exact-fp32" else [("",)]:
+                    self.step(name, shape, profile, peers, by, *option)
         print()
 
-    def step(self, name, shape, profile, peers):
+    def step(self, name, shape, profile, peers, by, *option):
         options = [f"--{key}={value}" for key, value in
                    zip(("layers", "heads", "channels", "vocabulary", "batch", "context"), shape)]
-        with Bench(self.card, "steps", f"--profile={profile}", *options) as bench:
+        with Bench(self.card, *option, "steps", f"--profile={profile}", *options) as bench:
             count = max(1, min(200, math.ceil(self.seconds / max(bench.ask(1), 1e-6))))
             times = {"ours": []} | {peer: [] for peer in peers}
             for _ in range(TURNS):
@@ -245,7 +260,7 @@ class Measurement:
         cells = [f"{rates[peer]:,.0f}" if peer in rates else "-" for peer in
                  ("eager fp32", "compiled fp32", "eager bf16", "compiled bf16")]
         ratios = [number(rates["ours"] / rates[peer] if peer in rates else None) for peer in ("compiled fp32", "compiled bf16")]
-        print(f"| {name}, {shape[4]} x {shape[5]} | {profile} | {rates['ours']:,.0f} | {' | '.join(cells + ratios)} |",
+        print(f"| {name}, {shape[4]} x {shape[5]} | {profile}{by} | {rates['ours']:,.0f} | {' | '.join(cells + ratios)} |",
               flush=True)
 
 

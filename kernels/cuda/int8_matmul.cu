@@ -1,5 +1,6 @@
 // The product of quantised vectors (docs/numerics.md section 9): matmul.cu's way with integers, whose sums may be taken
 // in any order. Each device has the arithmetics that serve it.
+#include "cuda/grid.cuh"
 #include "cuda/int8_matmul_args.h"
 #include "cuda/int8_own_sums.cuh"
 #include "cuda/tensor_cores.cuh"
@@ -71,6 +72,21 @@ __device__ void contract(int32_t (&totals)[Arithmetic::thread_m][Arithmetic::thr
   drain(totals, sums);
 }
 
+// For four neighbours of c.
+__device__ inline Vector4 load_b_scales(const Int8MatmulArgs& p, uint32_t n) {
+  if (!p.b_scales) return {{1.0f, 1.0f, 1.0f, 1.0f}};
+  return load4(p.b_scales + n, left(n, p.n), p.c_aligned != 0);
+}
+
+__device__ inline void put_scaled(const Int8MatmulArgs& p, uint32_t m, uint32_t n, const Vector4& y,
+                                  const Vector4& b_scales) {
+  const float a_scale = p.a_scales ? p.a_scales[m] : 1.0f;
+  Vector4 v;
+#pragma unroll
+  for (uint32_t e = 0; e < 4; ++e) v.x[e] = (y.x[e] * a_scale) * b_scales.x[e];
+  put(p, m, n, v);
+}
+
 template <class Arithmetic, bool a_terms, bool b_terms>
 __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
   constexpr uint32_t thread_m = Arithmetic::thread_m, thread_n = Arithmetic::thread_n;
@@ -92,20 +108,14 @@ __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
     }
   }
 
-  const Vector4 one = {{1.0f, 1.0f, 1.0f, 1.0f}};
 #pragma unroll
   for (uint32_t j = 0; j < thread_n; j += 4) {
     const uint32_t n = at.column + Arithmetic::column(j);
-    const Vector4 b_scales = p.b_scales ? load4(p.b_scales + n, left(n, p.n), p.c_aligned != 0) : one;
+    const Vector4 b_scales = load_b_scales(p, n);
 #pragma unroll
     for (uint32_t i = 0; i < thread_m; ++i) {
       const uint32_t m = at.row + Arithmetic::row(i);
-      if (m >= p.m) continue;
-      const float a_scale = p.a_scales ? p.a_scales[m] : 1.0f;
-      Vector4 v;
-#pragma unroll
-      for (uint32_t e = 0; e < 4; ++e) v.x[e] = (y[i][j + e] * a_scale) * b_scales.x[e];
-      put(p, m, n, v);
+      if (m < p.m) put_scaled(p, m, n, {{y[i][j], y[i][j + 1], y[i][j + 2], y[i][j + 3]}}, b_scales);
     }
   }
 }
@@ -129,6 +139,18 @@ using Mma16 = TensorCores<tile, M16n8k32>;
   INT8_MATMUL_KERNEL(int8_matmul_##tile##_tl_##arithmetic, Arithmetic, blocks, true, false) \
   INT8_MATMUL_KERNEL(int8_matmul_##tile##_lt_##arithmetic, Arithmetic, blocks, false, true) \
   INT8_MATMUL_KERNEL(int8_matmul_##tile##_ll_##arithmetic, Arithmetic, blocks, false, false)
+
+// What follows where a library has left the integer sums in c, int32 in place of fp32.
+extern "C" __global__ void int8_matmul_scales(const Int8MatmulArgs args) {
+  for_each_row_and_column(args.m, (args.n + 3) / 4, [&](uint64_t m, uint32_t group) {
+    const uint32_t n = 4 * group, inside = left(n, args.n);
+    const Vector4 sums = load4(args.c + m * args.ldc + n, inside, args.c_aligned != 0);
+    Vector4 y;
+#pragma unroll
+    for (uint32_t e = 0; e < 4; ++e) y.x[e] = static_cast<float>(static_cast<int32_t>(__float_as_uint(sums.x[e])));
+    put_scaled(args, static_cast<uint32_t>(m), n, y, load_b_scales(args, n));
+  });
+}
 
 // Which capabilities have which; the executor of tests/simt/, which is none, has all.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 600

@@ -4,16 +4,59 @@
 #include "cuda_host/half_precision.h"
 
 namespace kernels {
+namespace cuda {
+namespace {
 
-cuda::OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout)
-    : device(driver, card, code_for({card.major, card.minor}), timeout) {}
+using Told = std::function<void(const std::string&)>;
 
-cuda::CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
-    : OpenCard(card, timeout),
-      CudaOps(OpenCard::device, choose_int8_arithmetic(OpenCard::device), choose_half_precision(OpenCard::device)) {}
+Told or_nobody(const Told& told) {
+  return told ? told : [](const std::string&) {};
+}
 
-std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout) {
-  return std::make_unique<cuda::CardOps>(card, timeout);
+// Null where it is not there.
+std::unique_ptr<const CublasLt> find_cublaslt(const Driver& driver) {
+  try {
+    return std::make_unique<const CublasLt>(driver.version);
+  } catch (const CudaError&) {
+    return nullptr;  // cublaslt_version() says why
+  }
+}
+
+}  // namespace
+
+CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic int8, HalfPrecision half,
+                         const CublasLtNews& news) {
+  const bool tensor_cores = int8 == Int8Arithmetic::m8n8k16 || int8 == Int8Arithmetic::m16n8k32;
+  std::unique_ptr<const CublasLt> library = tensor_cores ? find_cublaslt(driver) : nullptr;
+  if (!library) return;
+  const std::string name = "cuBLASLt " + library->version_text();
+  const Told failure = or_nobody(news.failure), uses = or_nobody(news.uses);
+  try {
+    products = std::make_unique<CublasLtProducts>(std::move(library), device, failure);
+  } catch (const CublasLtError& error) {
+    failure(error.what());
+    return;
+  }
+  if (library_is_faster(device, int8, *products)) use.digits = products.get();
+  if (half != HalfPrecision::none) use.halves = products.get();
+  if (products->failed()) return;
+  uses(device.bus_id() + ": " + (use.digits ? name : "own kernels") + " for int8" +
+       (use.halves ? ", " + name + " for fast" : ""));
+}
+
+OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
+    : device(driver, card, code_for({card.major, card.minor}), timeout),
+      int8(choose_int8_arithmetic(device)),
+      half(choose_half_precision(device)),
+      library(driver, device, int8, half, news) {}
+
+CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
+    : OpenCard(card, timeout, news), CudaOps(OpenCard::device, OpenCard::int8, OpenCard::half, library.use) {}
+
+}  // namespace cuda
+
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news) {
+  return std::make_unique<cuda::CardOps>(card, timeout, news);
 }
 
 }  // namespace kernels

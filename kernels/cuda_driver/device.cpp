@@ -148,6 +148,12 @@ void Device::launch(const Launch& launch) {
   queued();
 }
 
+void Device::launch_by(const std::function<void(Stream)>& launches) {
+  make_current();
+  launches(stream_.get());
+  queued();
+}
+
 void* Device::allocate(size_t bytes) {
   make_current();
   DevicePointer device = 0;

@@ -47,6 +47,9 @@ class Device final : public Launcher {
   void zero(void* device, size_t bytes) override;
   size_t free_bytes() override;
 
+  // For a library that launches by itself: it puts a few launches into the queue, which is given, in this call.
+  void launch_by(const std::function<void(Stream)>& launches);
+
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();
 

@@ -12,6 +12,7 @@
 #include "cuda/rope_args.h"
 #include "cuda/sums_args.h"
 #include "cuda_host/attention_launch.h"
+#include "cuda_host/library_matmul.h"
 #include "cuda_host/matmul_launch.h"
 #include "cuda_host/shape.h"
 
@@ -32,10 +33,11 @@ QuantiseArgs quantise_args(const Quantise& op) {
 
 }  // namespace
 
-CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half)
+CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half, ByLibrary by_library)
     : device_(device),
       int8_(int8),
       half_(half),
+      by_library_(by_library),
       chunk_sums_(device.allocate(chunk_sums_bytes), Free{&device}),
       scratch_(nullptr, Free{&device}) {}
 
@@ -43,7 +45,10 @@ size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }
 
 void CudaOps::matmul(const Matmul& op) {
   const uint32_t multiprocessors = device_.multiprocessors();
-  if (op.fast) return launch_fast_matmul(op, tensor_core_tile(op.m, op.n, multiprocessors), half_, device_);
+  if (op.fast) {
+    if (by_library_.halves && library_fast_matmul(op, half_, *by_library_.halves, device_)) return;
+    return launch_fast_matmul(op, tensor_core_tile(op.m, op.n, multiprocessors), half_, device_);
+  }
   const std::span chunk_sums(static_cast<float*>(chunk_sums_.get()), chunk_sums_floats);
   launch_matmul(op, matmul_tile(op.m, op.n, op.k, multiprocessors), chunk_sums, device_);
 }
@@ -59,7 +64,12 @@ void CudaOps::quantise_columns(const Quantise& op) {
   launch(device_, "quantise_columns", over_columns(op.columns, column_warps), quantise_args(op));
 }
 
+size_t CudaOps::fast_workspace(size_t rows, size_t inputs, size_t outputs) const {
+  return by_library_.halves ? library_matmul_workspace(rows, inputs, outputs) : 0;
+}
+
 void CudaOps::int8_matmul(const Int8Matmul& op) {
+  if (by_library_.digits && library_int8_matmul(op, *by_library_.digits, device_)) return;
   const uint32_t tile = int8_matmul_tile(op.m, op.n, int8_, device_.multiprocessors());
   launch_int8_matmul(op, tile, int8_, device_);
 }

@@ -3,20 +3,27 @@
 
 #include <memory>
 
+#include "cuda_host/gemm_library.h"
 #include "cuda_host/int8_arithmetic.h"
 #include "cuda_host/launch.h"
 #include "kernels/ops.h"
 
 namespace kernels::cuda {
 
+// What a library multiplies; null: our own kernels do. Where the library declines a product they do, too.
+struct ByLibrary {
+  GemmLibrary* halves = nullptr;
+  GemmLibrary* digits = nullptr;
+};
+
 // An Ops that computes in a device's memory. Besides what ops.h says, each operation throws what the launcher throws,
 // std::length_error for 2^31 rows or columns and more, and std::invalid_argument for what a comment below does not
 // allow.
 class CudaOps : public Ops {
  public:
-  // device must outlive the CudaOps; its code must have `int8` and `half`, see choose_int8_arithmetic() and
-  // choose_half_precision().
-  CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half);
+  // device and libraries must outlive the CudaOps; its code must have `int8` and `half`, see choose_int8_arithmetic()
+  // and choose_half_precision().
+  CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half, ByLibrary by_library = {});
 
   std::string name() const override { return "cuda"; }
   HalfPrecision half_precision() const override { return half_; }
@@ -62,6 +69,7 @@ class CudaOps : public Ops {
 
   size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
+  size_t fast_workspace(size_t rows, size_t inputs, size_t outputs) const override;
   size_t own_bytes() const override;
 
  private:
@@ -76,6 +84,7 @@ class CudaOps : public Ops {
   Launcher& device_;
   const Int8Arithmetic int8_;
   const HalfPrecision half_;
+  const ByLibrary by_library_;
   const std::unique_ptr<void, Free> chunk_sums_;  // of products
   std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum needs
   size_t scratch_bytes_ = 0;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "cuda_host/gemm_library.h"
 #include "cuda_host/launch.h"
 
 namespace kernels::cuda {
@@ -31,5 +32,10 @@ double monotonic_seconds();
 // trial on the device tells (some milliseconds), since a GTX 16xx says 7.5 and has no tensor cores. Throws what the
 // launcher throws, and std::runtime_error where the code has none.
 Int8Arithmetic choose_int8_arithmetic(Launcher& device, const Clock& clock = monotonic_seconds);
+
+// Whether the library multiplies digits with the same bits and faster, which a trial tells. Throws what the launcher
+// throws.
+bool library_is_faster(Launcher& device, Int8Arithmetic arithmetic, GemmLibrary& library,
+                       const Clock& clock = monotonic_seconds);
 
 }  // namespace kernels::cuda

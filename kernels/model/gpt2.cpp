@@ -26,7 +26,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   const size_t M = plan.tokens, C = config.channels, F = config.inner;
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
-  const LinearPlan linear(arithmetic, M, plan.backward, std::max(3 * C, F), ops, arena);
+  const LinearPlan linear(arithmetic, M, plan.backward, C, std::max(3 * C, F), ops, arena);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of gelu.

@@ -8,7 +8,7 @@ LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& 
   const Arithmetic arithmetic = plan.profile == Profile::exact_int8_head ? Arithmetic::int8_two_digits
                                 : plan.profile == Profile::fast          ? Arithmetic::fast
                                                                          : Arithmetic::fp32;
-  return {arithmetic, plan.tokens, plan.backward, config.vocabulary, ops, arena};
+  return {arithmetic, plan.tokens, plan.backward, config.channels, config.vocabulary, ops, arena};
 }
 
 }  // namespace

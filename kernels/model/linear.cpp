@@ -9,7 +9,7 @@ namespace {
 
 // A matmul is cut into pieces of about this many multiplications, so that Cancel is heard within a second or so on
 // a slow machine, and a card has done dozens of them within its timeout; a card needs large ones to have work for all
-// its multiprocessors. Elements are independent: cutting changes no bit.
+// its multiprocessors. Elements are independent: cutting changes no exact bit.
 size_t multiplications_per_piece(const Ops& ops) { return size_t{1} << (ops.in_host_memory() ? 32 : 36); }
 constexpr size_t piece_multiple = 64;
 
@@ -71,13 +71,14 @@ Arithmetic arithmetic_of(Profile profile) {
   return profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
 }
 
-LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine,
-                       Arena& memory)
+LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t channels, size_t widest,
+                       Ops& engine, Arena& memory)
     : arithmetic(how), rows(most_rows), backward(with_backward), ops(engine), arena(memory) {
+  if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace(rows, channels, widest));
   if (!is_int8(how) || !backward) return;
-  q = arena.take<int8_t>(rows * widest_output);
-  if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest_output);
-  scales = arena.take<float>(std::max(rows, widest_output));
+  q = arena.take<int8_t>(rows * widest);
+  if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
+  scales = arena.take<float>(std::max(rows, widest));
 }
 
 Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
@@ -119,7 +120,8 @@ void Linear::forward(const float* x, const float* weight, const float* bias, con
                        .ldc = outputs_,
                        .bias = bias,
                        .residual = residual,
-                       .fast = plan_.arithmetic == Arithmetic::fast};
+                       .fast = plan_.arithmetic == Arithmetic::fast,
+                       .workspace = plan_.workspace};
   multiply(plan_.ops, product, cancel);
 }
 
@@ -144,7 +146,8 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                          .c = dweight,
                          .ldc = inputs_first() ? outputs_ : inputs_,
                          .accumulate = true,
-                         .fast = plan_.arithmetic == Arithmetic::fast};
+                         .fast = plan_.arithmetic == Arithmetic::fast,
+                         .workspace = plan_.workspace};
   multiply(plan_.ops, of_weight, cancel);
   const Matmul of_input{.m = rows,
                         .n = inputs_,
@@ -156,7 +159,8 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                         .b_col = inputs_first() ? outputs_ : 1,
                         .c = dx,
                         .ldc = inputs_,
-                        .fast = plan_.arithmetic == Arithmetic::fast};
+                        .fast = plan_.arithmetic == Arithmetic::fast,
+                        .workspace = plan_.workspace};
   multiply(plan_.ops, of_input, cancel);
 }
 

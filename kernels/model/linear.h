@@ -24,7 +24,9 @@ inline bool is_int8(Arithmetic arithmetic) {
 
 // What the linear layers of a network are planned with.
 struct LinearPlan {
-  LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t widest_output, Ops& engine, Arena& memory);
+  // channels: of each layer's inputs or outputs; the others are at most `widest`.
+  LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t channels, size_t widest, Ops& engine,
+             Arena& memory);
 
   Arithmetic arithmetic;
   size_t rows;
@@ -32,8 +34,10 @@ struct LinearPlan {
   Ops& ops;
   Arena& arena;
 
+  void* workspace = nullptr;  // of Matmul, for any layer; null but in fast
+
   // The digits of an output's gradient; null but in int8.
-  int8_t* q = nullptr;      // (rows, widest output)
+  int8_t* q = nullptr;      // (rows, widest)
   int8_t* low = nullptr;    // likewise, the second digit
   float* scales = nullptr;  // (rows) or (outputs)
 };

@@ -27,8 +27,8 @@ std::string devices(const std::string& environment, const std::string& arguments
 }
 
 std::string with(const std::string& cards, const std::string& fail = "") {
-  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER ":" FAKE_NCCL_FOLDER " FAKE_CUDA_CARDS='" + cards +
-         "' FAKE_CUDA_FAIL=" + fail;
+  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER ":" FAKE_NCCL_FOLDER ":" FAKE_CUBLASLT_FOLDER " FAKE_CUDA_CARDS='" +
+         cards + "' FAKE_CUDA_FAIL=" + fail;
 }
 
 // What follows the lines of the CPU.
@@ -54,7 +54,8 @@ TEST(Devices, CardsByBus) {
           "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          exact "
           "profiles, int8 by " +
           int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + "\n" +
-          "nccl 2.21.5: cards pass results to each other\n");
+          "nccl 2.21.5: cards pass results to each other\n" +
+          (CUDA_COMPILED ? "cublaslt 12.9.3: fast goes through it, int8 where a trial at the start is faster\n" : ""));
 }
 
 TEST(Devices, CardsByBusAsJson) {
@@ -76,6 +77,9 @@ TEST(Devices, CardsByBusAsJson) {
   }
   EXPECT_EQ(answer["cuda"]["cards"], expected);
   EXPECT_EQ(answer["cuda"]["nccl"], (nlohmann::json{{"version", "2.21.5"}}));
+  if (CUDA_COMPILED) {
+    EXPECT_EQ(answer["cuda"]["cublaslt"], (nlohmann::json{{"version", "12.9.3"}}));
+  }
 }
 
 // What it costs is said, to whom it concerns.
@@ -89,6 +93,22 @@ TEST(Devices, AnNcclThatIsTooOld) {
   EXPECT_EQ(nlohmann::json::parse(devices(old, "--json"))["cuda"]["nccl"], (nlohmann::json{{"problem", problem}}));
   EXPECT_EQ(devices("FAKE_NCCL_VERSION=2604 " + with("FFFE:02:00.0,6.1,6371475456,GTX 1060")).find("nccl"),
             std::string::npos);
+}
+
+// A driver for CUDA 11 takes no version 12, and a card without tensor cores none at all.
+TEST(Devices, ACublasLtThatTheDriverDoesNotTake) {
+  if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
+  const fakes::TemporaryFolder folder;
+  fakes::write_file(folder.path / "libcublasLt.so.11", "no library");  // whatever this machine has
+  const std::string old = "FAKE_CUDA_VERSION=11040 " + with(two_cards);
+  const size_t path = old.find("LD_LIBRARY_PATH=") + std::string("LD_LIBRARY_PATH=").size();
+  const std::string environment = old.substr(0, path) + folder.path.string() + ":" + old.substr(path);
+  const std::string text = devices(environment);
+  EXPECT_NE(text.find("\ncublaslt no cuBLASLt ("), std::string::npos) << text;
+  EXPECT_NE(text.find("); own kernels multiply, what that costs is not measured yet\n"), std::string::npos) << text;
+  const nlohmann::json answer = nlohmann::json::parse(devices(environment, "--json"));
+  EXPECT_EQ(answer["cuda"]["cublaslt"].items().begin().key(), "problem");
+  EXPECT_EQ(devices(with("FFFE:02:00.0,6.1,6371475456,GTX 1060")).find("cublaslt"), std::string::npos);
 }
 
 // Of 7.5, which has no bf16, and of 7.0, for which there are no kernels of `fast`.

@@ -12,7 +12,6 @@ namespace {
 
 using test::both_halves;
 using test::both_orders;
-using test::Doubles;
 using test::expect_same_bits;
 using test::poisoned;
 using test::Random;
@@ -32,34 +31,6 @@ struct FastMatmulCase {
            std::to_string(epilogue);
   }
 };
-
-// The element and the sum of its terms' magnitudes.
-struct OracleSum {
-  double value = 0, magnitudes = 0;
-  void add(double term) {
-    value += term;
-    magnitudes += std::abs(term);
-  }
-};
-
-// Each addition may err by one unit in the last place of fp32 (2^-23) of what was summed so far: tensor cores may
-// truncate, and may add in any order. Besides the k terms there are at most two more.
-void expect_near(const Matmul& op, const Doubles& a, const Doubles& b, const Values& c0, const Values& c,
-                 const std::string& what) {
-  for (size_t m = 0; m < op.m; ++m) {
-    for (size_t n = 0; n < op.n; ++n) {
-      const size_t at = m * op.ldc + n;
-      OracleSum sum;
-      for (size_t k = 0; k < op.k; ++k) sum.add(a[m * op.a_row + k * op.a_col] * b[k * op.b_row + n * op.b_col]);
-      if (op.bias) sum.add(static_cast<double>(op.bias[n]));
-      if (op.residual) sum.add(static_cast<double>(op.residual == op.c ? c0[at] : op.residual[at]));
-      if (op.accumulate) sum.add(static_cast<double>(c0[at]));
-      ASSERT_NEAR(static_cast<double>(c[at]), sum.value,
-                  static_cast<double>(op.k + 2) * 0x1p-23 * sum.magnitudes + 0x1p-140)
-          << what << ", element " << m << ", " << n;
-    }
-  }
-}
 
 void check_fast_matmul(Random& random, const FastMatmulCase& shape, uint32_t tile, HalfPrecision half) {
   const auto& [m, n, k, a_transposed, b_transposed, padding, epilogue] = shape;
@@ -84,7 +55,7 @@ void check_fast_matmul(Random& random, const FastMatmulCase& shape, uint32_t til
   expect_same_bits(results[1], results[0], what);
   op.c = results[0].data();
   if (epilogue == 3) op.residual = op.c;
-  expect_near(op, test::rounded(a, half), test::rounded(b, half), c0, results[0], what);
+  test::expect_near_sums(op, test::rounded(a, half), test::rounded(b, half), c0, results[0], what);
   for (size_t i = 0; i < m * ldc; ++i) {  // what lies between the rows
     if (i % ldc >= n) expect_same_bits({results[0][i]}, {c0[i]}, what + ", padding");
   }

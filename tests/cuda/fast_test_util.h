@@ -37,4 +37,32 @@ double relative_error(const A& x, const B& of) {
   return norm == 0 && error == 0 ? 0 : std::sqrt(error / norm);
 }
 
+// The element and the sum of its terms' magnitudes.
+struct OracleSum {
+  double value = 0, magnitudes = 0;
+  void add(double term) {
+    value += term;
+    magnitudes += std::abs(term);
+  }
+};
+
+// Each addition may err by one unit in the last place of fp32 (2^-23) of what was summed so far: tensor cores may
+// truncate, and may add in any order. Besides the k terms there are at most two more.
+inline void expect_near_sums(const Matmul& op, const Doubles& a, const Doubles& b, const Values& c0, const Values& c,
+                             const std::string& what) {
+  for (size_t m = 0; m < op.m; ++m) {
+    for (size_t n = 0; n < op.n; ++n) {
+      const size_t at = m * op.ldc + n;
+      OracleSum sum;
+      for (size_t k = 0; k < op.k; ++k) sum.add(a[m * op.a_row + k * op.a_col] * b[k * op.b_row + n * op.b_col]);
+      if (op.bias) sum.add(static_cast<double>(op.bias[n]));
+      if (op.residual) sum.add(static_cast<double>(op.residual == op.c ? c0[at] : op.residual[at]));
+      if (op.accumulate) sum.add(static_cast<double>(c0[at]));
+      ASSERT_NEAR(static_cast<double>(c[at]), sum.value,
+                  static_cast<double>(op.k + 2) * 0x1p-23 * sum.magnitudes + 0x1p-140)
+          << what << ", element " << m << ", " << n;
+    }
+  }
+}
+
 }  // namespace kernels::cuda::test

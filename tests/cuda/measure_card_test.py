@@ -53,16 +53,17 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("Card, 0000:0A:00.0, compute capability 8.6, 6.0 GB; driver for CUDA 12.4; code sm_86", words)
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
+        self.assertIn("products by cuBLASLt: 2 of 2 units give their digest", words)
         self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
         for half in ("bf16", "fp16"):  # of the own code, and of that for 7.5
             for model in ("GPT-2, heads of 64", "LLaMA, heads of 80"):
                 self.assertRegex(words, rf"fast in {half}, {model}: [\d.e-]+ from exact-fp32, repeats itself( fast|\n)")
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
             self.assertIn(f"compute-sanitizer {tool}: passed; ERROR SUMMARY: 0 errors", words)
-        rows = {r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|": 3, r"tiny dw \| 16 x 24 x 20 ": 3,
+        rows = {r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|": 5, r"tiny dw \| 16 x 24 x 20 ": 5,
                 r"backward \| 1 x 9 x 2 x 8 \| [\d.]+ ": 2, r"copy 100 \| \d+ \| 1\.00 \|": 1,
                 r"adamw 100 \| \d+ \| [\d.]+ \|": 1, r"tiny, 2 x 5 \| exact-int8-head \| [\d,]+ \|": 1,
-                r"tiny, 2 x 5 \| fast \| [\d,]+ \|": 1}
+                r"tiny, 2 x 5 \| fast \| [\d,]+ \|": 1, r"tiny, 2 x 5 \| fast, by cuBLASLt [\w ]+\| [\d,]+ \|": 1}
         for row, count in rows.items():
             self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), count, f"{row}\n{words}")
 

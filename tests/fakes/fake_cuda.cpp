@@ -26,7 +26,7 @@ fakes::Context*& fakes::current_context() {
 namespace {
 
 using fakes::Card, fakes::Context, fakes::Event, fakes::Function, fakes::Module, fakes::State, fakes::Stream;
-using fakes::current_context, fakes::shared, fakes::state;
+using fakes::current_context, fakes::ends, fakes::shared, fakes::state;
 
 enum Result : int {
   success = 0,
@@ -109,20 +109,6 @@ void waits(const Context* context, const char* call) {
   std::abort();
 }
 
-// Whether what is queued now ends.
-bool ends(const char* call, void* stream) {
-  State& s = state();
-  auto& queue = *static_cast<Stream*>(stream);
-  Context& context = *queue.context;
-  const bool meant = s.hang_call == call && s.hang_ordinal == context.ordinal;
-  context.hangs = context.hangs || (meant && s.hang_after-- <= 0);
-  if (!context.hangs && queue.waiting == 0) return true;
-  if (queue.waiting == queue_length) waits(&context, call);
-  ++queue.waiting;
-  ++context.waiting;
-  return false;
-}
-
 bool is_current(void* stream) {
   return stream != nullptr && static_cast<Stream*>(stream)->context == current_context();
 }
@@ -149,6 +135,19 @@ int load(const char* bytes, void** module) {
 }
 
 }  // namespace
+
+bool fakes::ends(const char* call, void* stream) {
+  State& s = state();
+  auto& queue = *static_cast<Stream*>(stream);
+  Context& context = *queue.context;
+  const bool meant = s.hang_call == call && s.hang_ordinal == context.ordinal;
+  context.hangs = context.hangs || (meant && s.hang_after-- <= 0);
+  if (!context.hangs && queue.waiting == 0) return true;
+  if (queue.waiting == queue_length) waits(&context, call);
+  ++queue.waiting;
+  ++context.waiting;
+  return false;
+}
 
 EXPORTED fakes::FakeCuda& fake_cuda() { return state().seen; }
 

@@ -1,4 +1,5 @@
-// What NCCL's stand-in (fake_nccl.cpp) asks of the driver of the tests. The driver exports it as fake_cuda_peers.
+// What the stand-ins for NCCL (fake_nccl.cpp) and cuBLASLt (fake_cublaslt.cpp) ask of the driver of the tests. The
+// driver exports it as fake_cuda_peers.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +28,8 @@ struct FakeCudaPeers {
   bool (*holds)(void* stream, const void* memory, size_t bytes);
   void (*queue)(std::shared_ptr<Transfers> transfers);
   void (*abort)(const std::shared_ptr<Transfers>& transfers);  // they end, and have copied nothing
+  // What a library's call launches in a stream; while it runs, the memory of the stream's card is open.
+  void (*launch)(void* stream, const char* call, const std::function<void()>& work);
 };
 
 }  // namespace fakes

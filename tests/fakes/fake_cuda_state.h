@@ -1,5 +1,5 @@
-// What the driver of the tests knows: cards, contexts, streams; fake_cuda_peers.cpp has the part that NCCL's stand-in
-// asks for.
+// What the driver of the tests knows: cards, contexts, streams; fake_cuda_peers.cpp has the part that the stand-ins
+// for libraries ask for.
 #pragma once
 
 #include <atomic>
@@ -72,5 +72,8 @@ struct State {
 std::mutex& shared();  // over what threads with different cards share
 State& state();
 Context*& current_context();  // of this thread
+
+// Whether what a call queues now ends: not on a card that hangs (FAKE_CUDA_HANG).
+bool ends(const char* call, void* stream);
 
 }  // namespace fakes

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -45,6 +46,16 @@ struct CudaCards {
 // Throws CudaError where there is no driver, it is too old, or it does not work.
 CudaCards cuda_cards();
 
+// The version of NVIDIA's cuBLASLt, for cards with tensor cores: "12.9.3". Throws CudaError where none is found that
+// the driver takes. Open, it holds some 40 to 110 MB of the host's memory until the program ends (docs/memory.md).
+std::string cublaslt_version();
+
+// What a card's Ops says of cuBLASLt, a line that begins with the bus id, from the thread that computes: once what
+// is multiplied by it, and once where it fails and is done without.
+struct CublasLtNews {
+  std::function<void(const std::string&)> uses, failure;
+};
+
 // A card that works finishes in less time what it is given at once: some dozens of launches.
 constexpr std::chrono::seconds cuda_timeout{60};
 
@@ -53,6 +64,7 @@ constexpr std::chrono::seconds cuda_timeout{60};
 // `timeout`; nothing can be computed on that card afterwards, but for CudaOutOfMemory. A card that hangs keeps what it
 // held: whoever would take it back would wait with it. Throws besides std::runtime_error where this program has no code
 // for the card.
-std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout);
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout,
+                                   const CublasLtNews& news = {});
 
 }  // namespace kernels

@@ -61,6 +61,9 @@ class ForwardingOps : public Ops {
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return inner_->embedding_workspace(vocabulary, channels);
   }
+  size_t fast_workspace(size_t rows, size_t inputs, size_t outputs) const override {
+    return inner_->fast_workspace(rows, inputs, outputs);
+  }
   size_t own_bytes() const override { return inner_->own_bytes(); }
 
  protected:

@@ -37,6 +37,7 @@ struct Matmul {
   const float* residual = nullptr;  // (m, n), row stride ldc, or null; may be c itself
   bool accumulate = false;
   bool fast = false;
+  void* workspace = nullptr;  // of fast: Ops::fast_workspace() bytes, or null, which costs speed
 };
 
 // exact-int8: a vector x becomes integers q of at most 127 and one scale, x ≈ q * scale. quantise_rows() makes a vector
@@ -282,6 +283,8 @@ class Ops {
   // Workspaces in floats, for all threads of this Ops together.
   virtual size_t attention_workspace(size_t context, size_t head_size) const = 0;
   virtual size_t embedding_workspace(size_t vocabulary, size_t channels) const = 0;
+  // Bytes for any of the three fast products of a linear layer.
+  virtual size_t fast_workspace(size_t /*rows*/, size_t /*inputs*/, size_t /*outputs*/) const { return 0; }
   // Bytes that this Ops holds for itself (packing buffers), part of the planned memory.
   virtual size_t own_bytes() const = 0;
 };

@@ -26,3 +26,4 @@ SIMT_KERNEL(int8_matmul_128_tt_m16n8k32);
 SIMT_KERNEL(int8_matmul_128_tl_m16n8k32);
 SIMT_KERNEL(int8_matmul_128_lt_m16n8k32);
 SIMT_KERNEL(int8_matmul_128_ll_m16n8k32);
+SIMT_KERNEL(int8_matmul_scales);
