@@ -26,7 +26,6 @@ class Exchange {
 
   // The pieces of a step are on their way while those of the one before are added and read.
   void run(const kernels::Cancel& cancel) {
-    on_each_card([&](size_t card) { hash(card); });
     for (size_t step = 0; step <= schedule_.steps(); ++step) {
       if (cancel()) throw kernels::Cancelled();
       const bool passes = step < schedule_.steps();
@@ -78,14 +77,6 @@ class Exchange {
     for (const std::exception_ptr& error : errors) {
       if (error) std::rethrow_exception(error);
     }
-  }
-
-  // The lane that the card holds; before its buffer is needed for others.
-  void hash(size_t card) const {
-    const auto held = std::ranges::find(holders_, card);
-    if (held == holders_.end()) return;
-    HeldLane& lane = lanes_[static_cast<size_t>(held - holders_.begin())];
-    if (lane.is_segment) lane.segment = lane.worker->result_segment(cards_[card]->exchange_buffer());
   }
 
   // In an owner's memory.
@@ -163,7 +154,7 @@ void LaneExchange::link(const Cards& cards, const kernels::Cancel& cancel, const
 }
 
 size_t LaneExchange::buffer_values(size_t count, size_t lanes) const {
-  return links_ ? std::max(2 * ExchangeSchedule::half_for(count, cards_.size(), lanes), hash_values(count)) : 0;
+  return links_ ? 2 * ExchangeSchedule::half_for(count, cards_.size(), lanes) : 0;
 }
 
 bool LaneExchange::can_pass(std::span<const HeldLane> lanes) const {

@@ -99,7 +99,6 @@ class UnitRunner::Computation {
 
  private:
   bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
-  bool lane_is_segment() const { return unit_.inner.has_value(); }
   void links_failed(const std::string& what);
   bool cancelled();
   void compute(LaneWorker& worker, uint64_t lane);
@@ -219,7 +218,6 @@ void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
     held_[&worker] = lane;
     return;
   }
-  if (lane_is_segment()) lanes_[lane].segments = {protocol::segment_digest(worker.result())};
   if (lanes_.size() == 1) {
     sum_ = worker.result();
   } else {
@@ -236,16 +234,13 @@ void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
     if (held == held_.end()) return;
     lane = held->second;
   }
-  protocol::MerkleTree leaves;
   std::vector<float> values;
   values.reserve(kernels::parameter_count(config_));
   worker.read_result([&](std::span<const float> piece) {
     if (cancelled()) throw kernels::Cancelled();
-    if (lane_is_segment()) protocol::add_segment_leaves(leaves, piece);
     values.insert(values.end(), piece.begin(), piece.end());
   });
   const std::lock_guard lock(results_);
-  if (lane_is_segment()) lanes_[lane].segments = {leaves.root()};
   tree_.add(lane, std::move(values));
   held_.erase(&worker);
 }
@@ -262,14 +257,13 @@ void UnitRunner::Computation::add_held_lanes() {
   queue_.rethrow();
   if (held_.empty()) return;
   std::vector<HeldLane> lanes;
-  for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, lane_is_segment(), {}, {}});
+  for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, {}});
   kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
   const auto on_failed = [this](const std::string& what) { links_failed(what); };
   if (exchange_.sum(
           tree_, lanes, added_, [this] { return cancelled(); }, on_failed))
     sum_ = added_;
   for (const HeldLane& held : lanes) {
-    if (lane_is_segment()) lanes_[held.lane].segments = {held.segment};
     if (!held.failure.empty()) card_failed(*held.worker, held.failure);
   }
 }

@@ -77,7 +77,7 @@ class CudaOps : public Ops {
   Launcher& device_;
   const Int8Arithmetic int8_;
   const HalfPrecision half_;
-  std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum needs
+  std::unique_ptr<void, Free> scratch_;  // grows to what the largest sum, or array to be hashed, needs
   size_t scratch_bytes_ = 0;
 };
 

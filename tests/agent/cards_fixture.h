@@ -25,6 +25,15 @@ class CardsTest : public testing::Test {
     return unit;
   }
 
+  protocol::Unit gradients_of(uint64_t lanes, uint64_t batch = 2) const {
+    protocol::Unit unit = unit_of(lanes);
+    unit.inner.reset();
+    unit.steps = 1;
+    unit.batch = batch;
+    unit.tokens = lanes * unit.batch * unit.context;
+    return unit;
+  }
+
   UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX,
                  const kernels::Cancel& cancel = {}) const {
     const ReadTokens read_tokens = [this](size_t shard, uint64_t first, std::span<uint16_t> out) {

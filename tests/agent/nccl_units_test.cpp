@@ -83,6 +83,20 @@ TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {
   EXPECT_TRUE(troubles.empty());
 }
 
+// Two lanes of two blocks, all of which are segments.
+TEST_F(NcclUnits, OfSegmentsOnlyHashesCrossToTheHost) {
+  const protocol::Unit unit = gradients_of(2, 150);
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  for (const char* fail : {"", "ncclCommInitAll,0"}) {
+    told(fail, "");
+    UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+    use_cards(fresh, 2);
+    const size_t before = fake_cuda().bytes_out;
+    expect_the_cpus(run(fresh, unit), unit);
+    EXPECT_LT(fake_cuda().bytes_out - before, 3 * whole) << fail;
+  }
+}
+
 TEST_F(NcclUnits, WhateverFailsTheUnitIsCompleted) {
   const protocol::Unit unit = short_unit(4);
   const std::pair<const char*, const char*> cases[] = {
