@@ -83,13 +83,13 @@ const LaneWorker::Figures& LaneWorker::measure() {
 }
 
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                              kernels::Trainer::Settings settings, size_t exchange) {
+                              kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
   const bool card = !ops().in_host_memory();
   if (card && buffers_) settings.recompute = buffers_->settings.recompute;
   if (buffers_ && buffers_->fit(unit, settings, exchange)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
   if (card) {
-    plan_card(unit, config, settings, exchange);
+    plan_card(unit, config, settings, exchange, linked);
   } else {
     buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), 0);
   }
@@ -100,9 +100,9 @@ float* LaneWorker::exchange_buffer() const { return buffers_ ? buffers_->exchang
 void LaneWorker::take_weights(std::span<const float> weights) { buffers_->trainer->keep(weights); }
 
 void LaneWorker::plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                           kernels::Trainer::Settings settings, size_t exchange) {
+                           kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
   const uint64_t limit = plannable_bytes(ops());
-  settings = kernels::Trainer::settings_within(limit, config, unit.batch, unit.context, ops(), settings);
+  settings = kernels::Trainer::settings_within(limit + linked, config, unit.batch, unit.context, ops(), settings);
   const uint64_t needed = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings);
   if (needed > limit) {
     throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +

@@ -44,10 +44,10 @@ class LaneWorker {
   const Figures& figures() const { return figures_; }
 
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
-  // settings that fit, and `exchange` floats for passing results between cards where they fit beside. Throws
-  // kernels::CudaOutOfMemory where no settings fit.
+  // settings that would fit if links had not taken `linked` bytes of it, and `exchange` floats for passing results
+  // between cards where they fit beside. Throws kernels::CudaOutOfMemory where these settings do not fit.
   void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                    size_t exchange = 0);
+                    size_t exchange = 0, uint64_t linked = 0);
   // Null where it had no room.
   float* exchange_buffer() const;
   // Once for a unit: Trainer::keep().
@@ -71,7 +71,7 @@ class LaneWorker {
  private:
   struct Buffers;
   void plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                 size_t exchange);
+                 size_t exchange, uint64_t linked);
   protocol::Digest segment_of(std::span<const float> values);
   LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
                          const OnTokens& on_tokens, const kernels::Cancel& cancel);
