@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "exchange_schedule.h"
 #include "kernels/cuda_cards.h"
