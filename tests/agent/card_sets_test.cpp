@@ -70,9 +70,7 @@ TEST_F(CardSetsTest, LinksWhoseMemoryAUnitNeedsAreGivenUp) {
 
 // The card has what the unit needs at its fastest, but not beside links.
 TEST_F(CardSetsTest, NoUnitIsSlowerForTheSakeOfLinks) {
-  job.config.layers = 3;
-  job.rounds[0].resize(kernels::parameter_count(job.config));
-  kernels::initialise_weights(job.config, 5, job.rounds[0].data());
+  use_layers(3);
   const size_t bytes = bytes_for(unit_of(2));
   std::atomic<int> products = 0;
   const auto count = [&] { ++products; };

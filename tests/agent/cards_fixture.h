@@ -17,6 +17,11 @@ class CardsTest : public testing::Test {
     if (shard >= first_bad_shard) out[1] = static_cast<uint16_t>(60'000 + shard);
   }
 
+  void use_layers(size_t layers) {
+    job.config.layers = layers;
+    job.rounds[0].resize(kernels::parameter_count(job.config));
+    kernels::initialise_weights(job.config, 5, job.rounds[0].data());
+  }
   protocol::Unit unit_of(uint64_t lanes) const {
     protocol::Unit unit = job.unit();
     unit.lanes = lanes;

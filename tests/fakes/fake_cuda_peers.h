@@ -27,6 +27,8 @@ struct FakeCudaPeers {
   bool (*holds)(void* stream, const void* memory, size_t bytes);
   void (*queue)(std::shared_ptr<Transfers> transfers);
   void (*abort)(const std::shared_ptr<Transfers>& transfers);  // they end, and have copied nothing
+  char* (*take)(int ordinal, size_t bytes);                    // of that card's memory; null where it has too little
+  void (*give_back)(int ordinal, char* memory);
 };
 
 }  // namespace fakes
