@@ -60,6 +60,13 @@ class NcclUnits : public CardsTest {
     return unit;
   }
 
+  // What must be free on a card for the fastest plan of the unit.
+  size_t bytes_for(const protocol::Unit& unit) const {
+    setenv("FAKE_CUDA_CARDS", "0000:0A:00.0,8.6,6000000000,Card", 1);
+    const auto card = kernels::make_cuda_ops(kernels::cuda_cards().cards.at(0));
+    return kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, *card, settings_of(unit)) + (64 << 20);
+  }
+
   std::vector<std::string> troubles;
 };
 
@@ -102,10 +109,7 @@ TEST_F(NcclUnits, OfSegmentsOnlyHashesCrossToTheHost) {
 TEST_F(NcclUnits, ItsMemoryIsSeenAndGivenBack) {
   use_layers(3);
   const protocol::Unit unit = short_unit(2);
-  setenv("FAKE_CUDA_CARDS", "0000:0A:00.0,8.6,6000000000,Card", 1);
-  const auto card = kernels::make_cuda_ops(kernels::cuda_cards().cards.at(0));
-  const size_t needed =
-      kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, *card, settings_of(unit)) + (64 << 20);
+  const size_t needed = bytes_for(unit);
   setenv("FAKE_NCCL_BYTES", "1000000", 1);
   for (const bool fits : {true, false}) {
     fake_nccl() = {};
