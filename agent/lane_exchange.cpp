@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "exchange_schedule.h"
 #include "kernels/cuda_cards.h"
@@ -12,21 +13,19 @@ namespace {
 // One unit's lanes over the links.
 class Exchange {
  public:
-  Exchange(kernels::CardLinks& links, const LaneExchange::Cards& cards, const kernels::LaneTree& tree,
-           std::span<HeldLane> lanes, std::span<float> sum)
-      : links_(links),
-        cards_(cards),
+  Exchange(const CardSet& set, const kernels::LaneTree& tree, std::span<const HeldLane> lanes, std::span<float> sum)
+      : links_(*set.links),
+        cards_(set.cards),
         tree_(tree),
         terms_(tree.terms()),
         lanes_(lanes),
         sum_(sum),
         holders_(holders()),
-        schedule_(sum.size(), cards.size(), holders_, tree.held_sums(),
-                  ExchangeSchedule::half_for(sum.size(), cards.size(), lanes.size() + tree.held_sums())) {}
+        schedule_(sum.size(), cards_.size(), holders_, tree.held_sums(),
+                  ExchangeSchedule::half_for(sum.size(), cards_.size(), lanes.size() + tree.held_sums())) {}
 
   // The pieces of a step are on their way while those of the one before are added and read.
   void run(const kernels::Cancel& cancel) {
-    on_each_card([&](size_t card) { hash(card); });
     for (size_t step = 0; step <= schedule_.steps(); ++step) {
       if (cancel()) throw kernels::Cancelled();
       const bool passes = step < schedule_.steps();
@@ -80,14 +79,6 @@ class Exchange {
     }
   }
 
-  // The lane that the card holds; before its buffer is needed for others.
-  void hash(size_t card) const {
-    const auto held = std::ranges::find(holders_, card);
-    if (held == holders_.end()) return;
-    HeldLane& lane = lanes_[static_cast<size_t>(held - holders_.begin())];
-    if (lane.is_segment) lane.segment = lane.worker->result_segment(cards_[card]->exchange_buffer());
-  }
-
   // In an owner's memory.
   struct Values {
     const float* read;
@@ -130,10 +121,10 @@ class Exchange {
   }
 
   kernels::CardLinks& links_;
-  const LaneExchange::Cards& cards_;
+  const CardSets::Cards& cards_;
   const kernels::LaneTree& tree_;
   const std::vector<Term> terms_;
-  const std::span<HeldLane> lanes_;
+  const std::span<const HeldLane> lanes_;
   const std::span<float> sum_;
   const std::vector<size_t> holders_;  // of each lane, the card's place in cards_
   const ExchangeSchedule schedule_;
@@ -141,82 +132,71 @@ class Exchange {
 
 }  // namespace
 
-void LaneExchange::link(const Cards& cards, const kernels::Cancel& cancel, const OnFailed& on_failed) {
-  if (!usable_ || cards == cards_) return;
-  links_.reset();
-  cards_ = cards;
+void LaneExchange::link(const CardSets::Cards& cards, const kernels::Cancel& cancel, const OnFailed& on_failed) {
   if (cards.size() < 2) return;
-  std::vector<kernels::Ops*> ops;
   try {
-    for (const auto& card : cards) {
-      card->free_buffers();
-      ops.push_back(&card->ops());
-    }
-    links_ = make_links_(ops, cancel);
-    usable_ = links_ != nullptr;
-  } catch (const kernels::Cancelled&) {
-    cards_.clear();
-    throw;
+    set_ = sets_.link(cards, cancel);
   } catch (const kernels::CudaError& error) {
-    fail(error.what(), on_failed);
+    on_failed(error.what());
   }
 }
 
 size_t LaneExchange::buffer_values(size_t count, size_t lanes) const {
-  return links_ ? std::max(2 * ExchangeSchedule::half_for(count, cards_.size(), lanes), hash_values(count)) : 0;
+  return set_ ? 2 * ExchangeSchedule::half_for(count, set_->cards.size(), lanes) : 0;
+}
+
+bool LaneExchange::unlink(const LaneWorker& card, const std::string& lacks, const OnFailed& on_failed) {
+  if (set_ && set_->has(card)) {
+    const std::shared_ptr<CardSet> own = std::exchange(set_, nullptr);
+    sets_.do_without(own->cards);
+    std::string names;
+    for (const auto& each : own->cards) names += (names.empty() ? "" : ", ") + each->name();
+    on_failed(names + ": NCCL's memory is needed: " + lacks);
+  }
+  return sets_.close(card);
+}
+
+void LaneExchange::card_failed(const LaneWorker& card) {
+  if (set_ && set_->has(card)) set_.reset();
+  sets_.give_up(card);
 }
 
 bool LaneExchange::can_pass(std::span<const HeldLane> lanes) const {
-  const auto linked = [&](const HeldLane& lane) {
-    return std::ranges::count(cards_, lane.worker, [](const auto& card) { return card.get(); }) > 0;
-  };
-  return links_ && std::ranges::all_of(lanes, linked) &&
-         std::ranges::all_of(cards_, [](const auto& card) { return card->exchange_buffer() != nullptr; });
+  return set_ && std::ranges::all_of(lanes, [&](const HeldLane& lane) { return set_->has(*lane.worker); }) &&
+         std::ranges::all_of(set_->cards, [](const auto& card) { return card->exchange_buffer() != nullptr; });
 }
 
 bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
                        const kernels::Cancel& cancel, const OnFailed& on_failed) {
   std::string failure;
+  CardSets::Cards failed;
   try {
     if (can_pass(lanes)) {
-      Exchange(*links_, cards_, tree, lanes, sum).run(cancel);
+      Exchange(*set_, tree, lanes, sum).run(cancel);
       return true;
     }
   } catch (const kernels::Cancelled&) {
     throw;
   } catch (const kernels::CudaError& error) {
     failure = error.what();
-    give_up();
+    failed = give_up();
   } catch (...) {
     give_up();
     throw;
   }
   const bool complete = sum_held_lanes(tree, lanes, sum, cancel);
-  if (complete && !failure.empty()) fail(failure, on_failed);  // else it was a card, which is told of
+  if (complete && !failed.empty()) {  // else it was a card, which is told of
+    sets_.do_without(failed);
+    on_failed(failure);
+  }
   return complete;
 }
 
-void LaneExchange::free_links() {
-  links_.reset();
-  cards_.clear();
-}
-
-void LaneExchange::give_up() {
-  if (links_) links_->give_up();
-  free_links();
-}
-
-bool LaneExchange::unlink() {
-  usable_ = false;
-  const bool linked = links_ != nullptr;
-  links_.reset();
-  return linked;
-}
-
-void LaneExchange::fail(const std::string& what, const OnFailed& on_failed) {
-  give_up();
-  usable_ = false;
-  on_failed(what);
+// Nothing passes over these links any more. Returns whose they were.
+CardSets::Cards LaneExchange::give_up() {
+  const std::shared_ptr<CardSet> set = std::exchange(set_, nullptr);
+  sets_.give_up(*set->cards.front());
+  return set->cards;
 }
 
 }  // namespace agent

@@ -39,16 +39,13 @@ class LaneReader {
   struct Abandoned {};
 
   void read() {
-    protocol::MerkleTree leaves;
     try {
       lane_.worker->read_result([&](std::span<const float> piece) {
-        if (lane_.is_segment) protocol::add_segment_leaves(leaves, piece);
         added_.acquire();
         if (abandoned_) throw Abandoned();
         piece_ = piece;
         ready_.release();
       });
-      if (lane_.is_segment) lane_.segment = leaves.root();
     } catch (const Abandoned&) {
     } catch (const kernels::CudaError& error) {
       added_.acquire();  // until then the other thread asks about the piece before

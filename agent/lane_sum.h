@@ -9,7 +9,6 @@
 
 #include "kernels/training.h"
 #include "lane_worker.h"
-#include "protocol/digest.h"
 
 namespace agent {
 
@@ -17,9 +16,7 @@ namespace agent {
 struct HeldLane {
   uint64_t lane = 0;
   LaneWorker* worker = nullptr;
-  bool is_segment = false;     // whether the result is one
-  protocol::Digest segment{};  // then its digest, once it was read
-  std::string failure;         // what the card said; empty: it was read
+  std::string failure;  // what the card said; empty: it was read
 };
 
 // sum: the lanes in `tree` and the held ones, in the canonical tree, which lacks only these. False where a card failed;

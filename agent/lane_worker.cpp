@@ -32,11 +32,6 @@ kernels::LocalAdamW optimiser_of(const protocol::InnerAdamW& inner) {
 
 }  // namespace
 
-size_t hash_values(size_t count) {
-  const size_t leaves = (count + protocol::segment_leaf_values - 1) / protocol::segment_leaf_values;
-  return leaves * sizeof(protocol::Digest) / sizeof(float);
-}
-
 kernels::Trainer::Settings settings_of(const protocol::Unit& unit) {
   return {purpose_of(unit), false, kernels::profile_named(unit.profile).value()};
 }
@@ -88,13 +83,13 @@ const LaneWorker::Figures& LaneWorker::measure() {
 }
 
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                              kernels::Trainer::Settings settings, size_t exchange) {
+                              kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
   const bool card = !ops().in_host_memory();
   if (card && buffers_) settings.recompute = buffers_->settings.recompute;
   if (buffers_ && buffers_->fit(unit, settings, exchange)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
   if (card) {
-    plan_card(unit, config, settings, exchange);
+    plan_card(unit, config, settings, exchange, linked);
   } else {
     buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), 0);
   }
@@ -105,9 +100,9 @@ float* LaneWorker::exchange_buffer() const { return buffers_ ? buffers_->exchang
 void LaneWorker::take_weights(std::span<const float> weights) { buffers_->trainer->keep(weights); }
 
 void LaneWorker::plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                           kernels::Trainer::Settings settings, size_t exchange) {
+                           kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
   const uint64_t limit = plannable_bytes(ops());
-  settings = kernels::Trainer::settings_within(limit, config, unit.batch, unit.context, ops(), settings);
+  settings = kernels::Trainer::settings_within(limit + linked, config, unit.batch, unit.context, ops(), settings);
   const uint64_t needed = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings);
   if (needed > limit) {
     throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +
@@ -137,6 +132,7 @@ LaneResult LaneWorker::local_steps(const protocol::Unit& unit, uint64_t lane, st
   LaneResult result;
   result.losses =
       buffers_->trainer->local_steps(weights, optimiser_of(*unit.inner), next_batch, buffers_->lane, cancel);
+  result.segments.push_back(segment_of(this->result()));
   return result;
 }
 
@@ -145,9 +141,7 @@ LaneResult LaneWorker::gradient(const protocol::Unit& unit, uint64_t lane, std::
   kernels::Trainer& trainer = *buffers_->trainer;
   LaneResult result;
   const auto on_block = [&](size_t block, std::span<const float> gradient) {
-    protocol::MerkleTree leaves;
-    read_pieces(gradient, [&](std::span<const float> piece) { protocol::add_segment_leaves(leaves, piece); });
-    result.segments.push_back(leaves.root());
+    result.segments.push_back(segment_of(gradient));
     on_tokens(unit.batch * unit.context * block / trainer.block_count());
   };
   result.losses.push_back(trainer.gradient(weights, data.batch(lane, 0), buffers_->lane, on_block, cancel));
@@ -165,20 +159,19 @@ std::span<const float> LaneWorker::result() const {
   return ops_->in_host_memory() ? buffers_->lane : buffers_->trainer->result();
 }
 
-void LaneWorker::read_result(const TakePiece& take) { read_pieces(result(), take); }
-
-protocol::Digest LaneWorker::result_segment(float* memory) {
-  const std::span<const float> values = result();
-  std::vector<protocol::Digest> hashes(hash_values(values.size()) * sizeof(float) / sizeof(protocol::Digest));
-  ops_->leaf_hashes(values.data(), values.size(), protocol::segment_leaf_values, reinterpret_cast<uint8_t*>(memory));
-  ops_->read(hashes.data(), memory, hashes.size() * sizeof(protocol::Digest));
+// values: in the memory of the operations. A card hashes the leaves itself, and only the hashes cross.
+protocol::Digest LaneWorker::segment_of(std::span<const float> values) {
+  if (ops_->in_host_memory()) return protocol::segment_digest(values);
+  constexpr size_t leaf = protocol::segment_leaf_values;
+  std::vector<protocol::Digest> hashes((values.size() + leaf - 1) / leaf);
+  ops_->leaf_hashes(values.data(), values.size(), leaf, hashes.data()->data());
   protocol::MerkleTree tree;
   for (const protocol::Digest& hash : hashes) tree.add_hash(hash);
   return tree.root();
 }
 
-// values: in the memory of the operations.
-void LaneWorker::read_pieces(std::span<const float> values, const TakePiece& take) {
+void LaneWorker::read_result(const TakePiece& take) {
+  std::span<const float> values = result();
   for (size_t turn = 0; !values.empty(); ++turn) {
     const std::span<const float> piece = values.first(std::min(values.size(), piece_values));
     values = values.subspan(piece.size());

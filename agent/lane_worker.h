@@ -16,14 +16,11 @@ namespace agent {
 
 struct LaneResult {
   std::vector<float> losses;               // step by step; of an evaluation, block by block
-  std::vector<protocol::Digest> segments;  // in order; that of local steps is the result's, see read_result()
+  std::vector<protocol::Digest> segments;  // in order; that of local steps is the result's
 };
 
-// Floats that are read from a card at once: whole leaves of a segment.
-constexpr size_t piece_values = 128 * protocol::segment_leaf_values;
-
-// Floats that have room for the hashes of a segment's leaves.
-size_t hash_values(size_t count);
+// Floats that are read from a card at once.
+constexpr size_t piece_values = 2 << 20;
 
 // What a unit asks of a trainer, without computing activations again.
 kernels::Trainer::Settings settings_of(const protocol::Unit& unit);
@@ -47,10 +44,10 @@ class LaneWorker {
   const Figures& figures() const { return figures_; }
 
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
-  // settings that fit, and `exchange` floats for passing results between cards where they fit beside. Throws
-  // kernels::CudaOutOfMemory where no settings fit.
+  // settings that would fit if links had not taken `linked` bytes of it, and `exchange` floats for passing results
+  // between cards where they fit beside. Throws kernels::CudaOutOfMemory where these settings do not fit.
   void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                    size_t exchange = 0);
+                    size_t exchange = 0, uint64_t linked = 0);
   // Null where it had no room.
   float* exchange_buffer() const;
   // Once for a unit: Trainer::keep().
@@ -67,8 +64,6 @@ class LaneWorker {
   // A piece stays where it is until take() has returned for the next one. Throws what take() throws.
   using TakePiece = std::function<void(std::span<const float> piece)>;
   void read_result(const TakePiece& take);
-  // Its digest as a segment, computed on the card, in hash_values() floats of the card's memory.
-  protocol::Digest result_segment(float* memory);
 
   // Gives the memory of the buffers back; the CPU's engine ends as well.
   void free_buffers();
@@ -76,8 +71,8 @@ class LaneWorker {
  private:
   struct Buffers;
   void plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                 size_t exchange);
-  void read_pieces(std::span<const float> values, const TakePiece& take);
+                 size_t exchange, uint64_t linked);
+  protocol::Digest segment_of(std::span<const float> values);
   LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
                          const OnTokens& on_tokens, const kernels::Cancel& cancel);
   LaneResult gradient(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,

@@ -28,6 +28,7 @@ struct Surroundings {
   std::function<std::unique_ptr<Transport>(const PoolConfig&)> make_transport;
   UnitRunner::MakeOps make_ops;  // the CPU's
   std::vector<RigCard> cards = {};
+  kernels::MakeCardLinks make_links = kernels::make_nccl_links;
 };
 
 // What belongs to one pool in the data folder; made once its identity is known.

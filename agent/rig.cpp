@@ -85,7 +85,6 @@ size_t Rig::lend(UnitRunner& runner, uint64_t most) {
   runner.use_cards(
       {idle_.begin(), end}, [this](const std::string& card, const std::string& why) { left_out(card, why); },
       [this](const std::string& why) { links_failed(why); });
-  if (links_failed_) runner.do_without_links();
   idle_.erase(idle_.begin(), end);
   lent_ += count;
   return count;
@@ -107,12 +106,15 @@ double Rig::idle_flops(uint64_t lanes) const {
 }
 
 void Rig::free_buffers() {
-  for (const auto& card : idle_) card->free_buffers();
+  for (const auto& card : idle_) {
+    sets_->close(*card);
+    card->free_buffers();
+  }
 }
 
 void Rig::links_failed(const std::string& why) {
-  links_failed_ = true;
-  world_.log.write(Level::warning, "nccl_failed", why + "; from now on results pass through the host's memory",
+  world_.log.write(Level::warning, "nccl_failed",
+                   why + "; from now on the results of these cards together pass through the host's memory",
                    {{"reason", why}});
 }
 

@@ -1,7 +1,6 @@
 // What the rig computes with: its cards, each of which shows first that it computes right; without any, the CPU.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,7 +15,8 @@ namespace agent {
 class Rig {
  public:
   // world outlives the rig.
-  explicit Rig(Surroundings& world) : world_(world), untried_(world.cards) {}
+  explicit Rig(Surroundings& world)
+      : world_(world), untried_(world.cards), sets_(std::make_shared<CardSets>(world.make_links)) {}
 
   // Before a unit: self-tests and speeds, once; again with `cpu`, which then computes, when the last card has failed.
   // Throws Failure where the CPU fails it, kernels::Cancelled after a stop.
@@ -24,6 +24,8 @@ class Rig {
   bool on_cards() const { return lent_ > 0 || !idle_.empty(); }
   size_t idle_cards() const { return idle_.size(); }
 
+  // For those who compute on its cards.
+  const std::shared_ptr<CardSets>& card_sets() const { return sets_; }
   // Lends a runner at most so many idle cards, those with most memory first; how many. On the CPU none.
   size_t lend(UnitRunner& runner, uint64_t most);
   // After its unit: takes them back, but for those that have failed.
@@ -51,8 +53,8 @@ class Rig {
   bool ready_ = false;
   std::vector<RigCard> untried_;
   UnitRunner::Cards idle_;  // most memory first
+  const std::shared_ptr<CardSets> sets_;
   size_t lent_ = 0;
-  std::atomic<bool> links_failed_ = false;  // said by a unit's thread
   double cpu_flops_ = 0;
 };
 

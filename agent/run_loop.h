@@ -30,7 +30,8 @@ class RunLoop {
  private:
   // Where a unit is computed: cards may work on several, the CPU works on one.
   struct Place {
-    explicit Place(const UnitRunner::MakeOps& make_cpu_ops) : runner(make_cpu_ops) {}
+    Place(const UnitRunner::MakeOps& make_cpu_ops, const std::shared_ptr<CardSets>& sets)
+        : runner(make_cpu_ops, sets) {}
     UnitRunner runner;
     size_t cards = 0;  // that it was lent; 0: the CPU
     PoolSession* pool = nullptr;

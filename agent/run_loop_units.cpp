@@ -21,7 +21,7 @@ uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 size_t RunLoop::free_place() {
   const auto free = std::ranges::find(places_, nullptr, [](const auto& place) { return place->task.get(); });
   if (free != places_.end()) return static_cast<size_t>(free - places_.begin());
-  places_.push_back(std::make_unique<Place>(world_.make_ops));
+  places_.push_back(std::make_unique<Place>(world_.make_ops, rig_.card_sets()));
   return places_.size() - 1;
 }
 

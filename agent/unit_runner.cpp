@@ -76,7 +76,8 @@ class UnitRunner::Computation {
         cpu_(runner.ops()),
         on_card_failed_(runner.on_card_failed_),
         on_links_failed_(runner.on_links_failed_),
-        exchange_(runner.exchange_),
+        sets_(*runner.sets_),
+        exchange_(sets_),
         queue_(lanes_of(unit)),
         tokens_(lanes_of(unit)),
         lanes_(lanes_of(unit)),
@@ -84,8 +85,6 @@ class UnitRunner::Computation {
 
   // Before any of them has buffers: that they may pass lanes to each other.
   void link(const Cards& cards);
-  // Whether this had kept memory from them; they then have to be asked again.
-  bool unlink();
   // Whether this worker has the memory; it then has the buffers.
   bool reserve(LaneWorker& worker);
   // The thread of one worker that has: until nothing is left to do, or its card fails.
@@ -94,12 +93,12 @@ class UnitRunner::Computation {
   bool unfinished() const { return queue_.waiting(); }
   // Adds what cards hold. The lane of one that fails has to be computed again.
   void add_held_lanes();
+  // Takes those that have failed from `cards`; nothing passes over their links any more.
+  void leave_out_failed(Cards& cards);
   UnitResult finish();
-  const std::vector<LaneWorker*>& failed() const { return failed_; }
 
  private:
   bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
-  bool lane_is_segment() const { return unit_.inner.has_value(); }
   void links_failed(const std::string& what);
   bool cancelled();
   void compute(LaneWorker& worker, uint64_t lane);
@@ -119,8 +118,8 @@ class UnitRunner::Computation {
   kernels::Ops& cpu_;
   const OnCardFailed& on_card_failed_;
   const OnLinksFailed& on_links_failed_;
-  LaneExchange& exchange_;
-  size_t exchange_values_ = 0;  // for a card's buffer
+  CardSets& sets_;
+  LaneExchange exchange_;
   LaneQueue queue_;
 
   std::mutex calls_;              // of the caller's functions, and over what they tell
@@ -154,21 +153,16 @@ void UnitRunner::Computation::link(const Cards& cards) {
   if (!has_sum()) return;
   exchange_.link(
       cards, [this] { return cancelled(); }, [this](const std::string& what) { links_failed(what); });
-  exchange_values_ = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
-}
-
-bool UnitRunner::Computation::unlink() {
-  if (lacks_.empty() || !exchange_.unlink()) return false;
-  links_failed("NCCL's memory is needed: " + std::exchange(lacks_, ""));
-  exchange_values_ = 0;
-  return true;
 }
 
 bool UnitRunner::Computation::reserve(LaneWorker& worker) {
   try {
-    worker.plan_buffers(unit_, config_, plan_.settings, exchange_values_);
+    const size_t exchange = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
+    worker.plan_buffers(unit_, config_, plan_.settings, exchange, sets_.bytes_on(worker));
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
+    const auto on_failed = [this](const std::string& what) { links_failed(what); };
+    if (exchange_.unlink(worker, error.what(), on_failed)) return reserve(worker);
     const std::lock_guard lock(calls_);
     lacks_ += (lacks_.empty() ? "" : "; ") + std::string(error.what());
   } catch (const kernels::CudaError& error) {
@@ -219,7 +213,6 @@ void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
     held_[&worker] = lane;
     return;
   }
-  if (lane_is_segment()) lanes_[lane].segments = {protocol::segment_digest(worker.result())};
   if (lanes_.size() == 1) {
     sum_ = worker.result();
   } else {
@@ -236,16 +229,13 @@ void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
     if (held == held_.end()) return;
     lane = held->second;
   }
-  protocol::MerkleTree leaves;
   std::vector<float> values;
   values.reserve(kernels::parameter_count(config_));
   worker.read_result([&](std::span<const float> piece) {
     if (cancelled()) throw kernels::Cancelled();
-    if (lane_is_segment()) protocol::add_segment_leaves(leaves, piece);
     values.insert(values.end(), piece.begin(), piece.end());
   });
   const std::lock_guard lock(results_);
-  if (lane_is_segment()) lanes_[lane].segments = {leaves.root()};
   tree_.add(lane, std::move(values));
   held_.erase(&worker);
 }
@@ -262,16 +252,23 @@ void UnitRunner::Computation::add_held_lanes() {
   queue_.rethrow();
   if (held_.empty()) return;
   std::vector<HeldLane> lanes;
-  for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, lane_is_segment(), {}, {}});
+  for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, {}});
   kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
   const auto on_failed = [this](const std::string& what) { links_failed(what); };
   if (exchange_.sum(
           tree_, lanes, added_, [this] { return cancelled(); }, on_failed))
     sum_ = added_;
   for (const HeldLane& held : lanes) {
-    if (lane_is_segment()) lanes_[held.lane].segments = {held.segment};
     if (!held.failure.empty()) card_failed(*held.worker, held.failure);
   }
+}
+
+void UnitRunner::Computation::leave_out_failed(Cards& cards) {
+  const auto has_failed = [this](const auto& card) { return std::ranges::count(failed_, card.get()) > 0; };
+  for (const auto& card : cards) {
+    if (has_failed(card)) exchange_.card_failed(*card);
+  }
+  std::erase_if(cards, has_failed);
 }
 
 void UnitRunner::Computation::progress(uint64_t lane, uint64_t tokens) {
@@ -309,8 +306,8 @@ UnitResult UnitRunner::Computation::finish() {
   return result;
 }
 
-UnitRunner::UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links)
-    : cpu_("cpu", std::move(make_cpu_ops)), exchange_(std::move(make_links)) {}
+UnitRunner::UnitRunner(MakeOps make_cpu_ops, std::shared_ptr<CardSets> sets)
+    : cpu_("cpu", std::move(make_cpu_ops)), sets_(std::move(sets)) {}
 UnitRunner::~UnitRunner() = default;
 
 void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed) {
@@ -320,7 +317,6 @@ void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFail
 }
 
 void UnitRunner::free_buffers() {
-  exchange_.free_links();
   cpu_.free_buffers();
   for (const auto& card : cards_) card->free_buffers();
 }
@@ -340,25 +336,16 @@ UnitPlan UnitRunner::plan(const protocol::Unit& unit, const kernels::ModelConfig
 // As many cards as planned, each with a thread, then all together. False where none has the memory.
 bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
   std::vector<LaneWorker*> workers;
-  const auto reserve = [&] {
-    workers.clear();
-    for (const auto& card : cards_) {
-      if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
-    }
-  };
-  reserve();
-  if (computation.unlink()) reserve();
+  for (const auto& card : cards_) {
+    if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
+  }
   {
     std::vector<std::jthread> threads;
     for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
   }
-  const auto leave_out_failed = [&] {
-    if (!computation.failed().empty()) exchange_.give_up();
-    std::erase_if(cards_, [&](const auto& card) { return std::ranges::count(computation.failed(), card.get()) > 0; });
-  };
-  leave_out_failed();
+  computation.leave_out_failed(cards_);
   if (!computation.unfinished()) computation.add_held_lanes();
-  leave_out_failed();
+  computation.leave_out_failed(cards_);
   return !workers.empty();
 }
 

@@ -8,7 +8,6 @@
 #include <stdexcept>
 #include <vector>
 
-#include "kernels/card_links.h"
 #include "kernels/training.h"
 #include "lane_exchange.h"
 #include "lane_worker.h"
@@ -49,20 +48,18 @@ class NoCardLeft : public std::runtime_error {
 class UnitRunner {
  public:
   using MakeOps = LaneWorker::MakeOps;
-  using Cards = std::vector<std::shared_ptr<LaneWorker>>;
+  using Cards = CardSets::Cards;
   // what: one line that names the card. Called by one thread at a time.
   using OnCardFailed = std::function<void(const std::string& card, const std::string& what)>;
-  // what: one line that names unit, call and cards. From then on results pass through the host's memory.
+  // what: one line that names unit, call and cards. From then on these cards' results pass through the host's memory.
   using OnLinksFailed = std::function<void(const std::string& what)>;
 
-  explicit UnitRunner(MakeOps make_cpu_ops, kernels::MakeCardLinks make_links = kernels::make_nccl_links);
+  // sets: of the rig, shared with others that compute on its cards.
+  explicit UnitRunner(MakeOps make_cpu_ops, std::shared_ptr<CardSets> sets = std::make_shared<CardSets>());
   ~UnitRunner();
 
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
-  // Cards that pass results to each other stay linked until a unit has others: they may be lent and come back.
   void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
-  // From now on results pass through the host's memory.
-  void do_without_links() { exchange_.unlink(); }
   // Those that have not failed.
   const Cards& cards() const { return cards_; }
 
@@ -90,7 +87,7 @@ class UnitRunner {
   Cards cards_;
   OnCardFailed on_card_failed_;
   OnLinksFailed on_links_failed_;
-  LaneExchange exchange_;
+  const std::shared_ptr<CardSets> sets_;
 };
 
 }  // namespace agent

@@ -3,6 +3,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <memory>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -207,6 +208,21 @@ Call copy(Ops& ops, Arrays& arrays, const Sizes& n) {
   return [&ops, to, from, bytes = n[0] * sizeof(float)] { ops.copy(to, from, bytes); };
 }
 
+Call read(Ops& ops, Arrays& arrays, const Sizes& n) {
+  const float* const from = arrays.floats(n[0]);
+  return [&ops, from, to = std::make_shared<std::vector<float>>(n[0])] {
+    ops.read(to->data(), from, to->size() * sizeof(float));
+  };
+}
+
+// Of a segment's leaves.
+Call leaf_hashes(Ops& ops, Arrays& arrays, const Sizes& n) {
+  constexpr size_t leaf = 16'384, hash_bytes = 32;
+  const float* const x = arrays.floats(n[0]);
+  auto hashes = std::make_shared<std::vector<uint8_t>>((n[0] + leaf - 1) / leaf * hash_bytes);
+  return [&ops, x, count = n[0], hashes] { ops.leaf_hashes(x, count, leaf, hashes->data()); };
+}
+
 Call add(Ops& ops, Arrays& arrays, const Sizes& n) {
   const float* const x = arrays.floats(n[0]);
   float* const y = arrays.floats(n[0]);
@@ -227,6 +243,8 @@ const std::map<std::string, Operation>& operations() {
   using std::placeholders::_1, std::placeholders::_2, std::placeholders::_3;
   static const std::map<std::string, Operation> all{
       {"copy", {1, copy}},
+      {"read", {1, read}},
+      {"leaf_hashes", {1, leaf_hashes}},
       {"add", {1, add}},
       {"gelu_forward", {1, gelu_forward}},
       {"gelu_backward", {1, gelu_backward}},

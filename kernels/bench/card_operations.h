@@ -9,7 +9,7 @@ namespace kernels::bench {
 
 // Seconds of one call of the operation that a line describes, the mean of so many, on random values:
 //
-//   copy | add | gelu_forward | gelu_backward | adamw  COUNT CALLS
+//   copy | read | leaf_hashes | add | gelu_forward | gelu_backward | adamw  COUNT CALLS
 //   layer_norm_forward | layer_norm_backward | bias_backward | cross_entropy | quantise_rows  ROWS COLUMNS CALLS
 //   matmul_FORM | int8_FORM | fast_FORM  TOKENS IN OUT CALLS      a linear layer; FORM: forward, dx or dw
 //   [fast_]attention_forward | [fast_]attention_backward  SEQUENCES CONTEXT HEADS HEAD_SIZE CALLS

@@ -41,6 +41,8 @@ MEMORY = {
     "layer_norm_backward 16384 768": 12 * 16384 * 768, "bias_backward 16384 3072": 4 * 16384 * 3072,
     "cross_entropy 1024 50257": 8 * 1024 * 50257, "quantise_rows 16384 768": 5 * 16384 * 768,
     "adamw 124439808": 28 * 124439808,
+    # What a segment's digest costs: hashed on the card, or read by the host, which would then hash it.
+    "leaf_hashes 124439808": 4 * 124439808, "read 124439808": 4 * 124439808,
 }
 # layers, heads, channels, vocabulary, batch, context
 SHAPES = {"4x128": (4, 4, 128, 256, 12, 64), "6x384": (6, 6, 384, 256, 8, 256), "124M": (12, 12, 768, 50257, 4, 1024),
@@ -53,7 +55,7 @@ TINY = {
     "MEMORY": {f"{name} {sizes}": 1 for name, sizes in (
         ("copy", "100"), ("add", "100"), ("gelu_forward", "100"), ("gelu_backward", "100"), ("layer_norm_forward", "5 16"),
         ("layer_norm_backward", "5 16"), ("bias_backward", "5 16"), ("cross_entropy", "5 11"), ("quantise_rows", "5 16"),
-        ("adamw", "100"))},
+        ("adamw", "100"), ("leaf_hashes", "100"), ("read", "100"))},
 }
 
 
@@ -221,7 +223,7 @@ class Measurement:
         print()
 
     def memory(self):
-        print("Operations that memory bounds: what must be read and written, once each\n\n"
+        print("Operations that memory bounds, and what a segment's digest costs: what must be read and written, once each\n\n"
               "| operation | GB/s | of the copy |\n|---|---|---|")
         copy = None
         with Bench(self.card, "operations") as bench:

@@ -301,9 +301,13 @@ size_t CudaOps::first_non_finite(const float* x, size_t count) {
 void CudaOps::leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) {
   if (leaf == 0 || leaf >= 1u << 27) throw std::invalid_argument("leaf hashes: a leaf of 1 to 2^27 - 1 floats");
   if (count == 0) return;
-  const Shape shape{.grid = {blocks_for((count + leaf - 1) / leaf, warp_lanes), 1, 1}, .block = {warp_lanes, 1, 1}};
+  constexpr size_t hash_bytes = 32;
+  const size_t leaves = (count + leaf - 1) / leaf;
+  auto* made = static_cast<uint8_t*>(scratch(leaves * hash_bytes));
+  const Shape shape{.grid = {blocks_for(leaves, warp_lanes), 1, 1}, .block = {warp_lanes, 1, 1}};
   launch(device_, "leaf_hashes", shape,
-         LeafHashesArgs{.count = count, .x = x, .hashes = hashes, .leaf = narrow(leaf), .padding = 0});
+         LeafHashesArgs{.count = count, .x = x, .hashes = made, .leaf = narrow(leaf), .padding = 0});
+  device_.read(hashes, made, leaves * hash_bytes);
 }
 
 }  // namespace kernels::cuda

@@ -86,7 +86,7 @@ class CudaOps : public Ops {
   const HalfPrecision half_;
   const ByLibrary by_library_;
   const std::unique_ptr<void, Free> chunk_sums_;  // of products
-  std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum needs
+  std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum, or array to be hashed, needs
   size_t scratch_bytes_ = 0;
 };
 

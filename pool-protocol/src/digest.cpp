@@ -145,16 +145,12 @@ Digest merkle_root(std::span<const Digest> digests) {
 
 Digest segment_digest(std::span<const float> values) {
   MerkleTree tree;
-  add_segment_leaves(tree, values);
-  return tree.root();
-}
-
-void add_segment_leaves(MerkleTree& tree, std::span<const float> values) {
   while (!values.empty()) {
     const std::span<const float> leaf = values.first(std::min(values.size(), segment_leaf_values));
     tree.add({reinterpret_cast<const uint8_t*>(leaf.data()), leaf.size_bytes()});
     values = values.subspan(leaf.size());
   }
+  return tree.root();
 }
 
 }  // namespace protocol

@@ -17,11 +17,25 @@ class CardsTest : public testing::Test {
     if (shard >= first_bad_shard) out[1] = static_cast<uint16_t>(60'000 + shard);
   }
 
+  void use_layers(size_t layers) {
+    job.config.layers = layers;
+    job.rounds[0].resize(kernels::parameter_count(job.config));
+    kernels::initialise_weights(job.config, 5, job.rounds[0].data());
+  }
   protocol::Unit unit_of(uint64_t lanes) const {
     protocol::Unit unit = job.unit();
     unit.lanes = lanes;
     unit.shards.assign(lanes, job.shard);
     unit.tokens = lanes * unit.steps * unit.batch * unit.context;
+    return unit;
+  }
+
+  protocol::Unit gradients_of(uint64_t lanes, uint64_t batch = 2) const {
+    protocol::Unit unit = unit_of(lanes);
+    unit.inner.reset();
+    unit.steps = 1;
+    unit.batch = batch;
+    unit.tokens = lanes * unit.batch * unit.context;
     return unit;
   }
 

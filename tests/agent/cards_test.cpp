@@ -7,9 +7,7 @@ namespace agent {
 namespace {
 
 TEST_F(CardsTest, AnyNumberOfCardsGivesTheResultOfTheCpu) {
-  protocol::Unit gradients = unit_of(5);
-  gradients.inner.reset();
-  gradients.steps = 1;
+  const protocol::Unit gradients = gradients_of(5);
   protocol::Unit evaluation = gradients;
   evaluation.kind = protocol::UnitKind::evaluate;
   evaluation.lanes = 1;
@@ -71,20 +69,22 @@ TEST_F(CardsTest, ALaneThatACardLosesIsComputedAgain) {
   EXPECT_THROW(run(runner, unit), NoCardLeft) << "the last lane was never read";
 }
 
-// Each lane is read once, and none is in the host's memory where each has a card.
+// Each lane is read once, also where its blocks are segments, and none is in the host's memory where each has a card.
 TEST_F(CardsTest, ResultsCrossOnceAndStayOnTheirCards) {
   const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
-  const protocol::Unit unit = unit_of(4);
+  const protocol::Unit unit = unit_of(4), two_blocks = gradients_of(4, 150);
   std::atomic<int> results = 0;
   UnitRunner::Cards cards;
   for (int i = 0; i < 4; ++i) {
     cards.push_back(cpu_as_card("card " + std::to_string(i), {}, [&](size_t bytes) { results += bytes == whole; }));
   }
   for (size_t count = 1; count <= cards.size(); ++count) {
-    results = 0;
     runner.use_cards({cards.begin(), cards.begin() + static_cast<std::ptrdiff_t>(count)}, on_failed);
-    expect_the_cpus(run(runner, unit), unit);
-    EXPECT_EQ(results, 4);
+    for (const protocol::Unit& each : {unit, two_blocks}) {
+      results = 0;
+      expect_the_cpus(run(runner, each), each);
+      EXPECT_EQ(results, 4);
+    }
   }
   // Weights, the result and its encoding; two pieces of each card, which here are as large as a result; tokens.
   const uint64_t bytes = runner.plan(unit, job.config, UINT64_MAX).bytes;

@@ -37,10 +37,11 @@ class NcclUnits : public CardsTest {
     setenv("FAKE_NCCL_HANG", hang, 1);
   }
 
-  void use_cards(UnitRunner& with, size_t count, std::chrono::milliseconds timeout = kernels::cuda_timeout) {
+  void use_cards(UnitRunner& with, size_t count, std::chrono::milliseconds timeout = kernels::cuda_timeout,
+                 size_t bytes = 6'000'000'000) {
     std::string list;
     for (size_t i = 0; i < count; ++i) {
-      list += "0000:0" + std::string(1, static_cast<char>('A' + i)) + ":00.0,8.6,6000000000,Card;";
+      list += "0000:0" + std::string(1, static_cast<char>('A' + i)) + ":00.0,8.6," + std::to_string(bytes) + ",Card;";
     }
     setenv("FAKE_CUDA_CARDS", list.c_str(), 1);
     UnitRunner::Cards cards;
@@ -57,6 +58,13 @@ class NcclUnits : public CardsTest {
     unit.context = 4;
     unit.tokens = lanes * unit.batch * unit.context;
     return unit;
+  }
+
+  // What must be free on a card for the fastest plan of the unit.
+  size_t bytes_for(const protocol::Unit& unit) const {
+    setenv("FAKE_CUDA_CARDS", "0000:0A:00.0,8.6,6000000000,Card", 1);
+    const auto card = kernels::make_cuda_ops(kernels::cuda_cards().cards.at(0));
+    return kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, *card, settings_of(unit)) + (64 << 20);
   }
 
   std::vector<std::string> troubles;
@@ -81,6 +89,42 @@ TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {
   }
   EXPECT_TRUE(failures.empty());
   EXPECT_TRUE(troubles.empty());
+}
+
+// Two lanes of two blocks, all of which are segments.
+TEST_F(NcclUnits, OfSegmentsOnlyHashesCrossToTheHost) {
+  const protocol::Unit unit = gradients_of(2, 150);
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  for (const char* fail : {"", "ncclCommInitAll,0"}) {
+    told(fail, "");
+    UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+    use_cards(fresh, 2);
+    const size_t before = fake_cuda().bytes_out;
+    expect_the_cpus(run(fresh, unit), unit);
+    EXPECT_LT(fake_cuda().bytes_out - before, 3 * whole) << fail;
+  }
+}
+
+// A card has what the unit needs at its fastest, and a little more or less than what NCCL takes.
+TEST_F(NcclUnits, ItsMemoryIsSeenAndGivenBack) {
+  use_layers(3);
+  const protocol::Unit unit = short_unit(2);
+  const size_t needed = bytes_for(unit);
+  setenv("FAKE_NCCL_BYTES", "1000000", 1);
+  for (const bool fits : {true, false}) {
+    fake_nccl() = {};
+    UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+    use_cards(fresh, 2, kernels::cuda_timeout, needed + (fits ? 1'001'000 : 999'000));
+    expect_the_cpus(run(fresh, unit), unit);
+    EXPECT_EQ(fake_nccl().cliques, 1);
+    EXPECT_EQ(fake_nccl().destroyed, fits ? 0 : 1);
+    EXPECT_EQ(troubles.size(), fits ? 0u : 1u);
+  }
+  unsetenv("FAKE_NCCL_BYTES");
+  EXPECT_EQ(troubles.at(0).rfind("tiny.0.t0: 0000:0A:00.0, 0000:0B:00.0: NCCL's memory is needed: 0000:0A:00.0: ", 0),
+            0u)
+      << troubles.at(0);
+  EXPECT_TRUE(failures.empty());
 }
 
 TEST_F(NcclUnits, WhateverFailsTheUnitIsCompleted) {

@@ -2,8 +2,9 @@
 #include <chrono>
 #include <future>
 #include <set>
+#include <thread>
 
-#include "cpu_as_card.h"
+#include "copying_links.h"
 #include "run_loop_fixture.h"
 
 namespace agent {
@@ -219,6 +220,30 @@ TEST_F(RunLoopSeveralUnits, CardsBeyondAUnitsLanesWorkOnAnother) {
   EXPECT_EQ(renewed, (std::set<std::string>{"/v1/leases/" + first + "/renewal", "/v1/leases/" + second + "/renewal"}));
   EXPECT_EQ(logged("tokens, 2 cards, planned memory"), 2u) << log();
   EXPECT_EQ(receipts().receipts().size(), 2u);
+}
+
+// Of units side by side and one after the other; the links of the test see to it that no card has two.
+TEST_F(RunLoopSeveralUnits, TheirCardsAreLinkedInSets) {
+  const auto lease_all = [this] { lease(0), lease(1), lease(2, 4); };
+  const auto cards = std::exchange(world.cards, {});
+  lease_all();
+  EXPECT_FALSE(run(1, 3));
+  const std::vector<protocol::Digest> expected = results();  // the CPU's
+
+  world.cards = cards;
+  in_work = false;
+  Seen seen;
+  world.make_links = copying_links(seen);
+  lease_all();
+  before_product = [&](const std::string& name) {
+    for (int i = 0; seen.most_alive < 2 && i < 20'000; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(seen.most_alive, 2) << name;
+  };
+  EXPECT_FALSE(run(1, 3));
+  EXPECT_EQ(results(), expected);
+  EXPECT_GE(seen.linked, 2);
+  EXPECT_GT(seen.floats, 0u);
+  EXPECT_EQ(seen.alive, 0) << "the cards are free";
 }
 
 TEST_F(RunLoopSeveralUnits, IdleCardsGoOnAskingForWork) {

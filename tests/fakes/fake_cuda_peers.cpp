@@ -63,6 +63,8 @@ bool holds(void* stream, const void* memory, size_t bytes) {
   return stream_of(stream).context->memory.holds(static_cast<const char*>(memory), bytes);
 }
 
+DeviceMemory& memory_of(int ordinal) { return state().contexts[static_cast<size_t>(ordinal)]->memory; }
+
 }  // namespace
 
 bool Stream::finish() {
@@ -86,4 +88,6 @@ extern "C" __attribute__((visibility("default"))) const fakes::FakeCudaPeers fak
     fakes::queue,
     fakes::abort,
     fakes::launch,
+    [](int ordinal, size_t bytes) { return fakes::memory_of(ordinal).allocate(bytes); },
+    [](int ordinal, char* memory) { fakes::memory_of(ordinal).free(memory); },
 };

@@ -30,6 +30,8 @@ struct FakeCudaPeers {
   void (*abort)(const std::shared_ptr<Transfers>& transfers);  // they end, and have copied nothing
   // What a library's call launches in a stream; while it runs, the memory of the stream's card is open.
   void (*launch)(void* stream, const char* call, const std::function<void()>& work);
+  char* (*take)(int ordinal, size_t bytes);                    // of that card's memory; null where it has too little
+  void (*give_back)(int ordinal, char* memory);
 };
 
 }  // namespace fakes

@@ -30,6 +30,9 @@ struct Clique {
 struct Communicator {
   std::shared_ptr<Clique> clique;
   int rank = 0;
+  char* memory = nullptr;
+
+  int ordinal() const { return clique->ordinals[static_cast<size_t>(rank)]; }
 };
 
 struct Call {
@@ -90,8 +93,7 @@ int add_call(std::vector<Call>& calls, const char* name, const void* memory, siz
   if (depth == 0) die(std::string(name) + " outside a group");
   if (type != 7) die(std::string(name) + " of something else than floats");
   if (peer < 0 || peer >= static_cast<int>(clique.ordinals.size())) return invalid_argument;
-  if (peers().ordinal(stream) != clique.ordinals[static_cast<size_t>(communicator->rank)])
-    die(std::string(name) + " in a stream of another card");
+  if (peers().ordinal(stream) != communicator->ordinal()) die(std::string(name) + " in a stream of another card");
   if (count == 0 || !peers().holds(stream, memory, count * sizeof(float))) return invalid_argument;
   calls.push_back({communicator, peer, memory, count, stream});
   return success;
@@ -118,6 +120,7 @@ std::shared_ptr<fakes::Transfers> matched() {
 
 void end(Communicator* communicator) {
   const std::lock_guard lock(shared);
+  if (communicator->memory != nullptr) peers().give_back(communicator->ordinal(), communicator->memory);
   --communicator->clique->alive;
   --seen.communicators;
   delete communicator;
@@ -150,7 +153,11 @@ EXPORTED int ncclCommInitAll(Communicator** made, int count, const int* ordinals
   const auto clique = std::make_shared<Clique>();
   clique->ordinals.assign(ordinals, ordinals + count);
   clique->alive = count;
-  for (int rank = 0; rank < count; ++rank) made[rank] = new Communicator{clique, rank};
+  const char* const bytes = std::getenv("FAKE_NCCL_BYTES");
+  for (int rank = 0; rank < count; ++rank) {
+    made[rank] = new Communicator{clique, rank};
+    if (bytes != nullptr) made[rank]->memory = peers().take(ordinals[rank], std::stoul(bytes));
+  }
   const std::lock_guard lock(shared);
   seen.ordinals = clique->ordinals;
   seen.communicators += count;

@@ -4,6 +4,7 @@
 // communicators that are destroyed while something passes. Transfers happen when the program asks whether they have.
 //
 //   FAKE_NCCL_VERSION  what ncclGetVersion says; default 22105
+//   FAKE_NCCL_BYTES    what each rank takes of its card's memory; default 0
 //   FAKE_NCCL_FAIL     "SYMBOL,AFTER": once so many of these calls went well, they fail; as SYMBOL "transfer": a
 //                      group's first transfer does not take place
 //   FAKE_NCCL_HANG     "SYMBOL,AFTER": likewise, they never return; as SYMBOL "transfer": the group returns, and what

@@ -277,7 +277,7 @@ class Ops {
   // Index of the first element that is not finite, or count.
   virtual size_t first_non_finite(const float* x, size_t count) = 0;
   // SHA-256 of a zero byte and each `leaf` floats of x, the last maybe fewer: the leaves of an RFC 6962 tree, 32 bytes
-  // each. For what lies in memory of the operations' own, as the hashes then do; others throw std::logic_error.
+  // each, which come to the host. For what lies in memory of the operations' own; others throw std::logic_error.
   virtual void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes);
 
   // Workspaces in floats, for all threads of this Ops together.

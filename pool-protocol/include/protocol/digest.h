@@ -58,9 +58,7 @@ Digest merkle_root(const std::vector<std::span<const uint8_t>>& leaves);
 // Root whose leaf data are digests.
 Digest merkle_root(std::span<const Digest> digests);
 // A segment: root over 64-KiB leaves of the values' little-endian bytes.
-Digest segment_digest(std::span<const float> values);
-// The same piece by piece: adds the leaves of the next values. Every piece but the last is a multiple of a leaf.
 constexpr size_t segment_leaf_values = 16'384;
-void add_segment_leaves(MerkleTree& tree, std::span<const float> values);
+Digest segment_digest(std::span<const float> values);
 
 }  // namespace protocol
