@@ -6,7 +6,7 @@
 namespace kernels {
 
 cuda::OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout)
-    : device(driver, card, code_for({card.major, card.minor}), timeout) {}
+    : driver(open_driver(timeout)), device(driver, card, code_for({card.major, card.minor}), timeout) {}
 
 cuda::CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout)
     : OpenCard(card, timeout),

@@ -59,6 +59,9 @@ struct State {
   std::atomic<int> fail_after = 0;  // calls that go well yet
   std::string hang_call;
   int hang_ordinal = -1, hang_after = 0;
+  std::string stuck_call;
+  int stuck_ordinal = -1;
+  std::atomic<int> stuck_after = 0;
   std::vector<std::unique_ptr<Context>> contexts;
   std::vector<std::unique_ptr<Function>> functions;
   // By what callers hold. Nobody gives back what belongs to a card that hangs.
