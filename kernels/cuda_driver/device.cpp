@@ -73,17 +73,18 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
     : bus_id_(card.bus_id), ordinal_(card.ordinal), timeout_(timeout), steps_(std::make_shared<Steps>()) {
   std::promise<Opened> promise;
   std::future<Opened> opened = promise.get_future();
-  thread_.emplace(bus_id_, timeout,
-                  [=, &code, steps = steps_, promise = std::move(promise)](const CallWatch& watch) mutable {
-                    std::optional<DeviceCalls> calls;
-                    try {
-                      calls.emplace(driver, card, code, timeout);
-                    } catch (...) {
-                      return promise.set_exception(std::current_exception());
-                    }
-                    promise.set_value({calls->context(), {calls->piece(0), calls->piece(1)}});
-                    steps->make(*calls, watch);
-                  });
+  thread_.emplace(
+      bus_id_, timeout,
+      [driver, card, &code, timeout, steps = steps_, promise = std::move(promise)](const CallWatch& watch) mutable {
+        std::optional<DeviceCalls> calls;
+        try {
+          calls.emplace(driver, card, code, timeout);
+        } catch (...) {
+          return promise.set_exception(std::current_exception());
+        }
+        promise.set_value({calls->context(), {calls->piece(0), calls->piece(1)}});
+        steps->make(*calls, watch);
+      });
   try {
     opened_ = thread_->get(std::move(opened));
   } catch (...) {
@@ -129,7 +130,8 @@ void Device::read(void* host, const void* device, size_t bytes) {
 void Device::write(void* device, const void* host, size_t bytes) {
   for (size_t number = 0, done = 0; done < bytes; ++number, done += piece_bytes) {
     run([=](DeviceCalls& calls) { calls.wait_for_piece(number); });
-    std::memcpy(opened_.pieces[number % 2], static_cast<const std::byte*>(host) + done, std::min(piece_bytes, bytes - done));
+    std::memcpy(opened_.pieces[number % 2], static_cast<const std::byte*>(host) + done,
+                std::min(piece_bytes, bytes - done));
     post([=](DeviceCalls& calls) { calls.write_piece(number, device, bytes); });
   }
 }

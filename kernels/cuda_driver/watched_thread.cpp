@@ -25,8 +25,8 @@ WatchedThread::~WatchedThread() {
 }
 
 void WatchedThread::leave() {
-  stuck_ = where_ + ": " + watch_->call.load() + " has not returned for " + seconds_text(limit_) +
-           "; restart the machine";
+  stuck_ =
+      where_ + ": " + watch_->call.load() + " has not returned for " + seconds_text(limit_) + "; restart the machine";
   left_threads_behind = true;
   watch_->left_behind = true;
   thread_.detach();

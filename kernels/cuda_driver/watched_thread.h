@@ -1,6 +1,6 @@
-// Calls of the driver that may never return, not even where they wait for nothing: a card has fallen off the bus, or the
-// driver waits for itself. So a thread of their own makes them, and whoever waits for it looks at its watch and leaves
-// it behind with all that it may still touch, which is its own.
+// Calls of the driver that may never return, not even where they wait for nothing: a card has fallen off the bus, or
+// the driver waits for itself. So a thread of their own makes them, and whoever waits for it looks at its watch and
+// leaves it behind with all that it may still touch, which is its own.
 #pragma once
 
 #include <algorithm>
@@ -67,7 +67,8 @@ class WatchedThread {
   // Waits for its end, unless it is left behind.
   ~WatchedThread();
 
-  // What the thread gives. Throws what it throws, and CudaError where a call of it does not return; from then on always.
+  // What the thread gives. Throws what it throws, and CudaError where a call of it does not return; from then on
+  // always.
   template <typename Value>
   Value get(std::future<Value> value) {
     require_not_left();

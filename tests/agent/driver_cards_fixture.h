@@ -1,4 +1,5 @@
-// Units of a small job over cards of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU.
+// Units of a small job over cards of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the
+// CPU.
 #pragma once
 
 #include <dlfcn.h>

@@ -42,9 +42,9 @@ class StuckCards : public DriverCardsTest {
 };
 
 TEST_F(StuckCards, WhateverIsStuckTheUnitIsCompleted) {
-  const std::pair<const char*, int> cases[] = {{"cuDevicePrimaryCtxRetain", 0}, {"cuMemAlloc_v2", 0},
-                                               {"cuMemcpyHtoDAsync_v2", 3},     {"cuLaunchKernel", 50},
-                                               {"cuEventQuery", 20},            {"cuMemcpyDtoHAsync_v2", 2}};
+  const std::pair<const char*, int> cases[] = {
+      {"cuDevicePrimaryCtxRetain", 0}, {"cuMemAlloc_v2", 0}, {"cuMemcpyHtoDAsync_v2", 3},
+      {"cuLaunchKernel", 50},          {"cuEventQuery", 20}, {"cuMemcpyDtoHAsync_v2", 2}};
   for (const auto& [call, after] : cases) {
     UnitRunner without_nccl([] { return kernels::make_cpu_ops(1); }, [](auto&&...) { return nullptr; });
     expect_to_complete(call, after, without_nccl);

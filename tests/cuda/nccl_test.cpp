@@ -280,7 +280,8 @@ TEST_F(NcclTest, ItsStandInEndsAProgramThatWouldHang) {
   EXPECT_DEATH((send(1), nccl.ncclGroupEnd.function()), "a send without its receive: rank 0 to 1");
   EXPECT_DEATH((receive(1), nccl.ncclGroupEnd.function()), "a receive without its send");
   EXPECT_DEATH((send(1), receive(2), nccl.ncclGroupEnd.function()), "of different sizes: rank 0 to 1");
-  EXPECT_DEATH(nccl.ncclSend.function(a.memory(), 1, nccl_float32, 1, ranks[0], streams[1]), "a stream of another card");
+  EXPECT_DEATH(nccl.ncclSend.function(a.memory(), 1, nccl_float32, 1, ranks[0], streams[1]),
+               "a stream of another card");
   EXPECT_EQ(nccl.ncclSend.function(b.memory(), 1, nccl_float32, 1, ranks[0], streams[0]), 4) << "another card's memory";
   EXPECT_EQ(nccl.ncclSend.function(a.memory(), 3, nccl_float32, 1, ranks[0], streams[0]), 4) << "too much";
   EXPECT_EQ(nccl.ncclGroupEnd.function(), 0);

@@ -132,10 +132,9 @@ void use(Device& device, std::vector<float>& values) {
 }
 
 TEST_F(StuckCalls, ACardIsNamedAndThenLeftAlone) {
-  for (const char* call :
-       {"cuMemAlloc_v2", "cuEventQuery", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemcpyDtoDAsync_v2",
-        "cuMemsetD8Async", "cuModuleGetFunction", "cuLaunchKernel", "cuMemGetInfo_v2", "cuMemcpyDtoHAsync_v2",
-        "cuMemFree_v2"}) {
+  for (const char* call : {"cuMemAlloc_v2", "cuEventQuery", "cuMemcpyHtoDAsync_v2", "cuEventRecord",
+                           "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async", "cuModuleGetFunction", "cuLaunchKernel",
+                           "cuMemGetInfo_v2", "cuMemcpyDtoHAsync_v2", "cuMemFree_v2"}) {
     told(call);
     Device device(driver_, card(), stuck_code, limit);
     std::vector<float> values(1000, 1.5f);
