@@ -2,7 +2,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
-#include <thread>
 
 #include "fake_cuda_image.h"
 #include "fake_cuda_state.h"
@@ -77,12 +76,7 @@ void read_environment() {
     s.hang_ordinal = std::stoi(ordinal);
     s.hang_after = std::stoi(after);
   }
-  s.stuck_call.clear();
-  std::istringstream stuck(environment("FAKE_CUDA_STUCK"));
-  if (std::getline(stuck, s.stuck_call, ',') && std::getline(stuck, ordinal, ',') && std::getline(stuck, after)) {
-    s.stuck_ordinal = std::stoi(ordinal);
-    s.stuck_after = std::stoi(after);
-  }
+  s.stuck.read(environment("FAKE_CUDA_STUCK"));
   s.fail_call.clear();
   std::istringstream fail(environment("FAKE_CUDA_FAIL"));
   if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result, ',')) {
@@ -92,30 +86,12 @@ void read_environment() {
   }
 }
 
-std::atomic<bool> stuck_for_ever = false;
-
-void sleep_for_ever() {
-  for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-}
-
-void be_stuck() {
-  if (const std::function<void()> until = state().seen.stuck) return until();
-  stuck_for_ever = true;
-  sleep_for_ever();
-}
-
-// As the real driver's end may, for a lock that the call has.
-__attribute__((destructor)) void end() {
-  if (stuck_for_ever) sleep_for_ever();
-}
-
 // What a call begins with: it may be told not to return, or to fail.
 int begin(const char* call, int ordinal) {
   State& s = state();
   if (!s.started) return not_initialised;
-  const auto is_for = [ordinal](int told) { return told == -1 || told == ordinal; };
-  if (s.stuck_call == call && is_for(s.stuck_ordinal) && s.stuck_after-- <= 0) be_stuck();
-  const bool meant = s.fail_call == call && is_for(s.fail_ordinal);
+  if (s.stuck.meets(call, ordinal)) fakes::be_stuck();
+  const bool meant = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
   return meant && s.fail_after-- <= 0 ? s.fail_result : success;
 }
 
