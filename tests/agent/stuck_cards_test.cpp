@@ -1,9 +1,6 @@
 // A call of the driver that does not return although it waits for nothing, on one of a unit's cards.
-#include <filesystem>
-#include <future>
-#include <thread>
-
 #include "driver_cards_fixture.h"
+#include "held_threads.h"
 
 namespace agent {
 namespace {
@@ -12,8 +9,8 @@ class StuckCards : public DriverCardsTest {
  protected:
   // Three cards, on the second of which `call` is stuck after some.
   void expect_to_complete(const std::string& call, int after, UnitRunner& with) {
-    std::promise<void> let_go;
-    fake_cuda().stuck = [until = let_go.get_future().share()] { until.wait(); };
+    fakes::HeldThreads held;
+    fake_cuda().stuck = held.hold();
     setenv("FAKE_CUDA_STUCK", (call + ",1," + std::to_string(after)).c_str(), 1);
     use_cards(with, 3, std::chrono::seconds(1));
     setenv("FAKE_CUDA_STUCK", "", 1);
@@ -26,18 +23,8 @@ class StuckCards : public DriverCardsTest {
     with.free_buffers();
     with.use_cards({});
 
-    // It returns, late: nothing of the unit is there any more.
-    const size_t stuck = threads();
-    let_go.set_value();
-    for (int i = 0; i < 5000 && threads() == stuck; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    EXPECT_LT(threads(), stuck);
+    EXPECT_EQ(held.let_go(), 1) << "nothing of the unit is there any more";
     fake_cuda().stuck = nullptr;
-  }
-
- private:
-  static size_t threads() {
-    const std::filesystem::directory_iterator all("/proc/self/task");
-    return static_cast<size_t>(std::distance(begin(all), end(all)));
   }
 };
 

@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <future>
-#include <set>
+#include <optional>
 
 #include "cuda_driver/cards.h"
 #include "cuda_driver/device.h"
 #include "fake_cuda.h"
+#include "held_threads.h"
 
 namespace kernels::cuda {
 namespace {
@@ -35,27 +35,21 @@ class StuckCalls : public testing::Test {
     fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
     for (const char* variable : {"FAKE_CUDA_FAIL", "FAKE_CUDA_HANG", "FAKE_CUDA_VERSION"}) unsetenv(variable);
     setenv("FAKE_CUDA_CARDS", "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,8.6,6000000000,First", 1);
-    clear();
+    *fake_ = {};
   }
   void TearDown() override {
-    clear();
+    *fake_ = {};
     unsetenv("FAKE_CUDA_STUCK");
   }
 
   // From now on `call` is stuck on the first card by bus id, or, where it is of no card, at all.
-  void told(const std::string& call, const char* ordinal = "1", const char* after = "0") {
-    setenv("FAKE_CUDA_STUCK", (call + "," + ordinal + "," + after).c_str(), 1);
-    fake_->stuck = [until = let_go_.get_future().share()] { until.wait(); };
-    threads_before_ = threads();
+  void told(const std::string& call, const char* ordinal = "1") {
+    setenv("FAKE_CUDA_STUCK", (call + "," + ordinal + ",0").c_str(), 1);
+    held_.emplace();
+    fake_->stuck = held_->hold();
   }
   // What was stuck returns, late; its thread ends.
-  void let_go() {
-    EXPECT_GT(threads(), threads_before_) << "nothing was stuck";
-    let_go_.set_value();
-    for (int i = 0; i < 5000 && threads() > threads_before_; ++i) std::this_thread::sleep_for(Milliseconds(1));
-    EXPECT_EQ(threads(), threads_before_);
-    clear();
-  }
+  void let_go() { EXPECT_EQ(held_->let_go(), 1); }
 
   std::vector<CudaCard> list() { return cards(driver_, limit); }
   CudaCard card() { return list().at(0); }
@@ -64,19 +58,7 @@ class StuckCalls : public testing::Test {
   static constexpr Milliseconds limit{30};
   const Driver driver_{FAKE_CUDA};
   fakes::FakeCuda* fake_ = nullptr;
-
- private:
-  static std::ptrdiff_t threads() {
-    const std::filesystem::directory_iterator all("/proc/self/task");
-    return std::distance(begin(all), end(all));
-  }
-  void clear() {
-    *fake_ = {};
-    let_go_ = {};
-  }
-
-  std::promise<void> let_go_;
-  std::ptrdiff_t threads_before_ = 0;
+  std::optional<fakes::HeldThreads> held_;
 };
 
 std::string stuck(const std::string& where, const std::string& call) {
