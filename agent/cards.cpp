@@ -98,11 +98,12 @@ std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device) {
 std::vector<RigCard> rig_cards(const Config& config, Log& log) {
   const std::optional<std::vector<uint64_t>>& numbers = config.cuda_devices;
   if (numbers && numbers->empty()) return {};
+  const std::chrono::seconds timeout(config.cuda_timeout);
   std::vector<RigCard> chosen;
   std::vector<kernels::CudaCard> working;
   std::vector<kernels::CudaCard> found;
   try {
-    found = kernels::cuda_cards().cards;
+    found = kernels::cuda_cards(timeout).cards;
     if (found.empty()) log.write(numbers ? Level::warning : Level::info, "no_card", "computing on the CPU: no card");
   } catch (const kernels::CudaError& error) {
     log.write(numbers ? Level::warning : Level::info, "no_card", std::string("computing on the CPU: ") + error.what());
@@ -117,7 +118,6 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
     const kernels::CudaCard& card = found[number];
     if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
     if (card.problem.empty()) {
-      const std::chrono::seconds timeout(config.cuda_timeout);
       chosen.push_back({card.bus_id + " " + card.name, logged_ops(card, timeout, log), card.peak_flops});
       working.push_back(card);
     } else {

@@ -93,7 +93,7 @@ void add_run_options(CLI::App* command, RunOptions& options) {
       ->multi_option_policy(last);
   command
       ->add_option("--cuda-timeout", options.cuda_timeout,
-                   "Seconds (default 60) after which a card that finishes nothing is left out")
+                   "Seconds (default 60) after which a card that finishes nothing, or whose driver hangs, is left out")
       ->check(whole_number)
       ->multi_option_policy(last);
   command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")

@@ -1,3 +1,12 @@
-#include "command_line.h"
+#include <cstdio>
+#include <cstdlib>
 
-int main(int argc, char** argv) { return agent::run_command_line(argc, argv); }
+#include "command_line.h"
+#include "kernels/cuda_cards.h"
+
+int main(int argc, char** argv) {
+  const int exit_code = agent::run_command_line(argc, argv);
+  if (!kernels::threads_left_behind()) return exit_code;
+  std::fflush(stdout);
+  std::_Exit(exit_code);
+}

@@ -35,6 +35,7 @@ void Rig::prepare(UnitRunner& cpu) {
 // A card is tried once; what has failed stays out until the agent starts anew.
 void Rig::try_cards() {
   for (const RigCard& card : std::exchange(untried_, {})) {
+    if (world_.stop.requested()) throw kernels::Cancelled();  // one that hangs takes its time
     try {
       const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops);
       UnitRunner alone(world_.make_ops);

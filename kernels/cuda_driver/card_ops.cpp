@@ -45,7 +45,8 @@ CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic in
 }
 
 OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
-    : device(driver, card, code_for({card.major, card.minor}), timeout),
+    : driver(open_driver(timeout)),
+      device(driver, card, code_for({card.major, card.minor}), timeout),
       int8(choose_int8_arithmetic(device)),
       half(choose_half_precision(device)),
       library(driver, device, int8, half, news) {}

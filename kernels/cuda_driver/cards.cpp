@@ -39,12 +39,18 @@ int cores_of(ComputeCapability card) {
   }
 }
 
-void describe(const Driver& driver, CudaCard& card) {
+std::string bus_id_of(const Driver& driver, const CudaCard& card) {
   Ordinal device = 0;
   driver.run(card.bus_id, driver.cuDeviceGet, &device, card.ordinal);
   char text[256] = {};
   driver.run(card.bus_id, driver.cuDeviceGetPCIBusId, text, static_cast<int>(sizeof text - 1), device);
-  card.bus_id = text;
+  return text;
+}
+
+CudaCard described(const Driver& driver, CudaCard card) {
+  Ordinal device = 0;
+  driver.run(card.bus_id, driver.cuDeviceGet, &device, card.ordinal);
+  char text[256] = {};
   driver.run(card.bus_id, driver.cuDeviceGetName, text, static_cast<int>(sizeof text - 1), device);
   card.name = text;
   driver.run(card.bus_id, driver.cuDeviceGetAttribute, &card.major, attribute::compute_capability_major, device);
@@ -59,23 +65,31 @@ void describe(const Driver& driver, CudaCard& card) {
   const Code* const code = choose_code(embedded_code(), {card.major, card.minor});
   card.has_code = code != nullptr;
   if (code != nullptr) card.int8 = int8_of(code->capability), card.fast = fast_of(code->capability);
+  return card;
+}
+
+// How many; starts the driver.
+int count_cards(const Driver& driver) {
+  const Result started = driver.cuInit(0);
+  if (started == result::no_device) return 0;
+  if (started != result::success) throw driver.error("the CUDA driver does not start", driver.cuInit.name, started);
+  int count = 0;
+  driver.run("the CUDA driver", driver.cuDeviceGetCount, &count);
+  return count;
 }
 
 }  // namespace
 
-std::vector<CudaCard> cards(const Driver& driver) {
-  const Result started = driver.cuInit.function(0);
-  if (started == result::no_device) return {};
-  if (started != result::success) throw driver.error("the CUDA driver does not start", driver.cuInit.name, started);
-  int count = 0;
-  driver.run("the CUDA driver", driver.cuDeviceGetCount, &count);
+std::vector<CudaCard> cards(const Driver& driver, std::chrono::milliseconds limit) {
+  const int count = in_time("the CUDA driver", limit, [driver] { return count_cards(driver); });
   std::vector<CudaCard> found(static_cast<size_t>(count));
   for (int ordinal = 0; ordinal < count; ++ordinal) {
     CudaCard& card = found[static_cast<size_t>(ordinal)];
     card.ordinal = ordinal;
     card.bus_id = "card " + std::to_string(ordinal);
     try {
-      describe(driver, card);
+      card.bus_id = in_time(card.bus_id, limit, [driver, card] { return bus_id_of(driver, card); });
+      card = in_time(card.bus_id, limit, [driver, card] { return described(driver, card); });
     } catch (const CudaError& error) {
       card.problem = error.what();
     }
@@ -87,9 +101,9 @@ std::vector<CudaCard> cards(const Driver& driver) {
 
 }  // namespace cuda
 
-CudaCards cuda_cards() {
-  const cuda::Driver driver;
-  return {cuda::version_text(driver.version), cuda::cards(driver)};
+CudaCards cuda_cards(std::chrono::milliseconds limit) {
+  const cuda::Driver driver = cuda::open_driver(limit);
+  return {cuda::version_text(driver.version), cuda::cards(driver, limit)};
 }
 
 }  // namespace kernels

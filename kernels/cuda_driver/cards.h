@@ -9,7 +9,7 @@
 namespace kernels::cuda {
 
 // Starts the driver and lists the cards, ordered by bus id. Throws CudaError where the driver does not start; what
-// fails for one card is that card's problem.
-std::vector<CudaCard> cards(const Driver& driver);
+// fails for one card, or takes longer than `limit`, is that card's problem.
+std::vector<CudaCard> cards(const Driver& driver, std::chrono::milliseconds limit = cuda_timeout);
 
 }  // namespace kernels::cuda

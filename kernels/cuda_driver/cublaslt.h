@@ -61,7 +61,7 @@ class CublasLt {
   // Calls a function and throws CublasLtError where it fails; `where` names the card.
   template <typename... Arguments, typename... Given>
   void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
-    if (const Result failed = call.function(given...)) throw error(where, call.name, failed);
+    if (const Result failed = call(given...)) throw error(where, call.name, failed);
   }
   static CublasLtError error(const std::string& where, const char* call, Result result);
 

@@ -3,41 +3,32 @@
 
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <type_traits>
-#include <vector>
 
-#include "cuda_driver/code.h"
-#include "cuda_driver/driver.h"
+#include "cuda_driver/device_calls.h"
 #include "cuda_host/launch.h"
-#include "kernels/cuda_cards.h"
 
 namespace kernels::cuda {
 
-// For whoever waits by asking again and again: costs a wait at most a 64th of its length, or 20 us; a long one wakes
-// the thread 200 times a second.
-void sleep_a_part_of(std::chrono::steady_clock::duration waited);
-
-std::string seconds_text(std::chrono::milliseconds time);  // "0.5 s"
-
-// Uses the card's primary context; a thread that waits for the card sleeps. A process has at most one Device for a card
-// at a time. Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well.
+// Uses the card's primary context. A process has at most one Device for a card at a time, used by one thread at a time.
+// Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well. What fails
+// in launch(), copy(), zero() or at the end of write() is thrown by the next function that waits.
 //
-// A card may hang, and calls of the driver that wait for it never return then: also a launch, once the driver's queue
-// is full, and what frees memory. So the queue is kept short, and a card is waited for by asking, until `timeout` has
-// passed with nothing finished; from then on nothing is asked of it any more.
+// The driver is called by a thread of the Device's own: a call may never return, and is left behind with it after
+// `timeout`. That thread touches nothing but what it owns, and copies of what it is given. From then on, or where the
+// card finishes nothing for so long, nothing is asked of the card any more.
 class Device final : public Launcher {
  public:
-  // Loads `code`, see code_for(). `driver` and `code` outlive it.
+  // Loads `code`, see code_for(), which outlives it, and the program where a call does not return.
   Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout);
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() override;
 
   bool has(const char* kernel) override;
-  uint32_t multiprocessors() const override { return multiprocessors_; }
+  uint32_t multiprocessors() const override { return opened_.multiprocessors; }
   void launch(const Launch& launch) override;
   void* allocate(size_t bytes) override;
   void free(void* device) noexcept override;
@@ -47,8 +38,9 @@ class Device final : public Launcher {
   void zero(void* device, size_t bytes) override;
   size_t free_bytes() override;
 
-  // For a library that launches by itself: it puts a few launches into the queue, which is given, in this call.
-  void launch_by(const std::function<void(Stream)>& launches);
+  // What a library calls that launches by itself, see DeviceCalls::launch_by(): on the Device's thread, after all that
+  // was queued; returns or throws what `calls` does. It owns what it uses.
+  bool by_library(std::function<bool(DeviceCalls&)> calls);
 
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();
@@ -62,53 +54,30 @@ class Device final : public Launcher {
 
   const std::string& bus_id() const { return bus_id_; }
   Ordinal ordinal() const { return ordinal_; }
-  Context context() const { return context_.get(); }
+  Context context() const { return opened_.context; }
   std::chrono::milliseconds timeout() const { return timeout_; }
 
  private:
-  template <typename T>
-  using Handle = std::unique_ptr<std::remove_pointer_t<T>, std::function<void(T)>>;
-  // Memory of the host that a card reads and writes by itself; copies pass through it.
-  struct Pinned {
-    Handle<void*> memory;
-    Handle<Event> passed;  // the newest copy that passes through
+  // On the Device's thread, in this order; a step owns what it uses.
+  using Step = std::function<void(DeviceCalls&)>;
+  class Steps;
+  // Of the thread, until it is left behind.
+  struct Opened {
+    Context context = nullptr;
+    uint32_t multiprocessors = 0;
+    std::byte* pieces[2] = {};
   };
-  struct Kernel {
-    Function function = nullptr;
-    uint32_t shared_bytes = 0;  // dynamic shared memory that it may have
-  };
+  void post(Step step);
+  template <typename Body>
+  auto run(Body body);
 
-  void make_current() const;
-  [[noreturn]] void throw_hangs() const;
-  void start_context();
-  Handle<Stream> create_stream() const;
-  Handle<Event> create_event() const;
-  Pinned pin() const;
-  void load(std::span<const std::byte> image);
-  Kernel* find(const std::string& name);
-  void queued();
-  void set_mark();
-  bool passed(const Handle<Event>& event) const;
-  void wait_for(const Handle<Event>& event);
-  void wait_for_marks();
-  void start_reading(Pinned& pinned, const void* device, size_t bytes);
-  bool answers() noexcept;
-
-  const Driver& driver_;
   const std::string bus_id_;
   const Ordinal ordinal_;
-  const Code& code_;
   const std::chrono::milliseconds timeout_;
-  uint32_t multiprocessors_ = 0;
-  bool hangs_ = false;
-  Handle<Context> context_;
-  Handle<Stream> stream_, side_stream_;
-  Handle<Event> newest_mark_, older_mark_;  // in the queue; the older is waited for before the next is set
-  unsigned unmarked_ = 0;                   // launches and copies behind the newest
-  Handle<Event> side_mark_;
-  Pinned pinned_[2];  // in turn, a piece at a time
-  std::vector<Handle<Module>> modules_;
-  std::map<std::string, Kernel> kernels_;
+  const std::shared_ptr<Steps> steps_;
+  Opened opened_;
+  unsigned posted_ = 0;
+  std::optional<WatchedThread> thread_;  // there after the constructor
 };
 
 }  // namespace kernels::cuda

@@ -22,11 +22,15 @@ std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+Driver open_driver(std::chrono::milliseconds limit) {
+  return in_time("the CUDA driver", limit, [] { return Driver(); });
+}
+
 Driver::Driver(const char* library) : library_(open_library(library)) {}
 
 int Driver::supported_version() const {
   int found = 0;
-  if (const Result failed = cuDriverGetVersion.function(&found)) {
+  if (const Result failed = cuDriverGetVersion(&found)) {
     throw CudaError("the CUDA driver does not tell its version: cuDriverGetVersion gives " + std::to_string(failed));
   }
   if (found < needed_driver_version) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cuda_driver/watched_thread.h"
 #include "kernels/cuda_cards.h"
 
 namespace kernels::cuda {
@@ -44,6 +45,11 @@ template <typename... Arguments>
 struct Call {
   Call(void* library, const char* symbol, const char* owner = "the CUDA driver")
       : name(symbol), function(reinterpret_cast<Result (*)(Arguments...)>(symbol_of(library, symbol, owner))) {}
+  // On the watch of a thread that has one.
+  Result operator()(Arguments... arguments) const {
+    const WatchedCall noted(name);
+    return function(arguments...);
+  }
   const char* name;
   Result (*function)(Arguments...);
 };
@@ -63,7 +69,7 @@ class Driver {
   // Calls a function and throws CudaError where it fails; `where` names the device.
   template <typename... Arguments, typename... Given>
   void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
-    if (const Result failed = call.function(given...)) throw error(where, call.name, failed);
+    if (const Result failed = call(given...)) throw error(where, call.name, failed);
   }
   CudaError error(const std::string& where, const char* call, Result result) const;
 
@@ -113,5 +119,8 @@ class Driver {
  private:
   int supported_version() const;
 };
+
+// The installed driver. Throws CudaError also where it takes longer than `limit`.
+Driver open_driver(std::chrono::milliseconds limit);
 
 }  // namespace kernels::cuda

@@ -107,6 +107,7 @@ NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*
 
 NcclLinks::~NcclLinks() {
   if (failed_) {
+    left_threads_behind = true;
     std::thread([clique = clique_] { clique->end(clique->nccl.ncclCommAbort); }).detach();
     return;
   }
@@ -129,7 +130,7 @@ void NcclLinks::call(const char* name, std::function<void(Clique&)> body, const 
   while (done.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
     const bool stop = cancel && cancel();
     if (!stop && std::chrono::steady_clock::now() - begin <= timeout_) continue;
-    clique_->left_behind = true;
+    clique_->left_behind = left_threads_behind = true;
     if (stop) throw Cancelled();
     throw CudaError(clique_->all + ": " + name + " has not returned for " + seconds_text(timeout_));
   }

@@ -19,8 +19,8 @@ struct Launch {
   size_t args_bytes = 0;
 };
 
-// One device. Used by one thread at a time. Every function throws std::runtime_error where the device fails; the
-// message names the device and the call.
+// One device. Used by one thread at a time. Every function throws std::runtime_error where the device fails, those that
+// only queue something perhaps not until the next that waits; the message names the device and the call.
 class Launcher {
  public:
   virtual ~Launcher() = default;

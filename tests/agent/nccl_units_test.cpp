@@ -1,63 +1,16 @@
 // A unit's lanes over cards that pass them to each other by NCCL: the whole way but for the driver, which runs the
 // kernels on the CPU (tests/fakes/fake_cuda.h), and for NCCL (tests/fakes/fake_nccl.h), which ends the program where a
 // real one would wait for ever.
-#include <dlfcn.h>
-
-#include <thread>
-
-#include "cards_fixture.h"
-#include "fake_cuda.h"
-#include "fake_nccl.h"
+#include "driver_cards_fixture.h"
 
 namespace agent {
 namespace {
 
-// What the libraries of the tests saw; from now on they are also where the real ones are asked for.
-fakes::FakeCuda& fake_cuda() {
-  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
-}
-fakes::FakeNccl& fake_nccl() {
-  static void* const library = dlopen(FAKE_NCCL, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeNcclFunction>(dlsym(library, "fake_nccl"))();
-}
-
-class NcclUnits : public CardsTest {
+class NcclUnits : public DriverCardsTest {
  protected:
-  NcclUnits() : CardsTest(16) {}
-
-  void SetUp() override {
-    fake_cuda();
-    fake_nccl() = {};
-    told("", "");
-  }
-
   static void told(const char* fail, const char* hang) {
     setenv("FAKE_NCCL_FAIL", fail, 1);
     setenv("FAKE_NCCL_HANG", hang, 1);
-  }
-
-  void use_cards(UnitRunner& with, size_t count, std::chrono::milliseconds timeout = kernels::cuda_timeout,
-                 size_t bytes = 6'000'000'000) {
-    std::string list;
-    for (size_t i = 0; i < count; ++i) {
-      list += "0000:0" + std::string(1, static_cast<char>('A' + i)) + ":00.0,8.6," + std::to_string(bytes) + ",Card;";
-    }
-    setenv("FAKE_CUDA_CARDS", list.c_str(), 1);
-    UnitRunner::Cards cards;
-    for (const kernels::CudaCard& card : kernels::cuda_cards().cards) {
-      cards.push_back(std::make_shared<LaneWorker>(card.bus_id, [=] { return kernels::make_cuda_ops(card, timeout); }));
-    }
-    with.use_cards(std::move(cards), on_failed, [this](const std::string& what) { troubles.push_back(what); });
-  }
-  protocol::Unit short_unit(uint64_t lanes) const {
-    protocol::Unit unit = unit_of(lanes);
-    unit.steps = 1;
-    unit.inner->steps.resize(1);
-    unit.batch = 1;
-    unit.context = 4;
-    unit.tokens = lanes * unit.batch * unit.context;
-    return unit;
   }
 
   // What must be free on a card for the fastest plan of the unit.
@@ -66,8 +19,6 @@ class NcclUnits : public CardsTest {
     const auto card = kernels::make_cuda_ops(kernels::cuda_cards().cards.at(0));
     return kernels::Trainer::planned_bytes(job.config, unit.batch, unit.context, *card, settings_of(unit)) + (64 << 20);
   }
-
-  std::vector<std::string> troubles;
 };
 
 TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {

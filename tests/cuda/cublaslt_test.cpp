@@ -410,6 +410,7 @@ TEST_F(CublasLtTest, ACardThatFailsOrHangs) {
 
 // Else the other tests would not see a wrong array.
 TEST_F(CublasLtTest, TheStandInFindsMemoryOfTheHost) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a card has a thread, which fork() does not copy
   ByCublasLt card;
   Arrays arrays(card.ops());
   std::vector<char> on_host(card.ops().fast_workspace(8, 8, 8));

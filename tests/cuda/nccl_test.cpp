@@ -261,23 +261,29 @@ TEST_F(NcclTest, ItsStandInEndsAProgramThatWouldHang) {
   const Nccl nccl;
   const Ordinal ordinals[] = {1, 0};
   std::vector<Communicator> ranks(2);
+  std::vector<Stream> streams;  // asked for here: a fork of the program has none of the cards' threads
+  for (Ops* ops : ops_) {
+    OpenCard& card = dynamic_cast<CardOps*>(ops)->card();
+    streams.push_back(card.device.side_stream());
+    card.driver.cuCtxSetCurrent(card.device.context());
+  }
   ASSERT_EQ(nccl.ncclCommInitAll.function(ranks.data(), 2, ordinals), 0);
   const OnCard a(*ops_[0], {1, 2}), b(*ops_[1], {3, 4});
-  const auto stream = [&](size_t card) { return dynamic_cast<CardOps*>(ops_[card])->card().device.side_stream(); };
   const auto send = [&](size_t count) {
-    return nccl.ncclSend.function(a.memory(), count, nccl_float32, 1, ranks[0], stream(0));
+    return nccl.ncclSend.function(a.memory(), count, nccl_float32, 1, ranks[0], streams[0]);
   };
   const auto receive = [&](size_t count) {
-    return nccl.ncclRecv.function(b.memory(), count, nccl_float32, 0, ranks[1], stream(1));
+    return nccl.ncclRecv.function(b.memory(), count, nccl_float32, 0, ranks[1], streams[1]);
   };
   EXPECT_DEATH(send(1), "ncclSend outside a group");
   nccl.ncclGroupStart.function();
   EXPECT_DEATH((send(1), nccl.ncclGroupEnd.function()), "a send without its receive: rank 0 to 1");
   EXPECT_DEATH((receive(1), nccl.ncclGroupEnd.function()), "a receive without its send");
   EXPECT_DEATH((send(1), receive(2), nccl.ncclGroupEnd.function()), "of different sizes: rank 0 to 1");
-  EXPECT_DEATH(nccl.ncclSend.function(a.memory(), 1, nccl_float32, 1, ranks[0], stream(1)), "a stream of another card");
-  EXPECT_EQ(nccl.ncclSend.function(b.memory(), 1, nccl_float32, 1, ranks[0], stream(0)), 4) << "another card's memory";
-  EXPECT_EQ(nccl.ncclSend.function(a.memory(), 3, nccl_float32, 1, ranks[0], stream(0)), 4) << "too much";
+  EXPECT_DEATH(nccl.ncclSend.function(a.memory(), 1, nccl_float32, 1, ranks[0], streams[1]),
+               "a stream of another card");
+  EXPECT_EQ(nccl.ncclSend.function(b.memory(), 1, nccl_float32, 1, ranks[0], streams[0]), 4) << "another card's memory";
+  EXPECT_EQ(nccl.ncclSend.function(a.memory(), 3, nccl_float32, 1, ranks[0], streams[0]), 4) << "too much";
   EXPECT_EQ(nccl.ncclGroupEnd.function(), 0);
   const Ordinal twice[] = {1, 1};
   EXPECT_DEATH(nccl.ncclCommInitAll.function(ranks.data(), 2, twice), "a card with two ranks");

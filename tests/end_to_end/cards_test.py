@@ -1,4 +1,4 @@
-"""Cards: a rig with several of them, one of which fails or hangs in the middle of a unit, gives the weights of a rig
+"""Cards: a rig with several of them, one of which fails or hangs, or the driver with it, in the middle of a unit, gives the weights of a rig
 with none.
 
 The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU; what they pass
@@ -69,6 +69,24 @@ class Cards(harness.TestCase):
         self.assertEqual(digests, expected)
         self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: the card hangs: it has finished nothing for 1 s", log)
         self.assertNotIn("gave ", log, "no unit is given back")
+
+        # The end of the driver, which the agent must not wait for, never ends from then on.
+        digests, log = self.run_job("one-is-stuck", ["--cuda-devices", "0,1", "--cuda-timeout", "2"],
+                                    FAKE_CUDA_STUCK="cuMemcpyDtoDAsync_v2,1,2")
+        self.assertEqual(digests, expected)
+        self.assertEqual(log.count("left out"), 1, "it is not tried again")
+        self.assertIn("0000:02:00.0 First is left out: 0000:02:00.0: cuMemcpyDtoDAsync_v2 has not returned for 2 s; restart the "
+                      "machine", log)
+        self.assertNotIn("gave ", log, "no unit is given back")
+
+        digests, log = self.run_job("one-never-opens", ["--cuda-devices", "0,1", "--cuda-timeout", "1"],
+                                    FAKE_CUDA_STUCK="cuModuleLoadData,1,0")
+        self.assertEqual(digests, expected)
+        self.assertEqual(log.count("0000:02:00.0 First is left out: 0000:02:00.0: cuModuleLoadData has not returned for 1 s"), 1)
+
+        digests, log = self.run_job("driver-is-stuck", ["--cuda-timeout", "1"], FAKE_CUDA_STUCK="cuInit,-1,0")
+        self.assertEqual(digests, expected)
+        self.assertIn("computing on the CPU: the CUDA driver: cuInit has not returned for 1 s; restart the machine", log)
 
     def test_several_units(self):
         expected, log = self.run_job("on-cpu", ["--cuda-devices", "none"], units=4, lanes=1)

@@ -76,6 +76,7 @@ void read_environment() {
     s.hang_ordinal = std::stoi(ordinal);
     s.hang_after = std::stoi(after);
   }
+  s.stuck.read(environment("FAKE_CUDA_STUCK"));
   s.fail_call.clear();
   std::istringstream fail(environment("FAKE_CUDA_FAIL"));
   if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result, ',')) {
@@ -85,10 +86,11 @@ void read_environment() {
   }
 }
 
-// What a call begins with: it may be told to fail.
+// What a call begins with: it may be told not to return, or to fail.
 int begin(const char* call, int ordinal) {
   State& s = state();
   if (!s.started) return not_initialised;
+  if (s.stuck.meets(call, ordinal)) fakes::be_stuck();
   const bool meant = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
   return meant && s.fail_after-- <= 0 ? s.fail_result : success;
 }

@@ -7,8 +7,9 @@
 //   FAKE_CUDA_FAIL     "SYMBOL,ORDINAL,RESULT": that call fails for that card; ORDINAL -1: for every card.
 //                      "SYMBOL,ORDINAL,RESULT,AFTER": once so many calls went well
 //   FAKE_CUDA_HANG     "SYMBOL,ORDINAL,AFTER": once so many of these launches or copies went well, that card hangs.
-//   What
-//                      is queued from then on never ends, and a call that would wait for it ends the program
+//                      What is queued from then on never ends, and a call that would wait for it ends the program
+//   FAKE_CUDA_STUCK    "SYMBOL,ORDINAL,AFTER": once so many of these calls returned, they return no more, unless
+//                      FakeCuda::stuck does; ORDINAL -1: for every card. The library's own end then waits for ever
 //
 // They are read by cuInit and cuDriverGetVersion. An image with ".entry *(" has a kernel of any name. Built with
 // FAKE_CUDA_10 it says 10.2 and lacks what came with 11.0. The names of the oldest binary interface, which mean
@@ -33,6 +34,7 @@ struct FakeLaunch {
 struct FakeCuda {
   std::vector<FakeLaunch> launches;            // of all cards
   std::function<void(const FakeLaunch&)> run;  // of each launch; may be empty
+  std::function<void()> stuck;                 // what a call does that does not return; empty: it never does
   std::vector<std::string> modules;            // what was loaded, in order: "sm_86", "ptx"
   size_t bytes_in = 0, bytes_out = 0;          // copied from the host, and to it
   unsigned context_flags = 0;                  // of the newest context

@@ -51,6 +51,17 @@ struct Event {
   Stream* stream = nullptr;  // where it was recorded
 };
 
+// FAKE_CUDA_STUCK; fake_cuda_stuck.cpp.
+struct Stuck {
+  void read(const std::string& told);
+  bool meets(const char* called, int on);
+
+  std::string call;
+  int ordinal = -1;
+  std::atomic<int> after = 0;
+};
+void be_stuck();
+
 struct State {
   bool started = false;
   std::vector<Card> cards;
@@ -59,6 +70,7 @@ struct State {
   std::atomic<int> fail_after = 0;  // calls that go well yet
   std::string hang_call;
   int hang_ordinal = -1, hang_after = 0;
+  Stuck stuck;
   std::vector<std::unique_ptr<Context>> contexts;
   std::vector<std::unique_ptr<Function>> functions;
   // By what callers hold. Nobody gives back what belongs to a card that hangs.

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <mutex>
 
 namespace fakes {
 
@@ -20,6 +22,7 @@ class DeviceMemory {
 
   // Whole pages with a closed one behind, filled with NaN; null where the card has too little.
   char* allocate(size_t bytes) {
+    const std::lock_guard lock(*mutex_);
     if (bytes > free_bytes()) return nullptr;
     void* memory = mmap(nullptr, pages(bytes) + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
@@ -33,6 +36,7 @@ class DeviceMemory {
 
   // False for what is no block.
   bool free(char* memory) {
+    const std::lock_guard lock(*mutex_);
     const auto block = blocks_.find(memory);
     if (block == blocks_.end()) return false;
     used_ -= block->second;
@@ -71,6 +75,8 @@ class DeviceMemory {
     }
   }
 
+  // A call that was stuck comes back while others go on.
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
   const size_t bytes_;
   size_t used_ = 0;
   std::map<char*, size_t> blocks_;

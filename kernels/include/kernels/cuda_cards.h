@@ -43,8 +43,12 @@ struct CudaCards {
   std::vector<CudaCard> cards;  // ordered by bus id; may be empty
 };
 
-// Throws CudaError where there is no driver, it is too old, or it does not work.
-CudaCards cuda_cards();
+// A card that works finishes in less time what it is given at once: some dozens of launches. A call of the driver that
+// waits for nothing takes less, too.
+constexpr std::chrono::seconds cuda_timeout{60};
+
+// Throws CudaError where there is no driver, it is too old, does not work, or takes longer than `limit` for a call.
+CudaCards cuda_cards(std::chrono::milliseconds limit = cuda_timeout);
 
 // The version of NVIDIA's cuBLASLt, for cards with tensor cores: "12.9.3". Throws CudaError where none is found that
 // the driver takes. Open, it holds some 40 to 110 MB of the host's memory until the program ends (docs/memory.md).
@@ -56,15 +60,17 @@ struct CublasLtNews {
   std::function<void(const std::string&)> uses, failure;
 };
 
-// A card that works finishes in less time what it is given at once: some dozens of launches.
-constexpr std::chrono::seconds cuda_timeout{60};
-
 // The operations on a card that cuda_cards() found in this process; in memory of the card, and at most one Ops for each
-// card at a time. It throws CudaError where a call of the driver fails, and where the card finishes nothing for
-// `timeout`; nothing can be computed on that card afterwards, but for CudaOutOfMemory. A card that hangs keeps what it
-// held: whoever would take it back would wait with it. Throws besides std::runtime_error where this program has no code
+// card at a time. It throws CudaError where a call of the driver fails or does not return for
+// `timeout`, and where the card finishes nothing for so long; nothing can be computed on that card afterwards, but for
+// CudaOutOfMemory. A card that hangs keeps what it held, on it and on the host (8 MB): whoever would take it back would
+// wait with it. Throws besides std::runtime_error where this program has no code
 // for the card.
 std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout,
                                    const CublasLtNews& news = {});
+
+// Whether a thread of this process is left behind in a call that did not return. Ends of libraries, which exit() runs,
+// could wait for it for ever: such a process ends by std::_Exit().
+bool threads_left_behind();
 
 }  // namespace kernels

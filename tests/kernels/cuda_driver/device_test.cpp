@@ -153,11 +153,17 @@ TEST_F(CudaDevice, ErrorsNameCardCallAndReason) {
   const Launch add{.kernel = "add", .args = &args, .args_bytes = sizeof args};
   {
     Device device(*driver_, card("6.1"), ptx, cuda_timeout);
-    EXPECT_EQ(error_of([&] { device.launch({.kernel = "nothing"}); }), "0000:01:00.0: no kernel nothing in compute_75");
+    void* const memory = device.allocate(4);
+    device.launch({.kernel = "nothing"});
+    device.launch(add);
+    device.free(memory);
+    EXPECT_EQ(error_of([&] { device.synchronise(); }), "0000:01:00.0: no kernel nothing in compute_75");
     Launch large = add;
     large.block[0] = 2048;
-    EXPECT_EQ(error_of([&] { device.launch(large); }),
+    device.launch(large);
+    EXPECT_EQ(error_of([&] { device.synchronise(); }),
               "0000:01:00.0: add: cuLaunchKernel: no description (unknown, 1)");
+    EXPECT_TRUE(fake_->launches.empty()) << "nothing is done after what failed, until that was said";
   }
   {
     Device device(*driver_, card("6.1", "cuMemAlloc_v2,0,2"), ptx, cuda_timeout);
@@ -216,17 +222,23 @@ TEST_F(CudaDeviceThatHangs, IsNamedAndThenLeftAlone) {
   EXPECT_EQ(error_of([&] { device->synchronise(); }), hangs_);
   float value = 0;
   const std::function<void()> calls[] = {
-      [&] { device->launch(add_); },
       [&] { device->has("add"); },
       [&] { device->allocate(4); },
       [&] { device->read(&value, memory, sizeof value); },
       [&] { device->write(memory, &value, sizeof value); },
-      [&] { device->copy(memory, memory, sizeof value); },
-      [&] { device->zero(memory, sizeof value); },
       [&] { device->free_bytes(); },
       [&] { device->synchronise(); },
   };
   for (const std::function<void()>& call : calls) EXPECT_EQ(error_of(call), hangs_);
+  const std::function<void()> posted[] = {
+      [&] { device->launch(add_); },
+      [&] { device->copy(memory, memory, sizeof value); },
+      [&] { device->zero(memory, sizeof value); },
+  };
+  for (const std::function<void()>& post : posted) {
+    post();
+    EXPECT_EQ(error_of([&] { device->synchronise(); }), hangs_);
+  }
   device->free(memory);
 }
 
@@ -243,6 +255,7 @@ TEST_F(CudaDeviceThatHangs, MemoryIsNotFreed) {
   void* const memory = device->allocate(4);
   device->launch(add_);
   device->free(memory);
+  EXPECT_EQ(error_of([&] { device->synchronise(); }), hangs_);
   EXPECT_EQ(fake_->allocations, 1);
 }
 

@@ -1,0 +1,164 @@
+#include "cuda_driver/cublaslt_calls.h"
+
+#include <utility>
+
+namespace kernels::cuda {
+namespace {
+
+using Operand = LibraryProduct::Operand;
+
+int type_of_terms(LibraryProduct::Type type) {
+  switch (type) {
+    case LibraryProduct::Type::bf16:
+      return lt::bf16;
+    case LibraryProduct::Type::fp16:
+      return lt::fp16;
+    case LibraryProduct::Type::int8:
+      break;
+  }
+  return lt::int8;
+}
+
+bool of_digits(const LibraryProduct& product) { return product.type == LibraryProduct::Type::int8; }
+
+uint64_t workspace_of(const LibraryProduct& product) {
+  return product.workspace == nullptr ? 0 : library_workspace_bytes;
+}
+
+}  // namespace
+
+CublasLtCalls::CublasLtCalls(std::unique_ptr<const CublasLt> library, std::string bus_id)
+    : library_(std::move(library)), bus_id_(std::move(bus_id)) {}
+
+void CublasLtCalls::start(DeviceCalls& card) {
+  card.synchronise();  // starting it may wait for the card, which has to answer
+  lt::Handle handle = nullptr;
+  library_->run(bus_id_, library_->cublasLtCreate, &handle);
+  handle_ = {handle, library_->cublasLtDestroy};
+}
+
+void CublasLtCalls::end(DeviceCalls& card) {
+  plans_.clear();
+  try {
+    card.synchronise();
+  } catch (const std::exception&) {
+    static_cast<void>(handle_.release());
+  }
+  handle_.reset();
+}
+
+bool CublasLtCalls::multiply(DeviceCalls& card, const LibraryProduct& product) {
+  const Plan& plan = plan_for(card, product);
+  if (plan.found) launch(card, product, plan);
+  return plan.found;
+}
+
+// Sizes that are new may have the library load code, which waits for the card: it has to answer.
+const CublasLtCalls::Plan& CublasLtCalls::plan_for(DeviceCalls& card, const LibraryProduct& product) {
+  const Sizes sizes{product.type,
+                    product.m,
+                    product.n,
+                    product.k,
+                    product.a.stride,
+                    product.b.stride,
+                    product.ldc,
+                    product.a.terms,
+                    product.b.terms,
+                    product.bias != nullptr,
+                    product.workspace != nullptr};
+  const auto known = plans_.find(sizes);
+  if (known != plans_.end()) return known->second;
+  card.synchronise();
+  return plans_.emplace(sizes, plan(product)).first->second;
+}
+
+CublasLtCalls::Plan CublasLtCalls::plan(const LibraryProduct& product) const {
+  const int terms = type_of_terms(product.type);
+  lt::Product made = nullptr;
+  library_->run(bus_id_, library_->cublasLtMatmulDescCreate, &made,
+                of_digits(product) ? lt::compute_int32 : lt::compute_fp32, of_digits(product) ? lt::int32 : lt::fp32);
+  Plan plan{.product = {made, library_->cublasLtMatmulDescDestroy},
+            .a = layout(terms, product.b, product.n, product.k),
+            .b = layout(terms, product.a, product.m, product.k),
+            .c = layout(of_digits(product) ? lt::int32 : lt::fp32, product.n, product.m, product.ldc)};
+  if (product.b.terms) set(plan, lt::transpose_a, lt::transposed);
+  if (!product.a.terms) set(plan, lt::transpose_b, lt::transposed);
+  if (product.bias != nullptr) {
+    set(plan, lt::epilogue, lt::bias_epilogue);
+    set(plan, lt::bias, product.bias);
+  }
+  propose(product, plan);
+  return plan;
+}
+
+template <typename T>
+void CublasLtCalls::set(const Plan& plan, int attribute, T value) const {
+  library_->run(bus_id_, library_->cublasLtMatmulDescSetAttribute, plan.product.get(), attribute,
+                static_cast<const void*>(&value), sizeof value);
+}
+
+CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, const Operand& operand, size_t lines,
+                                                        size_t terms) const {
+  return operand.terms ? layout(type, terms, lines, operand.stride) : layout(type, lines, terms, operand.stride);
+}
+
+CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, size_t rows, size_t columns, size_t stride) const {
+  lt::Layout made = nullptr;
+  library_->run(bus_id_, library_->cublasLtMatrixLayoutCreate, &made, type, rows, columns,
+                static_cast<int64_t>(stride));
+  return {made, library_->cublasLtMatrixLayoutDestroy};
+}
+
+// What does not depend on where arrays lie or on time, so that the same card chooses the same algorithm; parts of sums
+// may be added one after the other, not as they come.
+CublasLtCalls::Handle<lt::Preference> CublasLtCalls::preference(const LibraryProduct& product) const {
+  lt::Preference made = nullptr;
+  library_->run(bus_id_, library_->cublasLtMatmulPreferenceCreate, &made);
+  Handle<lt::Preference> preference(made, library_->cublasLtMatmulPreferenceDestroy);
+  const auto prefer = [&](int attribute, auto value) {
+    library_->run(bus_id_, library_->cublasLtMatmulPreferenceSetAttribute, made, attribute,
+                  static_cast<const void*>(&value), sizeof value);
+  };
+  prefer(lt::most_workspace, workspace_of(product));
+  prefer(lt::reductions, lt::ordered_reductions);
+  for (int matrix = 0; matrix < 4; ++matrix) prefer(lt::least_alignment + matrix, uint32_t{16});
+  if (library_->major_version() == 11 && product.bias != nullptr) prefer(lt::epilogues_of_11, lt::bias_epilogue);
+  return preference;
+}
+
+// The library's first choice.
+void CublasLtCalls::propose(const LibraryProduct& product, Plan& plan) const {
+  const Handle<lt::Preference> wanted = preference(product);
+  lt::Proposal proposal{};
+  int proposals = 0;
+  const Result answer =
+      library_->cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.product.get(), plan.a.get(), plan.b.get(),
+                                               plan.c.get(), plan.c.get(), wanted.get(), 1, &proposal, &proposals);
+  if (answer != result::success && answer != lt::not_supported)
+    throw CublasLt::error(bus_id_, library_->cublasLtMatmulAlgoGetHeuristic.name, answer);
+  if (answer != result::success || proposals == 0 || proposal.state != result::success) return;
+  uint32_t reduction = 0;
+  size_t written = 0;
+  library_->run(bus_id_, library_->cublasLtMatmulAlgoConfigGetAttribute,
+                static_cast<const lt::Algorithm*>(&proposal.algorithm), lt::reduction, static_cast<void*>(&reduction),
+                sizeof reduction, &written);
+  plan.algorithm = proposal.algorithm;
+  plan.found = (reduction & lt::reduction_in_place) == 0 && proposal.workspace_bytes <= workspace_of(product);
+}
+
+void CublasLtCalls::launch(DeviceCalls& card, const LibraryProduct& product, const Plan& plan) {
+  // The factors of a·b and of the addend, in the type in which terms are added.
+  const float floats[] = {1, product.addend != nullptr ? 1.0f : 0.0f};
+  const int32_t integers[] = {1, 0};
+  const void *alpha = &floats[0], *beta = &floats[1];
+  if (of_digits(product)) alpha = &integers[0], beta = &integers[1];
+  if (product.bias != nullptr) set(plan, lt::bias, product.bias);
+  const void* const addend = product.addend != nullptr ? product.addend : product.c;
+  card.launch_by([&](Stream queue) {
+    library_->run(bus_id_, library_->cublasLtMatmul, handle_.get(), plan.product.get(), alpha, product.b.first,
+                  plan.a.get(), product.a.first, plan.b.get(), beta, addend, plan.c.get(), product.c, plan.c.get(),
+                  &plan.algorithm, product.workspace, workspace_of(product), queue);
+  });
+}
+
+}  // namespace kernels::cuda
