@@ -94,8 +94,9 @@ class ReferenceOps final : public Ops {
     const FloatEnvironment environment;
     for (size_t n = 0; n < p.tokens; ++n)
       for (size_t c = 0; c < p.channels; ++c)
-        p.out[n * p.channels + c] = p.wpe ? p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c]
-                                          : p.wte[p.ids[n] * p.channels + c];
+        p.out[n * p.channels + c] =
+            p.wpe ? p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c]
+                  : p.wte[p.ids[n] * p.channels + c];
   }
 
   void embedding_backward(const EmbeddingBackward& p) override {
