@@ -54,7 +54,10 @@ float norm_of_payload(const std::vector<kernels::Parameter>& parameters, protoco
       if (ops.first_non_finite(values.data() + skip, n) != n) {
         throw std::invalid_argument(parameter.name + " has a value that is not finite");
       }
-      total = total + ops.sum_of_squares(values.data() + skip, n);
+      const kernels::TensorEnd part{.end = n};
+      float sum = 0;
+      ops.sums_of_squares(&part, 1, values.data() + skip, &sum);
+      total = total + sum;
     }
     sums.push_back(total);
   }

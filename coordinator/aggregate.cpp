@@ -74,25 +74,26 @@ class OuterStep {
       return;
     }
     // Whether an element decays is its tensor's matter.
+    std::vector<kernels::TensorEnd> tensors;
     for (const kernels::Parameter& p : job_.parameters) {
-      const size_t begin = std::max(first, p.offset), end = std::min(first + g.size(), p.offset + p.count);
-      if (begin >= end) continue;
-      const size_t at = begin - first;
-      const protocol::AdamWStepNumbers& step = numbers_.steps.at(0);
-      ops_.adamw({.count = end - begin,
-                  .beta1 = numbers_.beta1,
-                  .one_minus_beta1 = numbers_.one_minus_beta1,
-                  .beta2 = numbers_.beta2,
-                  .one_minus_beta2 = numbers_.one_minus_beta2,
-                  .epsilon = numbers_.epsilon,
-                  .decay = p.decays() ? step.decay : 1.0f,
-                  .step_size = step.step_size,
-                  .inv_sqrt_bc2 = step.inv_sqrt_bc2,
-                  .g = g.data() + at,
-                  .w = w + at,
-                  .m = m + at,
-                  .v = v + at});
+      const size_t end = std::min(first + g.size(), p.offset + p.count);
+      if (std::max(first, p.offset) < end) tensors.push_back({.end = end - first, .decays = p.decays()});
     }
+    const protocol::AdamWStepNumbers& step = numbers_.steps.at(0);
+    ops_.adamw({.tensor_count = tensors.size(),
+                .tensors = tensors.data(),
+                .beta1 = numbers_.beta1,
+                .one_minus_beta1 = numbers_.one_minus_beta1,
+                .beta2 = numbers_.beta2,
+                .one_minus_beta2 = numbers_.one_minus_beta2,
+                .epsilon = numbers_.epsilon,
+                .decay = step.decay,
+                .step_size = step.step_size,
+                .inv_sqrt_bc2 = step.inv_sqrt_bc2,
+                .g = g.data(),
+                .w = w,
+                .m = m,
+                .v = v});
   }
 
  private:

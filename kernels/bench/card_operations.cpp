@@ -186,20 +186,23 @@ Call quantise_rows(Ops& ops, Arrays& arrays, const Sizes& n) {
 }
 
 Call adamw(Ops& ops, Arrays& arrays, const Sizes& n) {
-  const AdamW op{.count = n[0],
-                 .beta1 = 0.9f,
-                 .one_minus_beta1 = 0.1f,
-                 .beta2 = 0.95f,
-                 .one_minus_beta2 = 0.05f,
-                 .epsilon = 1e-8f,
-                 .decay = 1,
-                 .step_size = 1e-6f,
-                 .inv_sqrt_bc2 = 1,
-                 .g = arrays.floats(n[0]),
-                 .w = arrays.floats(n[0]),
-                 .m = arrays.floats(n[0]),
-                 .v = arrays.positive(n[0])};
-  return [&ops, op] { ops.adamw(op); };
+  AdamW op{.tensor_count = 1,
+           .beta1 = 0.9f,
+           .one_minus_beta1 = 0.1f,
+           .beta2 = 0.95f,
+           .one_minus_beta2 = 0.05f,
+           .epsilon = 1e-8f,
+           .decay = 1,
+           .step_size = 1e-6f,
+           .inv_sqrt_bc2 = 1,
+           .g = arrays.floats(n[0]),
+           .w = arrays.floats(n[0]),
+           .m = arrays.floats(n[0]),
+           .v = arrays.positive(n[0])};
+  return [&ops, op, tensor = TensorEnd{.end = n[0], .decays = true}]() mutable {
+    op.tensors = &tensor;
+    ops.adamw(op);
+  };
 }
 
 Call copy(Ops& ops, Arrays& arrays, const Sizes& n) {

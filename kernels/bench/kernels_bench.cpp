@@ -172,8 +172,10 @@ void memory_table(Ops& ops, double seconds) {
                        .losses = mean.data(),
                        .scale_gradient = 1});
   });
+  const TensorEnd tensor{.end = count, .decays = true};
   memory_row("AdamW", 7 * array, copy, seconds, [&] {
-    ops.adamw({.count = count,
+    ops.adamw({.tensor_count = 1,
+               .tensors = &tensor,
                .beta1 = 0.9f,
                .one_minus_beta1 = 0.1f,
                .beta2 = 0.95f,

@@ -87,7 +87,7 @@ class TimedOps final : public Ops {
     time("cross-entropy", 0, 2 * floats(op.rows, op.vocabulary), [&] { ops_.cross_entropy(op); });
   }
   void adamw(const AdamW& op) override {
-    time("AdamW", 0, 7 * floats(op.count, 1), [&] { ops_.adamw(op); });
+    time("AdamW", 0, 7 * elements(op.tensors, op.tensor_count), [&] { ops_.adamw(op); });
   }
   void nesterov(const Nesterov& op) override {
     time("Nesterov", 0, 5 * floats(op.count, 1), [&] { ops_.nesterov(op); });
@@ -97,10 +97,8 @@ class TimedOps final : public Ops {
     time("sums", 0, floats(count, 1), [&] { sum = ops_.row_sum(x, count); });
     return sum;
   }
-  float sum_of_squares(const float* x, size_t count) override {
-    float sum = 0;
-    time("sums", 0, floats(count, 1), [&] { sum = ops_.sum_of_squares(x, count); });
-    return sum;
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override {
+    time("sums", 0, elements(tensors, tensor_count), [&] { ops_.sums_of_squares(tensors, tensor_count, x, sums); });
   }
   void add(const float* x, float* y, size_t count) override {
     time("add", 0, 3 * floats(count, 1), [&] { ops_.add(x, y, count); });
@@ -132,6 +130,9 @@ class TimedOps final : public Ops {
     return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
   }
   static double floats(size_t rows, size_t columns) { return 4 * product(rows, columns, 1); }
+  static double elements(const TensorEnd* tensors, size_t tensor_count) {
+    return floats(tensors[tensor_count - 1].end, 1);
+  }
   static double quantised(const Quantise& op) { return (op.low ? 1.5 : 1.25) * floats(op.rows, op.columns); }
   // Of one of the products between queries and keys, half of which are masked.
   template <class Op>

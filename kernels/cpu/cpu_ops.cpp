@@ -159,7 +159,8 @@ class CpuOps final : public Ops {
 
   void adamw(const AdamW& op) override {
     const FloatEnvironment environment;
-    over(op.count, cache_line, 1, [&](Range r) { kernels_.adamw(op, r); });
+    if (op.tensor_count == 0) return;
+    over(op.tensors[op.tensor_count - 1].end, cache_line, 1, [&](Range r) { kernels_.adamw(op, r); });
   }
 
   void nesterov(const Nesterov& op) override {
@@ -172,9 +173,11 @@ class CpuOps final : public Ops {
     return kernels_.sum(x, count);
   }
 
-  float sum_of_squares(const float* x, size_t count) override {
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override {
     const FloatEnvironment environment;
-    return kernels_.sum_of_squares(x, count);
+    size_t first = 0;
+    for (size_t t = 0; t < tensor_count; first = tensors[t++].end)
+      sums[t] = kernels_.sum_of_squares(x + first, tensors[t].end - first);
   }
 
   void add(const float* x, float* y, size_t count) override {

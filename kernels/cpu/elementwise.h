@@ -15,16 +15,23 @@ void adamw(const AdamW& op, Range elements) {
   const V beta1 = V::broadcast(op.beta1), beta2 = V::broadcast(op.beta2);
   const V rest1 = V::broadcast(op.one_minus_beta1), rest2 = V::broadcast(op.one_minus_beta2);
   const V minus_step = V::broadcast(-op.step_size), correction = V::broadcast(op.inv_sqrt_bc2);
-  const V epsilon = V::broadcast(op.epsilon), decay = V::broadcast(op.decay);
-  for_each_vector<V>(elements.begin, elements.end, [&](size_t i, auto part) {
-    const V g = V::load(op.g + i, part);
-    const V m = fma(beta1, V::load(op.m + i, part), rest1 * g);
-    const V v = fma(beta2, V::load(op.v + i, part), rest2 * g * g);
-    const V w = V::load(op.w + i, part) * decay;  // w * 1 is w
-    m.store(op.m + i, part);
-    v.store(op.v + i, part);
-    fma(minus_step, m / fma(sqrt(v), correction, epsilon), w).store(op.w + i, part);
-  });
+  const V epsilon = V::broadcast(op.epsilon);
+  size_t first = elements.begin;
+  for (const TensorEnd* tensor = op.tensors; first < elements.end; ++tensor) {
+    const size_t last = tensor->end < elements.end ? tensor->end : elements.end;
+    if (last <= first) continue;
+    const V decay = V::broadcast(tensor->decays ? op.decay : 1.0f);
+    for_each_vector<V>(first, last, [&](size_t i, auto part) {
+      const V g = V::load(op.g + i, part);
+      const V m = fma(beta1, V::load(op.m + i, part), rest1 * g);
+      const V v = fma(beta2, V::load(op.v + i, part), rest2 * g * g);
+      const V w = V::load(op.w + i, part) * decay;  // w * 1 is w
+      m.store(op.m + i, part);
+      v.store(op.v + i, part);
+      fma(minus_step, m / fma(sqrt(v), correction, epsilon), w).store(op.w + i, part);
+    });
+    first = last;
+  }
 }
 
 template <class V>

@@ -13,6 +13,9 @@ constexpr uint32_t add_threads = 256;        // of a block that adds chunks, wit
 constexpr uint32_t run_warps = 16;           // of a block that forms run sums
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns
+constexpr uint32_t launch_tensors = 240;     // that a launch takes: its arguments are 4,096 bytes at most
+constexpr uint32_t adamw_threads = 256;      // of a block of AdamW
+constexpr uint32_t adamw_elements = 1024;    // that such a block has
 constexpr uint32_t row_threads = 512;        // of a block that has a row of logits
 constexpr uint32_t line_threads = 2;         // for each row of the square tile that a block computes of a product of
                                              // digits or halves

@@ -1,24 +1,25 @@
 // Arguments of kernels/cuda/sums.cu; pointers are device pointers.
 #pragma once
 
-#include "cuda/types.h"
+#include "cuda/shapes.h"
 
 namespace kernels::cuda {
 
-// partial[s] = R of segment s of x, or of x * x
+// Row sums of tensors that lie one behind the other in x. Tensor t has the elements of x, and the segments among those
+// of the launch, from bounds[t] to bounds[t + 1]. partial[s] = R of segment s, or of its squares; sums[t] = the partial
+// sums of the tensor's segments upward, from +0.
 struct SegmentSumsArgs {
-  uint64_t count;
   const float* x;
-  float* partial;  // (ceil(count / segment_elements))
+  float* partial;  // (segments)
+  float* sums;     // (tensors)
+  uint32_t tensor_count;
+  uint32_t padding;
+  struct {
+    uint64_t element;
+    uint32_t segment;
+    uint32_t padding;
+  } bounds[launch_tensors + 1];
 };
-static_assert(sizeof(SegmentSumsArgs) == 24);
-
-// *sum = partial[0] + partial[1] + …, from +0
-struct AddSegmentsArgs {
-  uint64_t count;
-  const float* partial;
-  float* sum;
-};
-static_assert(sizeof(AddSegmentsArgs) == 24);
+static_assert(sizeof(SegmentSumsArgs) == 32 + 16 * (launch_tensors + 1));
 
 }  // namespace kernels::cuda

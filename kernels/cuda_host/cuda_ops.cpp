@@ -31,6 +31,13 @@ QuantiseArgs quantise_args(const Quantise& op) {
           .scales = op.scales};
 }
 
+// f(tensors) with as many tensors at a time as a launch takes.
+template <class F>
+void for_each_launch(std::span<const TensorEnd> tensors, const F& f) {
+  for (size_t first = 0; first < tensors.size(); first += launch_tensors)
+    f(tensors.subspan(first, std::min<size_t>(launch_tensors, tensors.size() - first)));
+}
+
 }  // namespace
 
 CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half, ByLibrary by_library)
@@ -221,21 +228,29 @@ void CudaOps::cross_entropy(const CrossEntropy& op) {
 }
 
 void CudaOps::adamw(const AdamW& op) {
-  if (op.count == 0) return;
-  const AdamWArgs args{.count = op.count,
-                       .g = op.g,
-                       .w = op.w,
-                       .m = op.m,
-                       .v = op.v,
-                       .beta1 = op.beta1,
-                       .one_minus_beta1 = op.one_minus_beta1,
-                       .beta2 = op.beta2,
-                       .one_minus_beta2 = op.one_minus_beta2,
-                       .epsilon = op.epsilon,
-                       .decay = op.decay,
-                       .step_size = op.step_size,
-                       .inv_sqrt_bc2 = op.inv_sqrt_bc2};
-  launch(device_, "adamw", over_elements(op.count), args);
+  AdamWArgs args{.begin = 0,
+                 .g = op.g,
+                 .w = op.w,
+                 .m = op.m,
+                 .v = op.v,
+                 .beta1 = op.beta1,
+                 .one_minus_beta1 = op.one_minus_beta1,
+                 .beta2 = op.beta2,
+                 .one_minus_beta2 = op.one_minus_beta2,
+                 .epsilon = op.epsilon,
+                 .step_size = op.step_size,
+                 .inv_sqrt_bc2 = op.inv_sqrt_bc2,
+                 .tensor_count = 0,
+                 .tensors = {}};
+  for_each_launch({op.tensors, op.tensor_count}, [&](std::span<const TensorEnd> tensors) {
+    args.tensor_count = narrow(tensors.size());
+    for (size_t t = 0; t < tensors.size(); ++t)
+      args.tensors[t] = {.end = tensors[t].end, .decay = tensors[t].decays ? op.decay : 1, .padding = 0};
+    const uint64_t end = tensors.back().end;
+    const Shape shape{.grid = {blocks_for(end - args.begin, adamw_elements), 1, 1}, .block = {adamw_threads, 1, 1}};
+    if (end > args.begin) launch(device_, "adamw", shape, args);
+    args.begin = end;
+  });
 }
 
 void CudaOps::nesterov(const Nesterov& op) {
@@ -254,23 +269,41 @@ void* CudaOps::scratch(size_t bytes) {
   return scratch_.get();
 }
 
+// The row sums of tensors, or of their squares; `partial` is for those of their segments.
+void CudaOps::add_up(const char* segment_kernel, std::span<const TensorEnd> tensors, const float* x, float* partial,
+                     float* sums) {
+  SegmentSumsArgs args{.x = x, .partial = partial, .sums = sums, .tensor_count = 0, .padding = 0, .bounds = {}};
+  for_each_launch(tensors, [&](std::span<const TensorEnd> some) {
+    args.tensor_count = narrow(some.size());
+    size_t segments = 0;
+    for (size_t t = 0; t < some.size(); ++t) {
+      segments += blocks_for(some[t].end - args.bounds[t].element, segment_elements);
+      args.bounds[t + 1] = {.element = some[t].end, .segment = narrow(segments), .padding = 0};
+    }
+    if (segments > 0) launch(device_, segment_kernel, warp_per_row(segments), args);
+    launch(device_, "add_segments", Shape{.grid = {args.tensor_count, 1, 1}, .block = {warp_lanes, 1, 1}}, args);
+    args.sums += some.size();
+    args.bounds[0].element = some.back().end;
+  });
+}
+
 // The scratch memory holds the sum, then those of the segments.
-float CudaOps::sum(const char* segment_kernel, const float* x, size_t count) {
-  if (count == 0) return 0;
-  const size_t segments = blocks_for(count, segment_elements);
-  auto* total = static_cast<float*>(scratch((1 + segments) * sizeof(float)));
-  launch(device_, segment_kernel, warp_per_row(segments),
-         SegmentSumsArgs{.count = count, .x = x, .partial = total + 1});
-  launch(device_, "add_segments", Shape{.block = {warp_lanes, 1, 1}},
-         AddSegmentsArgs{.count = segments, .partial = total + 1, .sum = total});
+float CudaOps::row_sum(const float* x, size_t count) {
+  const TensorEnd whole{.end = count};
+  auto* total = static_cast<float*>(scratch((1 + blocks_for(count, segment_elements)) * sizeof(float)));
+  add_up("segment_sums", {&whole, 1}, x, total + 1, total);
   float sum;
   device_.read(&sum, total, sizeof sum);
   return sum;
 }
 
-float CudaOps::row_sum(const float* x, size_t count) { return sum("segment_sums", x, count); }
-
-float CudaOps::sum_of_squares(const float* x, size_t count) { return sum("segment_sums_of_squares", x, count); }
+// A tensor may end within a segment.
+void CudaOps::sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) {
+  if (tensor_count == 0) return;
+  const size_t segments = tensors[tensor_count - 1].end / segment_elements + tensor_count;  // at most
+  auto* partial = static_cast<float*>(scratch(segments * sizeof(float)));
+  add_up("segment_sums_of_squares", {tensors, tensor_count}, x, partial, sums);
+}
 
 void CudaOps::add(const float* x, float* y, size_t count) {
   if (count == 0) return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "cuda_host/gemm_library.h"
 #include "cuda_host/int8_arithmetic.h"
@@ -60,10 +61,10 @@ class CudaOps : public Ops {
   void nesterov(const Nesterov&) override;
 
   float row_sum(const float* x, size_t count) override;
-  float sum_of_squares(const float* x, size_t count) override;
   void add(const float* x, float* y, size_t count) override;
   void scale(float factor, float* y, size_t count) override;
   void subtract(const float* a, const float* b, float* out, size_t count) override;
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override;
   size_t first_non_finite(const float* x, size_t count) override;
   void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override;  // leaf: below 2^27
 
@@ -79,7 +80,8 @@ class CudaOps : public Ops {
   };
 
   void* scratch(size_t bytes);
-  float sum(const char* segment_kernel, const float* x, size_t count);
+  void add_up(const char* segment_kernel, std::span<const TensorEnd> tensors, const float* x, float* partial,
+              float* sums);
 
   Launcher& device_;
   const Int8Arithmetic int8_;

@@ -52,8 +52,7 @@ struct Plan {
                             .profile = settings.profile},
                            ops, arena);
     const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
-    ids = arena.take<uint16_t>(sequences * context);
-    targets = arena.take<uint16_t>(sequences * context);
+    tokens = arena.take<uint16_t>(2 * sequences * context);
     losses = arena.take<float>(batch * context);
     if (!ops.in_host_memory()) {
       weights = arena.take<float>(P);
@@ -75,8 +74,7 @@ struct Plan {
 
   size_t sequences;  // of a full block
   std::unique_ptr<Network> network;
-  uint16_t* ids;                              // (M)
-  uint16_t* targets;                          // (M)
+  uint16_t* tokens;                           // (2M): a block's inputs, then its targets
   float* losses;                              // (B, T)
   float* weights = nullptr;                   // (P), where the caller's lie in other memory
   float* result = nullptr;                    // (P), or (V) of logits(), likewise
@@ -95,19 +93,21 @@ size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& op
   return counting.used();
 }
 
-// Norm with the caller's memory for R(x*x) of each tensor: the host's, which may be the operations' as well, and
-// theirs. An element that is not finite is looked for only where the norm says that there may be one.
-float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const float* values, size_t step,
-                float* host_squares, float* squares) {
+std::vector<TensorEnd> ends_of(const std::vector<Parameter>& parameters) {
+  std::vector<TensorEnd> ends;
+  for (const Parameter& parameter : parameters)
+    ends.push_back({.end = parameter.offset + parameter.count, .decays = parameter.decays()});
+  return ends;
+}
+
+// Norm with the caller's memory, which is the operations', for R(x*x) of each tensor. An element that is not finite is
+// looked for only where the norm says that there may be one.
+float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const std::vector<TensorEnd>& tensors,
+                const float* values, size_t step, float* squares) {
   const FloatEnvironment environment;
-  for (size_t i = 0; i < parameters.size(); ++i)
-    host_squares[i] = ops.sum_of_squares(values + parameters[i].offset, parameters[i].count);
-  if (squares != host_squares) ops.write(squares, host_squares, parameters.size() * sizeof(float));
-  const float norm = std::sqrt(ops.row_sum(squares, parameters.size()));
-  if (!std::isfinite(norm)) {
-    const size_t count = parameters.back().offset + parameters.back().count;
-    require_finite(ops, parameters, {values, count}, step);
-  }
+  ops.sums_of_squares(tensors.data(), tensors.size(), values, squares);
+  const float norm = std::sqrt(ops.row_sum(squares, tensors.size()));
+  if (!std::isfinite(norm)) require_finite(ops, parameters, {values, tensors.back().end}, step);
   return norm;
 }
 
@@ -130,7 +130,7 @@ void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::spa
 
 float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
   std::vector<float> squares(parameters.size());
-  return norm_into(ops, parameters, values.data(), step, squares.data(), squares.data());
+  return norm_into(ops, parameters, ends_of(parameters), values.data(), step, squares.data());
 }
 
 struct Trainer::Impl {
@@ -142,12 +142,11 @@ struct Trainer::Impl {
         purpose(settings.purpose),
         profile(settings.profile),
         parameters(parameters_of(model)),
+        tensors(ends_of(parameters)),
         memory(engine, bytes_of(model, planned_batch, planned_context, engine, settings)),
         arena(memory.base()),
         plan(model, planned_batch, planned_context, engine, settings, arena) {
-    if (ops.in_host_memory()) return;
-    host_tokens.resize(2 * plan.sequences * context);
-    host_squares.resize(parameters.size());
+    if (!ops.in_host_memory()) host_tokens.resize(2 * plan.sequences * context);
   }
 
   size_t parameter_total() const { return parameters.back().offset + parameters.back().count; }
@@ -161,7 +160,6 @@ struct Trainer::Impl {
   void check_batch(const TokenBatch& batch) const;
   size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
   Block load_block(const TokenBatch& batch, size_t index);
-  void write_tokens(uint16_t* to, std::span<const uint16_t> host) const;
   float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
                  const Cancel& cancel);
   void block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel);
@@ -174,14 +172,13 @@ struct Trainer::Impl {
   const Purpose purpose;
   const Profile profile;
   const std::vector<Parameter> parameters;
+  const std::vector<TensorEnd> tensors;  // of the parameters
   ArenaMemory memory;
   Arena arena;
   Plan plan;
   const float* kept_weights = nullptr;  // the caller's, already checked and taken
 
-  // Where the operations compute in memory of their own:
-  std::vector<uint16_t> host_tokens;  // (2M): inputs and targets on their way there
-  std::vector<float> host_squares;    // (tensors)
+  std::vector<uint16_t> host_tokens;  // (2M), where the operations compute in memory of their own: on their way there
 };
 
 void Trainer::Impl::require_purpose(bool ok, const char* method) const {
@@ -204,10 +201,6 @@ void Trainer::Impl::give(std::span<float> result) const {
   if (plan.result && !result.empty()) ops.read(result.data(), plan.result, result.size_bytes());
 }
 
-void Trainer::Impl::write_tokens(uint16_t* to, std::span<const uint16_t> host) const {
-  ops.write(to, host.data(), host.size_bytes());
-}
-
 void Trainer::Impl::check_batch(const TokenBatch& batch) const {
   if (batch.context != context)
     refuse("context " + std::to_string(batch.context) + "; planned " + std::to_string(context));
@@ -224,22 +217,19 @@ void Trainer::Impl::check_batch(const TokenBatch& batch) const {
          std::to_string(place % (context + 1)) + " is outside the vocabulary of " + std::to_string(config.vocabulary));
 }
 
-// A row of context + 1 tokens becomes context inputs and, one further, context targets.
+// A row of context + 1 tokens becomes context inputs and, one further, context targets. They are written at once: a
+// second write would wait for the first, and that for all that is queued.
 Block Trainer::Impl::load_block(const TokenBatch& batch, size_t index) {
   const size_t first = index * plan.sequences, count = std::min(plan.sequences, batch.batch - first);
-  const bool on_host = ops.in_host_memory();
-  uint16_t* const ids = on_host ? plan.ids : host_tokens.data();
-  uint16_t* const targets = on_host ? plan.targets : host_tokens.data() + plan.sequences * context;
+  const size_t inputs = count * context;
+  uint16_t* const tokens = ops.in_host_memory() ? plan.tokens : host_tokens.data();
   for (size_t s = 0; s < count; ++s) {
     const uint16_t* row = batch.tokens.data() + (first + s) * (context + 1);
-    std::copy_n(row, context, ids + s * context);
-    std::copy_n(row + 1, context, targets + s * context);
+    std::copy_n(row, context, tokens + s * context);
+    std::copy_n(row + 1, context, tokens + inputs + s * context);
   }
-  if (!on_host) {
-    write_tokens(plan.ids, {ids, count * context});
-    write_tokens(plan.targets, {targets, count * context});
-  }
-  return {.sequences = count, .context = context, .ids = plan.ids, .targets = plan.targets};
+  if (tokens != plan.tokens) ops.write(plan.tokens, tokens, 2 * inputs * sizeof(uint16_t));
+  return {.sequences = count, .context = context, .ids = plan.tokens, .targets = plan.tokens + inputs};
 }
 
 // Section 4: blocks upward from +0; the tied embedding has two sums.
@@ -292,27 +282,25 @@ void Trainer::Impl::block_gradient(const float* weights, const Block& block, flo
 
 void Trainer::Impl::clip(float max_norm, size_t step) {
   const FloatEnvironment environment;
-  float* const host = ops.in_host_memory() ? plan.squares : host_squares.data();
-  const float d = norm_into(ops, parameters, plan.gradient, step, host, plan.squares) + 1e-6f;
+  const float d = norm_into(ops, parameters, tensors, plan.gradient, step, plan.squares) + 1e-6f;
   if (d > max_norm) ops.scale(max_norm / d, plan.gradient, parameter_total());
 }
 
 void Trainer::Impl::adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights) {
-  for (const Parameter& parameter : parameters) {
-    ops.adamw({.count = parameter.count,
-               .beta1 = optimiser.beta1,
-               .one_minus_beta1 = optimiser.one_minus_beta1,
-               .beta2 = optimiser.beta2,
-               .one_minus_beta2 = optimiser.one_minus_beta2,
-               .epsilon = optimiser.epsilon,
-               .decay = parameter.decays() ? numbers.decay : 1.0f,
-               .step_size = numbers.step_size,
-               .inv_sqrt_bc2 = numbers.inv_sqrt_bc2,
-               .g = plan.gradient + parameter.offset,
-               .w = weights + parameter.offset,
-               .m = plan.moment_1 + parameter.offset,
-               .v = plan.moment_2 + parameter.offset});
-  }
+  ops.adamw({.tensor_count = tensors.size(),
+             .tensors = tensors.data(),
+             .beta1 = optimiser.beta1,
+             .one_minus_beta1 = optimiser.one_minus_beta1,
+             .beta2 = optimiser.beta2,
+             .one_minus_beta2 = optimiser.one_minus_beta2,
+             .epsilon = optimiser.epsilon,
+             .decay = numbers.decay,
+             .step_size = numbers.step_size,
+             .inv_sqrt_bc2 = numbers.inv_sqrt_bc2,
+             .g = plan.gradient,
+             .w = weights,
+             .m = plan.moment_1,
+             .v = plan.moment_2});
 }
 
 Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
@@ -425,9 +413,9 @@ void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> t
       refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
              std::to_string(impl.config.vocabulary));
   const bool on_host = impl.ops.in_host_memory();
-  if (!on_host) impl.write_tokens(impl.plan.ids, tokens);
+  if (!on_host) impl.ops.write(impl.plan.tokens, tokens.data(), tokens.size_bytes());
   const float* const w = impl.take(weights, false);
-  const Block block{.sequences = 1, .context = tokens.size(), .ids = on_host ? tokens.data() : impl.plan.ids};
+  const Block block{.sequences = 1, .context = tokens.size(), .ids = on_host ? tokens.data() : impl.plan.tokens};
   float* const out = impl.place_for(logits);
   impl.plan.network->prepare(w);
   impl.plan.network->forward(w, block, {});

@@ -321,13 +321,15 @@ class ReferenceOps final : public Ops {
 
   void adamw(const AdamW& p) override {
     const FloatEnvironment environment;
-    for (size_t i = 0; i < p.count; ++i) {
-      const float g = p.g[i];
-      p.m[i] = std::fma(p.beta1, p.m[i], p.one_minus_beta1 * g);
-      p.v[i] = std::fma(p.beta2, p.v[i], (p.one_minus_beta2 * g) * g);
-      p.w[i] = p.w[i] * p.decay;
-      p.w[i] = std::fma(-p.step_size, p.m[i] / std::fma(std::sqrt(p.v[i]), p.inv_sqrt_bc2, p.epsilon), p.w[i]);
-    }
+    size_t i = 0;
+    for (size_t t = 0; t < p.tensor_count; ++t)
+      for (; i < p.tensors[t].end; ++i) {
+        const float g = p.g[i];
+        p.m[i] = std::fma(p.beta1, p.m[i], p.one_minus_beta1 * g);
+        p.v[i] = std::fma(p.beta2, p.v[i], (p.one_minus_beta2 * g) * g);
+        if (p.tensors[t].decays) p.w[i] = p.w[i] * p.decay;
+        p.w[i] = std::fma(-p.step_size, p.m[i] / std::fma(std::sqrt(p.v[i]), p.inv_sqrt_bc2, p.epsilon), p.w[i]);
+      }
   }
 
   void nesterov(const Nesterov& p) override {
@@ -342,9 +344,11 @@ class ReferenceOps final : public Ops {
     const FloatEnvironment environment;
     return R(count, [&](size_t i) { return x[i]; });
   }
-  float sum_of_squares(const float* x, size_t count) override {
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override {
     const FloatEnvironment environment;
-    return R(count, [&](size_t i) { return x[i] * x[i]; });
+    size_t first = 0;
+    for (size_t t = 0; t < tensor_count; first = tensors[t++].end)
+      sums[t] = R(tensors[t].end - first, [&](size_t i) { return x[first + i] * x[first + i]; });
   }
   void add(const float* x, float* y, size_t count) override {
     const FloatEnvironment environment;

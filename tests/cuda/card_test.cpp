@@ -11,6 +11,7 @@
 #include "fake_cuda.h"
 #include "golden.h"
 #include "kernels/cuda_cards.h"
+#include "kernels/forwarding_ops.h"
 #include "kernels/training.h"
 #include "model_test_util.h"
 
@@ -190,6 +191,30 @@ TEST_F(Card, ANumericFailureNamesTheTensor) {
   EXPECT_EQ(error_of([&] { failing.gradient(); }), "numeric failure: " + parameter.name + " is not finite at step 0");
   failing.weights[parameter.offset] = 3e38f;
   EXPECT_EQ(error_of([&] { failing.gradient(); }), "numeric failure: loss is not finite at step 0");
+}
+
+// An element of the gradient becomes NaN before its norm is taken.
+class FailingGradient : public ForwardingOps {
+  const size_t element_;
+
+ public:
+  FailingGradient(std::unique_ptr<Ops> card, size_t element) : ForwardingOps(std::move(card)), element_(element) {}
+
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override {
+    const float nan = NAN;
+    write(const_cast<float*>(x) + element_, &nan, sizeof nan);
+    ForwardingOps::sums_of_squares(tensors, tensor_count, x, sums);
+  }
+};
+
+TEST_F(Card, AGradientThatIsNotFiniteNamesTheTensorWhereAStepClips) {
+  const Parameter parameter = parameters_of(gpt2).at(4);
+  for (const size_t element : {parameter.offset, parameter.offset + parameter.count - 1}) {
+    FailingGradient card(open_card(), element);
+    Computation failing(gpt2, card);
+    EXPECT_EQ(error_of([&] { failing.local_steps(); }),
+              "numeric failure: " + parameter.name + " is not finite at step 0");
+  }
 }
 
 TEST_F(Card, AComputationCanBeCancelled) {

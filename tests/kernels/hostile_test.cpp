@@ -219,7 +219,8 @@ const Case cases[] = {
     {"adamw",
      [](Ops& ops, const Inputs& in) {
        Values state = room(3 * width);
-       ops.adamw({width, 0.9f, 0.1f, 0.95f, 0.05f, 1e-8f, 0.999f, 1e-3f, 1.1f, in.x.data(), state.data(),
+       const TensorEnd tensors[] = {{width / 2, true}, {width, false}};
+       ops.adamw({2, tensors, 0.9f, 0.1f, 0.95f, 0.05f, 1e-8f, 0.999f, 1e-3f, 1.1f, in.x.data(), state.data(),
                   state.data() + width, state.data() + 2 * width});
        return state;
      }},
@@ -230,7 +231,13 @@ const Case cases[] = {
        return state;
      }},
     {"row_sum", [](Ops& ops, const Inputs& in) { return Values{ops.row_sum(in.x.data(), in.x.size())}; }},
-    {"sum_of_squares", [](Ops& ops, const Inputs& in) { return Values{ops.sum_of_squares(in.x.data(), 1000)}; }},
+    {"sums_of_squares",
+     [](Ops& ops, const Inputs& in) {
+       const TensorEnd tensors[] = {{300}, {1000}};
+       Values sums = room(2);
+       ops.sums_of_squares(tensors, 2, in.x.data(), sums.data());
+       return sums;
+     }},
     {"add",
      [](Ops& ops, const Inputs& in) {
        Values y = in.y;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
 
 #include "ops_test_util.h"
@@ -241,27 +242,33 @@ TEST(Ops, CrossEntropy) {
   }
 }
 
+AdamW some_step(std::span<const TensorEnd> tensors, const Values& g, Values& w, Values& m, Values& v) {
+  return {.tensor_count = tensors.size(),
+          .tensors = tensors.data(),
+          .beta1 = 0.9f,
+          .one_minus_beta1 = 0.1f,
+          .beta2 = 0.95f,
+          .one_minus_beta2 = 0.05f,
+          .epsilon = 1e-8f,
+          .decay = 0.9f,
+          .step_size = 0.01f,
+          .inv_sqrt_bc2 = 1.5f,
+          .g = g.data(),
+          .w = w.data(),
+          .m = m.data(),
+          .v = v.data()};
+}
+
 TEST(Ops, Optimisers) {
   Random random(9);
   for (const size_t count : {1, 7, 8, 1000, 40001}) {
     const Values g = random.values(count), w0 = random.values(count), m0 = random.values(count);
     Values v0 = random.values(count);
     for (float& v : v0) v = std::abs(v);
+    const TensorEnd tensor{.end = count, .decays = true};
     expect_same("optimisers of " + std::to_string(count), [&](Ops& ops) {
       Values w = w0, m = m0, v = v0, w2 = w0, m2 = m0;
-      ops.adamw({.count = count,
-                 .beta1 = 0.9f,
-                 .one_minus_beta1 = 0.1f,
-                 .beta2 = 0.95f,
-                 .one_minus_beta2 = 0.05f,
-                 .epsilon = 1e-8f,
-                 .decay = 0.999f,
-                 .step_size = 0.01f,
-                 .inv_sqrt_bc2 = 1.5f,
-                 .g = g.data(),
-                 .w = w.data(),
-                 .m = m.data(),
-                 .v = v.data()});
+      ops.adamw(some_step({&tensor, 1}, g, w, m, v));
       ops.nesterov({.count = count, .lr = 0.7f, .momentum = 0.6f, .g = g.data(), .w = w2.data(), .m = m2.data()});
       return joined({w, m, v, w2, m2});
     });
@@ -273,11 +280,34 @@ TEST(Ops, SumsAndArithmetic) {
   for (const size_t count : {0, 1, 31, 32, 33, 4096, 4097, 50000}) {
     const Values x = random.values(count), y0 = random.values(count);
     expect_same("arithmetic of " + std::to_string(count), [&](Ops& ops) {
-      Values y = y0, difference = poisoned(count);
+      Values y = y0, difference = poisoned(count), squares = poisoned(1);
       ops.add(x.data(), y.data(), count);
       ops.scale(0.37f, y.data(), count);
       ops.subtract(x.data(), y.data(), difference.data(), count);
-      return joined({y, difference, {ops.row_sum(x.data(), count), ops.sum_of_squares(x.data(), count)}});
+      const TensorEnd whole{.end = count};
+      ops.sums_of_squares(&whole, 1, x.data(), squares.data());
+      return joined({y, difference, squares, {ops.row_sum(x.data(), count)}});
+    });
+  }
+}
+
+// Short and long ones, and empty ones; 240 are what a launch on a card takes.
+TEST(Ops, TensorsOneBehindTheOther) {
+  Random random(11);
+  for (const size_t tensor_count : {1, 2, 239, 240, 241, 600}) {
+    std::vector<TensorEnd> tensors;
+    for (size_t t = 0, end = 0; t < tensor_count; ++t) {
+      constexpr size_t long_ones[] = {4096, 4097, 1024, 12289, 1023};
+      end += t % 97 < 5 ? long_ones[t % 97] : random.between(0, 9);
+      tensors.push_back({.end = end, .decays = random.between(0, 1) == 1});
+    }
+    const size_t count = tensors.back().end;
+    const Values g = random.values(count), w0 = random.values(count), m0 = random.values(count), v0(count, 0.3f);
+    expect_same(std::to_string(tensor_count) + " tensors", [&](Ops& ops) {
+      Values w = w0, m = m0, v = v0, sums = poisoned(tensor_count);
+      ops.adamw(some_step(tensors, g, w, m, v));
+      ops.sums_of_squares(tensors.data(), tensor_count, g.data(), sums.data());
+      return joined({w, m, v, sums});
     });
   }
 }

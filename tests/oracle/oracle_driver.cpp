@@ -62,10 +62,12 @@ void adamw(const fs::path& input, const fs::path& output) {
   const std::vector<uint64_t> sizes = take<uint64_t>(in, 2);
   const std::vector<float> constants = take<float>(in, 5);
   std::vector<float> w = take<float>(in, sizes[0]), m(w.size()), v(w.size());
+  const kernels::TensorEnd tensor{.end = w.size(), .decays = true};
   const auto ops = kernels::make_cpu_ops(1);
   for (size_t step = 0; step < sizes[1]; ++step) {
     const std::vector<float> numbers = take<float>(in, 3), g = take<float>(in, w.size());
-    ops->adamw({.count = w.size(),
+    ops->adamw({.tensor_count = 1,
+                .tensors = &tensor,
                 .beta1 = constants[0],
                 .one_minus_beta1 = constants[1],
                 .beta2 = constants[2],

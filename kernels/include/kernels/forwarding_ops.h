@@ -45,11 +45,13 @@ class ForwardingOps : public Ops {
   void adamw(const AdamW& op) override { inner_->adamw(op); }
   void nesterov(const Nesterov& op) override { inner_->nesterov(op); }
   float row_sum(const float* x, size_t count) override { return inner_->row_sum(x, count); }
-  float sum_of_squares(const float* x, size_t count) override { return inner_->sum_of_squares(x, count); }
   void add(const float* x, float* y, size_t count) override { inner_->add(x, y, count); }
   void scale(float factor, float* y, size_t count) override { inner_->scale(factor, y, count); }
   void subtract(const float* a, const float* b, float* out, size_t count) override {
     inner_->subtract(a, b, out, count);
+  }
+  void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override {
+    inner_->sums_of_squares(tensors, tensor_count, x, sums);
   }
   size_t first_non_finite(const float* x, size_t count) override { return inner_->first_non_finite(x, count); }
   void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override {

@@ -207,9 +207,16 @@ struct CrossEntropy {
   float scale_gradient = 0;
 };
 
-// AdamW, docs/numerics.md section 6, over count elements. decay = 1 leaves the weights' decay out.
+// One of several tensors that lie one behind the other: it begins where the one before ends, the first at element 0.
+struct TensorEnd {
+  size_t end = 0;
+  bool decays = false;  // AdamW's weights
+};
+
+// AdamW, docs/numerics.md section 6, over tensors. `decay` is for the weights of those that decay.
 struct AdamW {
-  size_t count = 0;
+  size_t tensor_count = 0;
+  const TensorEnd* tensors = nullptr;  // on the host
   float beta1 = 0, one_minus_beta1 = 0, beta2 = 0, one_minus_beta2 = 0, epsilon = 0;
   float decay = 1, step_size = 0, inv_sqrt_bc2 = 1;
   const float* g = nullptr;
@@ -270,10 +277,11 @@ class Ops {
   virtual void nesterov(const Nesterov&) = 0;
 
   virtual float row_sum(const float* x, size_t count) = 0;                              // R(x)
-  virtual float sum_of_squares(const float* x, size_t count) = 0;                       // R(x*x)
   virtual void add(const float* x, float* y, size_t count) = 0;                         // y = y + x
   virtual void scale(float factor, float* y, size_t count) = 0;                         // y = y * factor
   virtual void subtract(const float* a, const float* b, float* out, size_t count) = 0;  // a - b; may alias
+  // sums[t] = R(x*x) of tensor t; `tensors` is on the host, sums (tensor_count) where x is.
+  virtual void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) = 0;
   // Index of the first element that is not finite, or count.
   virtual size_t first_non_finite(const float* x, size_t count) = 0;
   // SHA-256 of a zero byte and each `leaf` floats of x, the last maybe fewer: the leaves of an RFC 6962 tree, 32 bytes
