@@ -7,7 +7,8 @@
 
 namespace kernels {
 
-// `runs` runs of `length` floats, `stride` apart, asked for in `calls` calls. More calls, or fewer, do no harm.
+// `runs` runs of `length` floats, `stride` apart, asked for in `calls` calls, all of them at least 1. More calls, or
+// fewer, do no harm.
 class Ahead {
  public:
   Ahead() = default;  // nothing

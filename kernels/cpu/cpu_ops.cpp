@@ -298,12 +298,13 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
+Tuning best_tuning() { return __builtin_cpu_is("amd") ? Tuning::amd : Tuning::intel; }
 #endif
 const Path paths[] = {
 #if defined(__x86_64__)
     {Simd::avx512vnni, "avx512vnni", [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); },
-     avx512vnni_kernels},
-    {Simd::avx512, "avx512", has_avx512, avx512_kernels},
+     []() -> const KernelTable& { return avx512vnni_kernels(best_tuning()); }},
+    {Simd::avx512, "avx512", has_avx512, []() -> const KernelTable& { return avx512_kernels(best_tuning()); }},
     {Simd::avx2, "avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, avx2_kernels},
 #elif defined(__aarch64__)
     {Simd::neon, "neon", [] { return true; }, neon_kernels},

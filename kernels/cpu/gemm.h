@@ -25,7 +25,7 @@ struct GemmOptions {
   size_t first = 0;
 };
 
-template <class V>
+template <class V, Tuning tuning = Tuning::intel>
 class Gemm {
  public:
   static constexpr size_t tile_m = V::tile_rows, tile_n = V::tile_vectors * V::width;
@@ -97,7 +97,7 @@ class Gemm {
       const float* a = p_.a + (m0_ + m) * p_.a_row + s.begin * p_.a_col;
       const bool packs = columns_ > few_columns;
       if (packs) pack_a(a, rows, k);
-      ahead_ = packs && m + rows < rows_ ? next_rows(a + rows * p_.a_row, rows_ - m - rows, k) : Ahead{};
+      ahead_ = packs && k > 0 && m + rows < rows_ ? next_rows(a + rows * p_.a_row, rows_ - m - rows, k) : Ahead{};
       for (size_t n = 0; n < columns_; n += tile_n) {
         const float* b = packed_b_ + n * k;
         for (size_t i = 0; i < rows; i += tile_m) {
@@ -267,7 +267,7 @@ class Gemm {
       part.k = smaller(strip, o.k - k);
       if (asked < r) ask_for_row(s, sums, m, n, asked++);  // all at once would hold up the tile's own operands
       ahead_.ask();
-      Tile<V, r>::multiply(acc, part);
+      Tile<V, r, tuning>::multiply(acc, part);
       part.a += strip * o.a_col, part.b += strip * tile_n;
     }
     finish(acc, s, sums, m, n, parts);

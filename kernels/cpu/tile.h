@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "cpu/kernel_table.h"
 #include "cpu/vector_parts.h"
 
 namespace kernels {
@@ -16,7 +17,7 @@ struct Operands {
 };
 
 // acc[i][j] goes on through all k: fma(a(i, k), b(k, j), acc[i][j]). A vector type may specialise this.
-template <class V, int rows>
+template <class V, int rows, Tuning tuning>
 struct Tile {
   static inline __attribute__((always_inline)) void multiply(V (&acc)[rows][V::tile_vectors], const Operands& o) {
     if (o.a_row == 1 && o.a_col == rows) {  // packed: the addresses of a row's terms are constants
@@ -36,14 +37,16 @@ struct Tile {
     const float* a = o.a;
     const float* b = o.b;
     for (size_t k = o.k; k > 0; --k) {
+      if constexpr (tuning == Tuning::intel) {
 #pragma GCC unroll 4
-      for (size_t line = 0; line < width; line += cache_line) __builtin_prefetch(b + ahead * width + line);
+        for (size_t line = 0; line < width; line += cache_line) __builtin_prefetch(b + ahead * width + line);
+      }
       V row[V::tile_vectors];
 #pragma GCC unroll 4
       for (int j = 0; j < V::tile_vectors; ++j) row[j] = V::load(b + j * V::width);
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        if constexpr (requires { V::fma_broadcast(acc[i][0], a, row[0]); }) {
+        if constexpr (tuning == Tuning::intel && requires { V::fma_broadcast(acc[i][0], a, row[0]); }) {
           if (i % 2 == 1) {
 #pragma GCC unroll 4
             for (int j = 0; j < V::tile_vectors; ++j) V::fma_broadcast(acc[i][j], a + i * a_row, row[j]);

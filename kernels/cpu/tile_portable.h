@@ -9,8 +9,8 @@ namespace kernels {
 // A chain is kept in binary64, where the product is exact: chain = fp32(product + chain). Rounding the sum to binary64
 // first does no harm but where it falls on the middle of two fp32 values, or where the result is denormal. Both are
 // rare, so such sums are only noted, and the tile is done again from its start with the careful fma.
-template <int rows>
-struct Tile<Portable, rows> {
+template <int rows, Tuning tuning>
+struct Tile<Portable, rows, tuning> {
   static constexpr int vectors = Portable::tile_vectors, halves = 2 * vectors;
   using Doubles = Portable::Doubles;
   using Ints = Portable::Ints;
