@@ -170,10 +170,13 @@ int run(int argc, char** argv) {
 }  // namespace kernels::bench
 
 int main(int argc, char** argv) {
+  int exit_code = 1;
   try {
-    return kernels::bench::run(argc, argv);
+    exit_code = kernels::bench::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "card_bench: %s\n", error.what());
-    return 1;
   }
+  if (!kernels::threads_left_behind()) return exit_code;
+  std::fflush(stdout);
+  std::_Exit(exit_code);
 }

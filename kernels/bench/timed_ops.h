@@ -131,7 +131,7 @@ class TimedOps final : public Ops {
   }
   static double floats(size_t rows, size_t columns) { return 4 * product(rows, columns, 1); }
   static double elements(const TensorEnd* tensors, size_t tensor_count) {
-    return floats(tensors[tensor_count - 1].end, 1);
+    return tensor_count == 0 ? 0 : floats(tensors[tensor_count - 1].end, 1);
   }
   static double quantised(const Quantise& op) { return (op.low ? 1.5 : 1.25) * floats(op.rows, op.columns); }
   // Of one of the products between queries and keys, half of which are masked.

@@ -66,9 +66,6 @@ CublasLtError CublasLt::error(const std::string& where, const char* call, Result
 
 }  // namespace cuda
 
-std::string cublaslt_version() {
-  const cuda::Driver driver;
-  return cuda::CublasLt(driver.version).version_text();
-}
+std::string cublaslt_version() { return cuda::CublasLt(cuda::open_driver(cuda_timeout).version).version_text(); }
 
 }  // namespace kernels

@@ -17,10 +17,7 @@ CublasLtProducts::CublasLtProducts(std::unique_ptr<const CublasLt> library, Devi
 
 CublasLtProducts::~CublasLtProducts() {
   try {
-    device_.by_library([calls = calls_](DeviceCalls& card) {
-      calls->end(card);
-      return true;
-    });
+    device_.end_library([calls = calls_](DeviceCalls& card) { calls->end(card); });
   } catch (const std::exception&) {
     // What the card has failed with was reported then.
   }

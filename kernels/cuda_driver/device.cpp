@@ -13,6 +13,9 @@ namespace {
 // After so many the next waits until all have been taken: what is given to a card stays short.
 constexpr unsigned most_posted = 64;
 
+// A driver may compile the code first, and wakes a card that sleeps: so many times the timeout for each call.
+constexpr int start_timeouts = 5;
+
 }  // namespace
 
 // On their way to the thread, which shares them.
@@ -86,7 +89,7 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
         steps->make(*calls, watch);
       });
   try {
-    opened_ = thread_->get(std::move(opened));
+    opened_ = thread_->get(std::move(opened), start_timeouts * timeout);
   } catch (...) {
     steps_->end();
     throw;
@@ -112,12 +115,22 @@ void Device::launch(const Launch& launch) {
 
 bool Device::by_library(std::function<bool(DeviceCalls&)> calls) { return run(std::move(calls)); }
 
+void Device::end_library(std::function<void(DeviceCalls&)> end) {
+  const auto task = std::make_shared<std::packaged_task<void(DeviceCalls&)>>(std::move(end));
+  steps_->add([task](DeviceCalls& calls) { (*task)(calls); });
+  thread_->get(task->get_future());
+}
+
 void* Device::allocate(size_t bytes) {
   return run([bytes](DeviceCalls& calls) { return calls.allocate(bytes); });
 }
 
+// Where the host has no memory for a step, the card keeps the block.
 void Device::free(void* device) noexcept {
-  steps_->add([device](DeviceCalls& calls) { calls.free(device); });
+  try {
+    steps_->add([device](DeviceCalls& calls) { calls.free(device); });
+  } catch (const std::bad_alloc&) {
+  }
 }
 
 // While one piece is on its way, the host copies the other.

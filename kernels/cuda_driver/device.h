@@ -17,8 +17,9 @@ namespace kernels::cuda {
 // in launch(), copy(), zero() or at the end of write() is thrown by the next function that waits.
 //
 // The driver is called by a thread of the Device's own: a call may never return, and is left behind with it after
-// `timeout`. That thread touches nothing but what it owns, and copies of what it is given. From then on, or where the
-// card finishes nothing for so long, nothing is asked of the card any more.
+// `timeout`, or five times as long while the Device is made. That thread touches nothing but what it owns, and copies
+// of what it is given. From then on, or where the card finishes nothing for so long, nothing is asked of the card any
+// more.
 class Device final : public Launcher {
  public:
   // Loads `code`, see code_for(), which outlives it, and the program where a call does not return.
@@ -41,6 +42,8 @@ class Device final : public Launcher {
   // What a library calls that launches by itself, see DeviceCalls::launch_by(): on the Device's thread, after all that
   // was queued; returns or throws what `calls` does. It owns what it uses.
   bool by_library(std::function<bool(DeviceCalls&)> calls);
+  // The end of a library, whatever has failed before, which the next function that waits throws as ever.
+  void end_library(std::function<void(DeviceCalls&)> end);
 
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();

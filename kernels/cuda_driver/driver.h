@@ -120,7 +120,7 @@ class Driver {
   int supported_version() const;
 };
 
-// The installed driver. Throws CudaError also where it takes longer than `limit`.
+// The installed driver. Throws CudaError also where a call of it takes longer than `limit`; loading it is none.
 Driver open_driver(std::chrono::milliseconds limit);
 
 }  // namespace kernels::cuda

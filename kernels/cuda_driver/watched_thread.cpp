@@ -24,9 +24,9 @@ WatchedThread::~WatchedThread() {
   if (thread_.joinable()) thread_.join();
 }
 
-void WatchedThread::leave() {
+void WatchedThread::leave(std::chrono::milliseconds limit) {
   stuck_ =
-      where_ + ": " + watch_->call.load() + " has not returned for " + seconds_text(limit_) + "; restart the machine";
+      where_ + ": " + watch_->call.load() + " has not returned for " + seconds_text(limit) + "; restart the machine";
   left_threads_behind = true;
   watch_->left_behind = true;
   thread_.detach();

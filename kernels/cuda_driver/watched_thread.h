@@ -67,17 +67,21 @@ class WatchedThread {
   // Waits for its end, unless it is left behind.
   ~WatchedThread();
 
-  // What the thread gives. Throws what it throws, and CudaError where a call of it does not return; from then on
-  // always.
+  // What the thread gives. Throws what it throws, and CudaError where a call of it does not return in time; from then
+  // on always.
   template <typename Value>
   Value get(std::future<Value> value) {
+    return get(std::move(value), limit_);
+  }
+  template <typename Value>
+  Value get(std::future<Value> value, std::chrono::milliseconds limit) {
     require_not_left();
-    const auto look = std::max<std::chrono::milliseconds>(limit_ / looks, std::chrono::milliseconds(10));
+    const auto look = std::max<std::chrono::milliseconds>(limit / looks, std::chrono::milliseconds(10));
     uint64_t turns = 0;
     for (int same = 0; value.wait_for(look) != std::future_status::ready;) {
       const uint64_t now = watch_->turns;
       same = now == std::exchange(turns, now) && now % 2 == 1 ? same + 1 : 0;
-      if (same == looks) leave();
+      if (same == looks) leave(limit);
     }
     return value.get();
   }
@@ -86,7 +90,7 @@ class WatchedThread {
 
  private:
   static constexpr int looks = 20;  // not a time: while the process stands still, nobody's call takes long
-  [[noreturn]] void leave();
+  [[noreturn]] void leave(std::chrono::milliseconds limit);
 
   const std::string where_;
   const std::chrono::milliseconds limit_;

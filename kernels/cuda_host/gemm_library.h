@@ -23,7 +23,7 @@ struct LibraryProduct {
   size_t ldc = 0;
   const float* bias = nullptr;    // (n) or null
   const float* addend = nullptr;  // (m, n), row stride ldc, or null; may be c
-  void* workspace = nullptr;      // library_workspace_bytes, or null: an algorithm without
+  void* workspace = nullptr;      // library_workspace_bytes, aligned to 256, or null: an algorithm without
 };
 constexpr size_t library_workspace_bytes = size_t{32} << 20;  // what NVIDIA advises for an H100
 

@@ -14,7 +14,7 @@ namespace kernels::cuda {
 
 // A block computes one chunk (docs/numerics.md section 3) of one tile, so that many multiprocessors have work where
 // tiles are few. This is room for the sums of 512 such blocks with tiles of 128, 32 MB: on all but the largest cards
-// enough for each multiprocessor to have several.
+// enough for each multiprocessor to have several. A product has at most 8,192 chunks.
 constexpr size_t chunk_sums_floats = size_t{1} << 23;
 
 // The side of the square tiles that c is cut into: 128, 64 or 32, of which that one is taken whose blocks are the least

@@ -9,7 +9,7 @@ namespace kernels {
 
 class Arena {
  public:
-  static constexpr size_t alignment = 64;
+  static constexpr size_t alignment = 256;  // NVIDIA's libraries want that of a workspace
 
   explicit Arena(std::byte* base = nullptr) : base_(base) {}
 

@@ -82,7 +82,7 @@ class Cards(harness.TestCase):
         digests, log = self.run_job("one-never-opens", ["--cuda-devices", "0,1", "--cuda-timeout", "1"],
                                     FAKE_CUDA_STUCK="cuModuleLoadData,1,0")
         self.assertEqual(digests, expected)
-        self.assertEqual(log.count("0000:02:00.0 First is left out: 0000:02:00.0: cuModuleLoadData has not returned for 1 s"), 1)
+        self.assertEqual(log.count("0000:02:00.0 First is left out: 0000:02:00.0: cuModuleLoadData has not returned for 5 s"), 1)
 
         digests, log = self.run_job("driver-is-stuck", ["--cuda-timeout", "1"], FAKE_CUDA_STUCK="cuInit,-1,0")
         self.assertEqual(digests, expected)

@@ -359,6 +359,7 @@ EXPORTED int cublasLtMatmul(void* handle, void* product_made, const void* alpha,
   if (made.sizes != hash_of(product, la, lb, lc)) die("an algorithm of other sizes");
   if (workspace_bytes < made.workspace_bytes) return invalid_value;
   if (workspace_bytes > 0 && !peers().holds(stream, workspace, workspace_bytes)) die("a workspace that is not there");
+  if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) die("a workspace that is not aligned to 256 bytes");
   require_array(stream, la, a, made.alignment, "a");
   require_array(stream, lb, b, made.alignment, "b");
   require_array(stream, lc, c, made.alignment, "c");

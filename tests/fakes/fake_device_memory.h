@@ -75,7 +75,7 @@ class DeviceMemory {
     }
   }
 
-  // A call that was stuck comes back while others go on.
+  // For calls that were stuck and come back at once.
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
   const size_t bytes_;
   size_t used_ = 0;

@@ -22,7 +22,8 @@ void check_matmul(Random& random, size_t m, size_t n, size_t k) {
   const bool a_transposed = random.between(0, 1), b_transposed = random.between(0, 1);
   const size_t lda = (a_transposed ? m : k) + random.between(0, 3), ldb = (b_transposed ? k : n) + random.between(0, 3);
   const size_t ldc = n + random.between(0, 3);
-  const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
+  // One element at least: an engine may reckon with addresses in an empty contraction's operands.
+  const Values a = random.values(lda * (a_transposed ? k : m) + 1), b = random.values(ldb * (b_transposed ? n : k) + 1);
   const Values c0 = random.values(m * ldc), bias = random.values(n), residual = random.values(m * ldc);
   const size_t epilogue = random.between(0, 4);
   expect_same("matmul " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k), [&](Ops& ops) {
@@ -47,6 +48,9 @@ TEST(Ops, MatmulRandomShapes) {
   check_matmul(random, 1, 1, 1);
   check_matmul(random, 1190, 33, 17);  // more rows than a block holds
   check_matmul(random, 5, 1100, 31);   // more columns
+  for (const size_t k : {0, 1, 31, 32, 33, 769, 2049}) {
+    for (int layout = 0; layout < 4; ++layout) check_matmul(random, 130, 150, k);  // several blocks of packed rows
+  }
 }
 
 TEST(Ops, MatmulChunkBoundaries) {

@@ -61,8 +61,8 @@ class StuckCalls : public testing::Test {
   std::optional<fakes::HeldThreads> held_;
 };
 
-std::string stuck(const std::string& where, const std::string& call) {
-  return where + ": " + call + " has not returned for 0.03 s; restart the machine";
+std::string stuck(const std::string& where, const std::string& call, const char* seconds = "0.03") {
+  return where + ": " + call + " has not returned for " + seconds + " s; restart the machine";
 }
 
 TEST_F(StuckCalls, ADriverThatDoesNotStartIsNamed) {
@@ -92,7 +92,7 @@ TEST_F(StuckCalls, ACardThatDoesNotOpenIsNamed) {
                            "cuMemHostAlloc", "cuModuleLoadData"}) {
     told(call);
     const CudaCard first = card();
-    EXPECT_EQ(cuda_error_of([&] { Device(driver_, first, stuck_code, limit); }), stuck("0000:02:00.0", call));
+    EXPECT_EQ(cuda_error_of([&] { Device(driver_, first, stuck_code, limit); }), stuck("0000:02:00.0", call, "0.15"));
     let_go();
   }
 }
