@@ -7,8 +7,11 @@
 namespace agent {
 namespace {
 
-// Cards come back to the rig in any order.
-bool same_set(const CardSets::Cards& a, const CardSets::Cards& b) { return std::ranges::is_permutation(a, b); }
+// Cards come back to the rig in any order. Either's pointers may be weak.
+bool same_set(const auto& a, const auto& b) {
+  return std::ranges::is_permutation(
+      a, b, [](const auto& x, const auto& y) { return !x.owner_before(y) && !y.owner_before(x); });
+}
 
 }  // namespace
 
@@ -19,7 +22,7 @@ bool CardSet::has(const LaneWorker& card) const {
 std::shared_ptr<CardSet> CardSets::link(const Cards& cards, const kernels::Cancel& cancel) {
   {
     const std::lock_guard lock(mutex_);
-    if (std::ranges::any_of(without_, [&](const Cards& each) { return same_set(each, cards); })) return nullptr;
+    if (std::ranges::any_of(without_, [&](const auto& each) { return same_set(each, cards); })) return nullptr;
     const auto found = std::ranges::find_if(sets_, [&](const auto& set) { return same_set(set->cards, cards); });
     if (found != sets_.end()) return *found;
   }
@@ -45,9 +48,13 @@ std::shared_ptr<CardSet> CardSets::make(const Cards& cards, const kernels::Cance
   set->cards = cards;
   std::vector<kernels::Ops*> ops;
   for (const auto& card : cards) {
-    card->free_buffers();
-    ops.push_back(&card->ops());
-    set->bytes.push_back(ops.back()->free_bytes());
+    try {
+      card->free_buffers();
+      ops.push_back(&card->ops());
+      set->bytes.push_back(ops.back()->free_bytes());
+    } catch (const kernels::CudaError& error) {
+      throw CardFailed(*card, error.what());
+    }
   }
   set->links = make_links_(ops, cancel);
   if (!set->links) return nullptr;
@@ -60,7 +67,7 @@ std::shared_ptr<CardSet> CardSets::make(const Cards& cards, const kernels::Cance
 
 void CardSets::do_without(const Cards& cards) {
   const std::lock_guard lock(mutex_);
-  without_.push_back(cards);
+  without_.emplace_back(cards.begin(), cards.end());
 }
 
 uint64_t CardSets::bytes_on(const LaneWorker& card) const {
@@ -73,20 +80,41 @@ uint64_t CardSets::bytes_on(const LaneWorker& card) const {
   return 0;
 }
 
-// Links end, which takes its time, when their last user lets go of the set: not under the mutex.
-std::shared_ptr<CardSet> CardSets::take_out(const LaneWorker& card) {
-  const std::lock_guard lock(mutex_);
+std::shared_ptr<CardSet> CardSets::set_of(const LaneWorker& card) const {
   const auto found = std::ranges::find_if(sets_, [&](const auto& set) { return set->has(card); });
-  if (found == sets_.end()) return nullptr;
-  std::shared_ptr<CardSet> set = std::move(*found);
-  sets_.erase(found);
-  return set;
+  return found == sets_.end() ? nullptr : *found;
 }
 
-bool CardSets::close(const LaneWorker& card) { return take_out(card) != nullptr; }
+// This takes long, so not under the mutex: units on other cards wait for nothing. Until then the set is one that
+// counts, since it has its memory.
+void CardSets::end(const std::shared_ptr<CardSet>& set, std::unique_lock<std::mutex>& lock) {
+  std::unique_ptr<kernels::CardLinks> links = std::move(set->links);
+  lock.unlock();
+  links.reset();
+  lock.lock();
+  std::erase(sets_, set);
+  ended_.notify_all();
+}
+
+// Who ends a set waits for no other, so nobody waits in a circle.
+bool CardSets::close(const LaneWorker& card) {
+  std::unique_lock lock(mutex_);
+  const std::shared_ptr<CardSet> set = set_of(card);
+  if (!set) return false;
+  if (set->links) {
+    end(set, lock);
+  } else {
+    ended_.wait(lock, [&] { return std::ranges::count(sets_, set) == 0; });
+  }
+  return true;
+}
 
 void CardSets::give_up(const LaneWorker& card) {
-  if (const std::shared_ptr<CardSet> set = take_out(card)) set->links->give_up();
+  std::unique_lock lock(mutex_);
+  const std::shared_ptr<CardSet> set = set_of(card);
+  if (!set || !set->links) return;
+  set->links->give_up();
+  end(set, lock);
 }
 
 }  // namespace agent

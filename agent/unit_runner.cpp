@@ -151,18 +151,24 @@ void UnitRunner::Computation::links_failed(const std::string& what) {
 
 void UnitRunner::Computation::link(const Cards& cards) {
   if (!has_sum()) return;
-  exchange_.link(
-      cards, [this] { return cancelled(); }, [this](const std::string& what) { links_failed(what); });
+  try {
+    exchange_.link(
+        cards, [this] { return cancelled(); }, [this](const std::string& what) { links_failed(what); });
+  } catch (const CardFailed& failure) {  // the others are linked when they work together next
+    card_failed(failure.card, failure.what());
+  }
 }
 
 bool UnitRunner::Computation::reserve(LaneWorker& worker) {
+  const uint64_t linked = sets_.bytes_on(worker);
   try {
     const size_t exchange = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
-    worker.plan_buffers(unit_, config_, plan_.settings, exchange, sets_.bytes_on(worker));
+    worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked);
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const auto on_failed = [this](const std::string& what) { links_failed(what); };
-    if (exchange_.unlink(worker, error.what(), on_failed)) return reserve(worker);
+    // Or another unit, on another of their cards, has ended the links since.
+    if (exchange_.unlink(worker, error.what(), on_failed) || linked > 0) return reserve(worker);
     const std::lock_guard lock(calls_);
     lacks_ += (lacks_.empty() ? "" : "; ") + std::string(error.what());
   } catch (const kernels::CudaError& error) {
@@ -359,6 +365,7 @@ UnitResult UnitRunner::run(const protocol::Unit& unit, const kernels::ModelConfi
   } else {
     computation.link(
         {cards_.begin(), cards_.begin() + static_cast<std::ptrdiff_t>(std::min(plan.cards, cards_.size()))});
+    computation.leave_out_failed(cards_);
     while (computation.unfinished() && work_on_cards(computation, plan.cards)) continue;
   }
   UnitResult result = computation.finish();

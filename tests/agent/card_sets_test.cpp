@@ -1,6 +1,11 @@
 // Which cards are linked, when units take them in changing sets, and what becomes of links that are in the way.
 #include "card_sets.h"
 
+#include <chrono>
+#include <future>
+#include <thread>
+#include <utility>
+
 #include "linked_cards_fixture.h"
 
 namespace agent {
@@ -98,6 +103,69 @@ TEST_F(CardSetsTest, LinksMakeRoomForAUnitOfOneOfTheirCards) {
   compute(linked, {full, a});
   EXPECT_EQ(seen.linked, 2);
   EXPECT_TRUE(troubles.empty()) << "nothing is given up";
+}
+
+// Their end takes long, and is another unit's doing, which has one of the other cards.
+TEST_F(CardSetsTest, AUnitWaitsForTheEndOfLinksThatAreInItsWay) {
+  std::promise<void> ending, planned;
+  int asked = 0;  // while they are in the way
+  const auto full = sized_card("full", [&]() -> size_t {
+    if (seen.alive == 0 || !seen.before_end) return 6'000'000'000 - static_cast<size_t>(seen.alive);
+    if (asked++ == 0) planned.set_value();
+    return 1000;
+  });
+  compute(linked, {full, a});
+  seen.before_end = [&] {
+    ending.set_value();
+    planned.get_future().wait();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  };
+  const std::jthread of_another_unit([&] { EXPECT_TRUE(sets->close(*a)); });
+  ending.get_future().wait();
+  use({full}, other);
+  expect_the_cpus(run(other, gradients_of(1)), gradients_of(1));
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(CardSetsTest, AUnitIsPlannedAgainWhenLinksEndedMeanwhile) {
+  bool is_full = false;
+  const auto full = sized_card("full", [&]() -> size_t {
+    const size_t free = is_full && seen.alive > 0 ? 1000 : 6'000'000'000 - static_cast<size_t>(seen.alive);
+    if (is_full) sets->close(*a);  // by another unit
+    return free;
+  });
+  compute(linked, {full, a});
+  ASSERT_GT(sets->bytes_on(*full), 0u);
+  is_full = true;
+  use({full}, other);
+  expect_the_cpus(run(other, gradients_of(1)), gradients_of(1));
+}
+
+// It is told of when cards are linked, but is no failure of links.
+TEST_F(CardSetsTest, AFailureFromBeforeIsTheCards) {
+  bool broken = true;  // until it is told of, as of what was queued on a card
+  const auto bad = sized_card("bad", [&]() -> size_t {
+    if (std::exchange(broken, false)) fail_as_card("bad");
+    return 6'000'000'000;
+  });
+  use({a, bad, b}, linked);
+  expect_the_cpus(run(linked, unit_of(3)), unit_of(3));
+  EXPECT_EQ(linked.cards(), (UnitRunner::Cards{a, b}));
+  ASSERT_EQ(failures.size(), 1u);
+  EXPECT_EQ(failures[0].rfind("bad bad: cuLaunchKernel: ", 0), 0u) << failures[0];
+  compute(linked, {a, b});
+  EXPECT_EQ(seen.linked, 1);
+  EXPECT_TRUE(troubles.empty());
+}
+
+TEST_F(CardSetsTest, CardsThatDoWithoutAreNotKept) {
+  seen.fail_to_link = 1;
+  auto gone = cpu_as_card("gone");
+  const std::weak_ptr<LaneWorker> still_there = gone;
+  compute(linked, {gone, a});
+  ASSERT_EQ(troubles.size(), 1u);
+  gone.reset();
+  EXPECT_TRUE(still_there.expired());
 }
 
 TEST_F(CardSetsTest, ACardThatFailsAloneEndsTheLinksThatItHas) {

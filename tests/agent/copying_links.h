@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -20,6 +21,7 @@ struct Seen {
   std::atomic<size_t> floats = 0, groups = 0;
   std::atomic<int> fail_to_link = 0;                       // so often
   std::atomic<int> fail_in_start = -1, fail_in_wait = -1;  // the call of that number
+  std::function<void()> before_end;                        // of links
 
   std::mutex mutex;
   std::set<kernels::Ops*> cards;  // that have links
@@ -34,6 +36,7 @@ class CopyingLinks : public kernels::CardLinks {
     seen_.most_alive = std::max<int>(++seen_.alive, seen_.most_alive);
   }
   ~CopyingLinks() override {
+    if (seen_.before_end) seen_.before_end();
     const std::lock_guard lock(seen_.mutex);
     for (kernels::Ops* card : cards_) seen_.cards.erase(card);
     --seen_.alive;
