@@ -28,7 +28,7 @@ const Tile& tile_of(uint32_t size) {
   throw std::invalid_argument("no kernel has tiles of " + std::to_string(size));
 }
 
-static_assert(chunk_sums_floats / (32 * 32) <= 65535, "the chunks of a tile are a grid's second dimension");
+static_assert(chunk_sums_floats / (size_t{32} * 32) <= 65535, "the chunks of a tile are a grid's second dimension");
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
