@@ -9,6 +9,8 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <mutex>
+#include <set>
 #include <sstream>
 
 #include "fake_cuda_peers.h"
@@ -239,6 +241,10 @@ std::string name(const Product& product, const Layout& a, const Sizes& sizes, bo
   return text.str();
 }
 
+// Those of a card that hangs stay for ever: no leak of the program's.
+std::mutex handles_mutex;
+std::set<const Handle*>& handles = *new std::set<const Handle*>;
+
 }  // namespace
 
 EXPORTED fakes::FakeCublasLt& fake_cublaslt() { return seen; }
@@ -264,11 +270,18 @@ EXPORTED int cublasLtCreate(void** handle) {
   made->ordinal = peers().current_ordinal();
   *handle = made;
   ++seen.handles;
+  const std::lock_guard lock(handles_mutex);
+  handles.insert(made);
   return success;
 }
 
 EXPORTED int cublasLtDestroy(void* handle) {
-  delete &known<Handle>(handle, "handle");
+  Handle& ended = known<Handle>(handle, "handle");
+  {
+    const std::lock_guard lock(handles_mutex);
+    handles.erase(&ended);
+  }
+  delete &ended;
   --seen.handles;
   return success;
 }
