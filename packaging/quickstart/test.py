@@ -21,10 +21,13 @@ SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coor
              "tsan": ("simt", "agent", "coordinator")}
 NOT_SANITIZED = {"asan": "^slow$|cross|browser", "tsan": "slow|cross|browser"}
 # One thread alone, or the same once more for each byte: of races they show nothing that the other tests do not. Where
-# NCCL hangs or is aborted (NcclUnits.Whatever…), threads are left behind while the stand-in for the driver begins anew.
-WITHOUT_RACES = "SelfTest.ReferenceGives|TornFiles|TornPoolFiles|CutAtEveryByte|NcclUnits.Whatever"
+# NCCL hangs or is aborted (NcclUnits.Whatever…, StuckCards.AlsoWhereCardsAreLinked), threads are left behind while the
+# stand-ins for it and for the driver begin anew.
+WITHOUT_RACES = ("SelfTest.ReferenceGives|TornFiles|TornPoolFiles|CutAtEveryByte|NcclUnits.Whatever|"
+                 "StuckCards.AlsoWhereCardsAreLinked")
 # The first finding ends the process, so that the test which runs into it fails.
-SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1"}
+SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1",
+                     "TSAN_OPTIONS": f"halt_on_error=1 suppressions={ROOT / 'tests/tsan_suppressions.txt'}"}
 ADDR_NO_RANDOMIZE = 0x0040000  # of personality(2)
 
 BEGIN = time.monotonic()
