@@ -21,8 +21,7 @@ class LaneExchange {
   // sets outlive the exchange.
   explicit LaneExchange(CardSets& sets) : sets_(sets) {}
 
-  // Before the cards have buffers: these will compute the unit's lanes. Throws kernels::Cancelled,
-  // CardFailed.
+  // Before the cards have buffers: these will compute the unit's lanes. Throws kernels::Cancelled, CardFailed.
   void link(const CardSets::Cards& cards, const kernels::Cancel& cancel, const OnFailed& on_failed);
   // Floats that each linked card needs for exchanging a unit's lanes; 0 without links.
   size_t buffer_values(size_t count, size_t lanes) const;

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bench/adamw_step.h"
 #include "bench/measure.h"
 #include "bench/products.h"
 
@@ -186,23 +187,10 @@ Call quantise_rows(Ops& ops, Arrays& arrays, const Sizes& n) {
 }
 
 Call adamw(Ops& ops, Arrays& arrays, const Sizes& n) {
-  AdamW op{.tensor_count = 1,
-           .beta1 = 0.9f,
-           .one_minus_beta1 = 0.1f,
-           .beta2 = 0.95f,
-           .one_minus_beta2 = 0.05f,
-           .epsilon = 1e-8f,
-           .decay = 1,
-           .step_size = 1e-6f,
-           .inv_sqrt_bc2 = 1,
-           .g = arrays.floats(n[0]),
-           .w = arrays.floats(n[0]),
-           .m = arrays.floats(n[0]),
-           .v = arrays.positive(n[0])};
-  return [&ops, op, tensor = TensorEnd{.end = n[0], .decays = true}]() mutable {
-    op.tensors = &tensor;
-    ops.adamw(op);
-  };
+  const float* const g = arrays.floats(n[0]);
+  float *const w = arrays.floats(n[0]), *const m = arrays.floats(n[0]), *const v = arrays.positive(n[0]);
+  const TensorEnd tensor{.end = n[0], .decays = true};
+  return [&ops, tensor, g, w, m, v] { ops.adamw(adamw_step(tensor, g, w, m, v)); };
 }
 
 Call copy(Ops& ops, Arrays& arrays, const Sizes& n) {

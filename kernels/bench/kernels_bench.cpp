@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/adamw_step.h"
 #include "bench/measure.h"
 #include "bench/products.h"
 #include "cpu/thread_pool.h"
@@ -173,22 +174,8 @@ void memory_table(Ops& ops, double seconds) {
                        .scale_gradient = 1});
   });
   const TensorEnd tensor{.end = count, .decays = true};
-  memory_row("AdamW", 7 * array, copy, seconds, [&] {
-    ops.adamw({.tensor_count = 1,
-               .tensors = &tensor,
-               .beta1 = 0.9f,
-               .one_minus_beta1 = 0.1f,
-               .beta2 = 0.95f,
-               .one_minus_beta2 = 0.05f,
-               .epsilon = 1e-8f,
-               .decay = 1,
-               .step_size = 1e-6f,
-               .inv_sqrt_bc2 = 1,
-               .g = dy.data(),
-               .w = x.data(),
-               .m = dx.data(),
-               .v = v.data()});
-  });
+  memory_row("AdamW", 7 * array, copy, seconds,
+             [&] { ops.adamw(adamw_step(tensor, dy.data(), x.data(), dx.data(), v.data())); });
 }
 
 }  // namespace

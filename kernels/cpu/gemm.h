@@ -265,7 +265,7 @@ class Gemm {
     size_t asked = 0;
     for (size_t k = 0; k < o.k; k += strip) {
       part.k = smaller(strip, o.k - k);
-      if (asked < r) ask_for_row(s, sums, m, n, asked++);  // all at once would hold up the tile's own operands
+      if (asked < r) ask_for_tile_row(s, sums, m, n, asked++);  // all at once would hold up the tile's own operands
       ahead_.ask();
       Tile<V, r, tuning>::multiply(acc, part);
       part.a += strip * o.a_col, part.b += strip * tile_n;
@@ -323,20 +323,14 @@ class Gemm {
   static constexpr size_t place(int i, int j) { return (i * V::tile_vectors + j) * V::width; }
 
   // c and the sums of other slices are far away: a tile's row i is asked for while it is multiplied, and of sums that
-  // it begins with those of the next tile. Inlined, as GCC drops calls of functions that do nothing but this.
-  inline __attribute__((always_inline)) void ask_for_row(const Slice& s, size_t sums, size_t m, size_t n,
-                                                         size_t i) const {
-    if (!s.starts_chunk) ask_for_line(chain_ + sums + tile_m * tile_n + i * tile_n);
-    if (s.starts_chunk && !s.ends_chunk) ask_for_line(chain_ + sums + i * tile_n);
+  // it begins with those of the next tile.
+  inline __attribute__((always_inline)) void ask_for_tile_row(const Slice& s, size_t sums, size_t m, size_t n,
+                                                              size_t i) const {
+    if (!s.starts_chunk) ask_for_row<tile_n>(chain_ + sums + tile_m * tile_n + i * tile_n);
+    if (s.starts_chunk && !s.ends_chunk) ask_for_row<tile_n>(chain_ + sums + i * tile_n);
     if (!s.ends_chunk) return;
-    if (!s.first_chunk || !s.last_chunk) ask_for_line(total_ + sums + i * tile_n);
-    ask_for_line(c(m + i, n));
-  }
-
-  // A tile's row, wherever in a line it begins.
-  static inline __attribute__((always_inline)) void ask_for_line(const float* row) {
-    for (size_t j = 0; j < tile_n; j += cache_line) __builtin_prefetch(row + j, 1);
-    __builtin_prefetch(row + tile_n - 1, 1);
+    if (!s.first_chunk || !s.last_chunk) ask_for_row<tile_n>(total_ + sums + i * tile_n);
+    ask_for_row<tile_n>(c(m + i, n));
   }
 
   float* c(size_t m, size_t n) const { return p_.c + (m0_ + m) * p_.ldc + n0_ + n; }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/int8_dot.h"
 #include "cpu/vector_parts.h"
 #include "kernels/ops.h"
@@ -127,14 +128,10 @@ class Int8Gemm {
     }
   }
 
-  // c is far away: a tile of it is asked for before its sums are made. Inlined, as GCC drops calls of functions that do
-  // nothing but this.
+  // c is far away: a tile of it is asked for before its sums are made.
   inline __attribute__((always_inline)) void ask_for(size_t m, size_t n) const {
     const float* c = p_.c + (m0_ + m) * p_.ldc + n0_ + n;
-    for (size_t i = 0; i < smaller(tile_m, rows_ - m); ++i, c += p_.ldc) {
-      for (size_t j = 0; j < tile_n; j += cache_line) __builtin_prefetch(c + j, 1);
-      __builtin_prefetch(c + tile_n - 1, 1);
-    }
+    for (size_t i = 0; i < smaller(tile_m, rows_ - m); ++i, c += p_.ldc) ask_for_row<tile_n>(c);
   }
 
   void finish(const float* sums, const float* low, size_t m, size_t n) {

@@ -1,20 +1,17 @@
 #include "cuda_driver/cublaslt.h"
 
-#include <dlfcn.h>
-
 namespace kernels {
 namespace cuda {
 namespace {
 
 // A version of the library needs a driver of its own version of CUDA, or a later one.
 void* open_cublaslt(int driver_version) {
-  std::string why;
+  std::string why, problem;
   for (const int major : {13, 12, 11}) {
     if (major > driver_version / 1000) continue;
     const std::string name = "libcublasLt.so." + std::to_string(major);
-    if (void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-    const char* const problem = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
-    why += (why.empty() ? "" : "; ") + std::string(problem);
+    if (void* library = open_library(name.c_str(), problem)) return library;
+    why += (why.empty() ? "" : "; ") + problem;
   }
   throw CudaError("no cuBLASLt (" + why + ")");
 }

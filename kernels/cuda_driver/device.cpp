@@ -54,16 +54,22 @@ class Device::Steps {
   bool ended_ = false;
 };
 
-// What `body` returns or throws, after all that was posted.
+// What `body` returns or throws, after all that was posted, whatever of that has failed.
+template <typename Body>
+auto Device::ask(Body body) {
+  using Value = std::invoke_result_t<Body, DeviceCalls&>;
+  const auto task = std::make_shared<std::packaged_task<Value(DeviceCalls&)>>(std::move(body));
+  steps_->add([task](DeviceCalls& calls) { (*task)(calls); });
+  return thread_->get(task->get_future());
+}
+
+// The same, or what has failed.
 template <typename Body>
 auto Device::run(Body body) {
-  using Value = std::invoke_result_t<Body, DeviceCalls&>;
-  const auto task = std::make_shared<std::packaged_task<Value(DeviceCalls&)>>([body](DeviceCalls& calls) {
+  return ask([body](DeviceCalls& calls) {
     calls.rethrow();
     return body(calls);
   });
-  steps_->add([task](DeviceCalls& calls) { (*task)(calls); });
-  return thread_->get(task->get_future());
 }
 
 void Device::post(Step step) {
@@ -115,11 +121,7 @@ void Device::launch(const Launch& launch) {
 
 bool Device::by_library(std::function<bool(DeviceCalls&)> calls) { return run(std::move(calls)); }
 
-void Device::end_library(std::function<void(DeviceCalls&)> end) {
-  const auto task = std::make_shared<std::packaged_task<void(DeviceCalls&)>>(std::move(end));
-  steps_->add([task](DeviceCalls& calls) { (*task)(calls); });
-  thread_->get(task->get_future());
-}
+void Device::end_library(std::function<void(DeviceCalls&)> end) { ask(std::move(end)); }
 
 void* Device::allocate(size_t bytes) {
   return run([bytes](DeviceCalls& calls) { return calls.allocate(bytes); });

@@ -72,6 +72,8 @@ class Device final : public Launcher {
   };
   void post(Step step);
   template <typename Body>
+  auto ask(Body body);
+  template <typename Body>
   auto run(Body body);
 
   const std::string bus_id_;

@@ -5,13 +5,19 @@
 namespace kernels::cuda {
 namespace {
 
-void* open_library(const char* name) {
-  if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-  const char* const why = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
-  throw CudaError(std::string("no CUDA driver (") + why + "); cards need NVIDIA's driver, 450 or later");
+void* open_driver_library(const char* name) {
+  std::string why;
+  if (void* library = open_library(name, why)) return library;
+  throw CudaError("no CUDA driver (" + why + "); cards need NVIDIA's driver, 450 or later");
 }
 
 }  // namespace
+
+void* open_library(const char* name, std::string& why) {
+  void* const library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) why = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
+  return library;
+}
 
 void* symbol_of(void* library, const char* symbol, const char* owner) {
   if (void* found = dlsym(library, symbol)) return found;
@@ -26,7 +32,7 @@ Driver open_driver(std::chrono::milliseconds limit) {
   return in_time("the CUDA driver", limit, [] { return Driver(); });
 }
 
-Driver::Driver(const char* library) : library_(open_library(library)) {}
+Driver::Driver(const char* library) : library_(open_driver_library(library)) {}
 
 int Driver::supported_version() const {
   int found = 0;

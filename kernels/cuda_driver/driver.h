@@ -37,6 +37,9 @@ constexpr unsigned event_disable_timing = 2;
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
+// A library that the system's linker finds; it stays open. Null where it does not: `why`.
+void* open_library(const char* name, std::string& why);
+
 // Throws CudaError where the open library, which `owner` names in the message, lacks it.
 void* symbol_of(void* library, const char* symbol, const char* owner);
 

@@ -1,7 +1,5 @@
 #include "cuda_driver/nccl.h"
 
-#include <dlfcn.h>
-
 #include "kernels/card_links.h"
 
 namespace kernels {
@@ -9,9 +7,9 @@ namespace cuda {
 namespace {
 
 void* open_nccl(const char* name) {
-  if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-  const char* const why = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc has one for each thread
-  throw CudaError(std::string("no NCCL (") + why + ")");
+  std::string why;
+  if (void* library = open_library(name, why)) return library;
+  throw CudaError("no NCCL (" + why + ")");
 }
 
 }  // namespace

@@ -335,7 +335,7 @@ void CudaOps::leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* ha
   if (leaf == 0 || leaf >= 1u << 27) throw std::invalid_argument("leaf hashes: a leaf of 1 to 2^27 - 1 floats");
   if (count == 0) return;
   constexpr size_t hash_bytes = 32;
-  const size_t leaves = (count + leaf - 1) / leaf;
+  const size_t leaves = ceil_div(count, leaf);
   auto* made = static_cast<uint8_t*>(scratch(leaves * hash_bytes));
   const Shape shape{.grid = {blocks_for(leaves, warp_lanes), 1, 1}, .block = {warp_lanes, 1, 1}};
   launch(device_, "leaf_hashes", shape,

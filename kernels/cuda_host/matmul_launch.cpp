@@ -30,8 +30,6 @@ const Tile& tile_of(uint32_t size) {
 
 static_assert(chunk_sums_floats / (size_t{32} * 32) <= 65535, "the chunks of a tile are a grid's second dimension");
 
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-
 // A contraction without terms is a chunk, too.
 uint32_t chunks_of(size_t k) { return std::max(blocks_for(k, chunk_terms), 1u); }
 

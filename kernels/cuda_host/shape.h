@@ -26,7 +26,8 @@ inline uint32_t narrow(size_t size) {
   return static_cast<uint32_t>(size);
 }
 
-inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow((count + of_a_block - 1) / of_a_block); }
+inline size_t ceil_div(size_t count, size_t by) { return (count + by - 1) / by; }
+inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow(ceil_div(count, of_a_block)); }
 
 // Whether groups of four neighbours, in lines `stride` apart, are aligned as a whole. Null is.
 inline bool aligned(const float* first, size_t stride) {

@@ -2,22 +2,21 @@
 // CPU.
 #pragma once
 
-#include <dlfcn.h>
-
 #include "cards_fixture.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "fake_nccl.h"
 
 namespace agent {
 
 // What the libraries of the tests saw; from now on they are also where the real ones are asked for.
 inline fakes::FakeCuda& fake_cuda() {
-  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+  static auto& seen = fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
+  return seen;
 }
 inline fakes::FakeNccl& fake_nccl() {
-  static void* const library = dlopen(FAKE_NCCL, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeNcclFunction>(dlsym(library, "fake_nccl"))();
+  static auto& seen = fakes::seen_by<fakes::FakeNcclFunction>(FAKE_NCCL, "fake_nccl");
+  return seen;
 }
 
 class DriverCardsTest : public CardsTest {

@@ -1,6 +1,5 @@
 // A Trainer on a card: its way through the driver, but for the driver (tests/fakes/fake_cuda.h), whose memory faults
 // where the host touches it.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <cstring>
 
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "golden.h"
 #include "kernels/cuda_cards.h"
 #include "kernels/forwarding_ops.h"
@@ -28,8 +28,8 @@ constexpr char bus_id[] = "0000:0A:00.0";
 
 // The driver of the tests; from now on also where libcuda.so.1 is asked for.
 fakes::FakeCuda& fake() {
-  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+  static auto& seen = fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
+  return seen;
 }
 
 std::unique_ptr<Ops> open_card(size_t bytes = 6'371'475'456, const std::string& fail = "") {
@@ -39,14 +39,7 @@ std::unique_ptr<Ops> open_card(size_t bytes = 6'371'475'456, const std::string& 
   return make_cuda_ops(cuda_cards().cards.at(0));
 }
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-}
+std::string error_of(const std::function<void()>& body) { return fakes::error_of<std::exception>(body); }
 
 // What a trainer computes of a batch of 2 rows of 5.
 class Computation {

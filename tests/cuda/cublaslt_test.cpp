@@ -2,7 +2,6 @@
 // (tests/fakes/fake_cuda.h): the bits of int8, what `fast` promises, and our own kernels where the library fails.
 #include "cuda_driver/cublaslt.h"
 
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "cuda_driver/cards.h"
 #include "fake_cublaslt.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "fast_test_util.h"
 #include "golden.h"
 #include "kernels/training.h"
@@ -34,22 +34,15 @@ constexpr char bus_id[] = "0000:0A:00.0";
 
 // What the libraries of the tests saw; from now on they are also where the real ones are asked for.
 fakes::FakeCuda& fake_cuda() {
-  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+  static auto& seen = fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
+  return seen;
 }
 fakes::FakeCublasLt& fake_cublaslt() {
-  static void* const library = dlopen(FAKE_CUBLASLT, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCublasLtFunction>(dlsym(library, "fake_cublaslt"))();
+  static auto& seen = fakes::seen_by<fakes::FakeCublasLtFunction>(FAKE_CUBLASLT, "fake_cublaslt");
+  return seen;
 }
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const CudaError& error) {
-    return error.what();
-  }
-}
+std::string error_of(const std::function<void()>& body) { return fakes::error_of<CudaError>(body); }
 
 // A card whose products all go through the library that it may.
 class ByCublasLt {

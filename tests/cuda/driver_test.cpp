@@ -1,6 +1,5 @@
 // The way of a launch on a rig, but for the card: CudaOps, a Device with the compiled kernels, the driver's functions.
 // The driver of the tests finds each kernel in the compiled code, and tests/simt runs it.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include "cuda_host/matmul_launch.h"
 #include "cuda_test_util.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "launcher.h"
 
 namespace kernels::cuda {
@@ -27,8 +27,7 @@ class CudaDriver : public testing::TestWithParam<const char*> {
   CudaDriver()
       : device_(driver_, only_card(), code_for(capability()), cuda_timeout),
         ops_(device_, int8_arithmetics(device_).back(), HalfPrecision::none) {
-    void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
-    fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+    fake_ = &fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
     fake_->launches.clear();
     fake_->run = [this](const fakes::FakeLaunch& launch) {
       const auto [gx, gy, gz] = launch.grid;

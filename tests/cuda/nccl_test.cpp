@@ -1,7 +1,6 @@
 // Cards linked by NCCL, but for NCCL (tests/fakes/fake_nccl.h) and the driver (tests/fakes/fake_cuda.h).
 #include "cuda_driver/nccl.h"
 
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -9,6 +8,7 @@
 
 #include "cuda_driver/card_ops.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "fake_nccl.h"
 #include "kernels/card_links.h"
 #include "kernels/cuda_cards.h"
@@ -21,22 +21,15 @@ using Milliseconds = std::chrono::milliseconds;
 
 // What the libraries of the tests saw; from now on they are also where the real ones are asked for.
 fakes::FakeCuda& fake_cuda() {
-  static void* const library = dlopen(FAKE_CUDA, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+  static auto& seen = fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
+  return seen;
 }
 fakes::FakeNccl& fake_nccl() {
-  static void* const library = dlopen(FAKE_NCCL, RTLD_NOW);
-  return reinterpret_cast<fakes::FakeNcclFunction>(dlsym(library, "fake_nccl"))();
+  static auto& seen = fakes::seen_by<fakes::FakeNcclFunction>(FAKE_NCCL, "fake_nccl");
+  return seen;
 }
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const CudaError& error) {
-    return error.what();
-  }
-}
+std::string error_of(const std::function<void()>& body) { return fakes::error_of<CudaError>(body); }
 
 // An array on a card.
 class OnCard {

@@ -1,7 +1,6 @@
 // Memory, copies and launches through a driver without cards (tests/fakes/fake_cuda.h), which notes and checks them.
 #include "cuda_driver/device.h"
 
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -11,6 +10,7 @@
 #include "cuda_driver/cards.h"
 #include "cuda_host/int8_arithmetic.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 
 namespace kernels::cuda {
 namespace {
@@ -24,8 +24,7 @@ class CudaDevice : public testing::Test {
  protected:
   void SetUp() override {
     driver_ = std::make_unique<Driver>(FAKE_CUDA);
-    void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
-    fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+    fake_ = &fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
     *fake_ = {};
   }
   void TearDown() override {
@@ -49,14 +48,7 @@ class CudaDevice : public testing::Test {
   fakes::FakeCuda* fake_ = nullptr;
 };
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const std::runtime_error& error) {
-    return error.what();
-  }
-}
+std::string error_of(const std::function<void()>& body) { return fakes::error_of<std::runtime_error>(body); }
 
 // What the loaded code has, in the words of CudaCard.
 std::string int8_text(const std::vector<Int8Arithmetic>& arithmetics) {

@@ -1,6 +1,5 @@
 // Calls of the driver that do not return although they wait for nothing (FAKE_CUDA_STUCK, tests/fakes/fake_cuda.h),
 // until the test lets them.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -10,6 +9,7 @@
 #include "cuda_driver/cards.h"
 #include "cuda_driver/device.h"
 #include "fake_cuda.h"
+#include "fake_library.h"
 #include "held_threads.h"
 
 namespace kernels::cuda {
@@ -19,20 +19,12 @@ constexpr char stuck_image_text[] = ".version 7.8\n.target sm_75\n.visible .entr
 const std::span<const std::byte> stuck_images[] = {std::as_bytes(std::span(stuck_image_text))};
 const Code stuck_code{"compute_75", {7, 5}, Kind::ptx, stuck_images};
 
-std::string cuda_error_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const CudaError& error) {
-    return error.what();
-  }
-}
+std::string cuda_error_of(const std::function<void()>& body) { return fakes::error_of<CudaError>(body); }
 
 class StuckCalls : public testing::Test {
  protected:
   void SetUp() override {
-    void* library = dlopen(FAKE_CUDA, RTLD_NOW | RTLD_NOLOAD);
-    fake_ = &reinterpret_cast<fakes::FakeCudaFunction>(dlsym(library, "fake_cuda"))();
+    fake_ = &fakes::seen_by<fakes::FakeCudaFunction>(FAKE_CUDA, "fake_cuda");
     for (const char* variable : {"FAKE_CUDA_FAIL", "FAKE_CUDA_HANG", "FAKE_CUDA_VERSION"}) unsetenv(variable);
     setenv("FAKE_CUDA_CARDS", "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,8.6,6000000000,First", 1);
     *fake_ = {};
