@@ -15,6 +15,7 @@ from options import Parser
 from progress import clock
 
 SECONDS_PER_FUZZER = 60
+LINES_OF_A_FAILURE = 40  # of its output that are shown once more at the end
 # What the sanitizers run: every part of the programs, and the pool's server from outside. Timings, browsers and runs of
 # both programs together are the release's part; the address sanitizer takes the slow tests that it can afford.
 SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coordinator"),
@@ -62,25 +63,36 @@ def main():
 
     minutes = clock(time.monotonic() - BEGIN)
     percent = 100 * (tests.total - tests.failed) // max(1, tests.total)
+    for failure in tests.failures:
+        say("\n" + "".join(failure[:1] + failure[1:][-LINES_OF_A_FAILURE:]).rstrip())
     say(f"\n{percent}% tests passed, {tests.failed} tests failed out of {tests.total} ({minutes} minutes)")
     if tests.failed or tests.total == 0:
         sys.exit(1)
 
 
 class Tests:
-    """Counts what ctest says."""
+    """Counts what ctest says, and keeps the lines of what fails for the end, where a log is read first."""
 
     def __init__(self):
         self.total = self.failed = 0
+        self.failures = []  # of each: the line that names it, then its output
 
     def run(self, folder, *arguments, environment=()):
         command = ["ctest", "--test-dir", folder, f"-j{jobs()}", "--output-on-failure", "--no-tests=error", *arguments]
         ctest = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="backslashreplace")
         counted = False
+        failure = None
         for line in ctest.stdout:
             sys.stdout.write(line)
             sys.stdout.flush()
+            if re.match(r"\s*(Start +\d+: |\d+/\d+ Test +#|\d+% tests passed)", line):
+                failure = None
+            if re.match(r"\s*\d+/\d+ Test +#\d+: .*\*\*\*(?!Skipped)", line):
+                failure = []
+                self.failures.append(failure)
+            if failure is not None:
+                failure.append(line)
             closing = re.match(r"\d+% tests passed, (\d+) tests failed out of (\d+)", line)
             if closing:
                 self.failed += int(closing[1])
@@ -94,7 +106,9 @@ class Tests:
         """One test, which passes if the script succeeds."""
         done = subprocess.run([ROOT / script, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL)
         self.total += 1
-        self.failed += done.returncode != 0
+        if done.returncode != 0:
+            self.failed += 1
+            self.failures.append([f"{script} failed"])
 
 
 @contextlib.contextmanager

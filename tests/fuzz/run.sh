@@ -29,7 +29,7 @@ fuzz() {
   case $name in json_messages|documents|blob_header) seeds=tests/pool-protocol/golden ;; esac
   mkdir -p "build/fuzz/corpus/$name"
   said=$("build/fuzz/bin/fuzz_$name" -max_total_time="$seconds" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "$seeds" 2>&1) || failed=1
+    -verbosity=0 -print_funcs=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/ "build/fuzz/corpus/$name" "$seeds" 2>&1) || failed=1
   printf '== %s, at most %s s\n%s\n' "$name" "$seconds" \
     "$(sed '/Recommended dictionary/,/End of recommended dictionary/d' <<<"$said")"
   return $failed
