@@ -101,15 +101,16 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
   if (op.m == 0 || op.n == 0) return;
   args.tile = size;
   const std::string name = "matmul_" + std::to_string(size) + layout.name();
-  const uint32_t tiles = narrow(size_t{args.row_tiles} * args.column_tiles), chunks = chunks_of(op.k);
-  if (chunks == 1) return launch(device, name.c_str(), {.grid = {tiles, 1, 1}, .block = {tile.threads, 1, 1}}, args);
+  const uint32_t tile_count = narrow(size_t{args.row_tiles} * args.column_tiles), chunks = chunks_of(op.k);
+  if (chunks == 1)
+    return launch(device, name.c_str(), {.grid = {tile_count, 1, 1}, .block = {tile.threads, 1, 1}}, args);
 
   const size_t area = size_t{size} * size, most = chunk_sums.size() / (chunks * area);
   if (most == 0) throw std::length_error("matmul: no room for the sums of " + std::to_string(chunks) + " chunks");
   const uint32_t parts = narrow(area / 4 / add_threads);
   args.chunk_sums = chunk_sums.data();
-  for (uint32_t count; args.first_tile < tiles; args.first_tile += count) {
-    count = narrow(std::min<size_t>(most, tiles - args.first_tile));
+  for (uint32_t count; args.first_tile < tile_count; args.first_tile += count) {
+    count = narrow(std::min<size_t>(most, tile_count - args.first_tile));
     launch(device, name.c_str(), {.grid = {count, chunks, 1}, .block = {tile.threads, 1, 1}}, args);
     launch(device, "matmul_add_chunks", {.grid = {count, parts, 1}, .block = {add_threads, 1, 1}}, args);
   }
