@@ -146,6 +146,27 @@ TEST_F(ComputeTest, MistakesAreNamed) {
   }
 }
 
+// A result that nobody gets is no success. `sample` writes token by token.
+TEST_F(ComputeTest, OutputThatIsLostIsNamed) {
+  const std::string commands[] = {"compute " + paths() + "--batch 3 --context 13 --json",
+                                  "compute " + paths() + "--batch 3 --context 13",
+                                  "sample --length 3 --model " + model.string(),
+                                  "devices",
+                                  "version",
+                                  "--version",
+                                  "--help"};
+  for (const std::string& command : commands) {
+    for (const char* lose : {" >/dev/full", " >&-"}) {
+      const std::string error = folder.path / "error";
+      const int status = std::system((GRADMINER_BINARY " " + command + " 2>" + error + lose).c_str());
+      EXPECT_EQ(WEXITSTATUS(status), 8) << command << lose;
+      EXPECT_NE(slurp(error).find("gradminer: cannot write to standard output"), std::string::npos)
+          << command << lose << "\n"
+          << slurp(error);
+    }
+  }
+}
+
 constexpr char large_and_small[] = "0000:0A:00.0,8.6,6000000000,Large;0000:02:00.0,6.1,34000000,Small";
 constexpr char two_large[] = "0000:0A:00.0,8.6,6000000000,Second;0000:02:00.0,6.1,6000000000,First";
 
