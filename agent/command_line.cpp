@@ -144,6 +144,12 @@ int report(Exit exit_code, const std::string& message) {
   return static_cast<int>(exit_code);
 }
 
+// What a command printed may be in the buffer still. A result that is lost is no success.
+void flush_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw Failure(Exit::disk, "cannot write to standard output; it may be full or closed");
+}
+
 int guarded(const std::function<int()>& body) {
   try {
     return body();
@@ -184,10 +190,11 @@ int run_command_line(int argc, char** argv) {
     try {
       app.parse(argc, argv);
       if (app.get_subcommands().empty()) throw CLI::CallForHelp();
-      return static_cast<int>(Exit::ok);
     } catch (const CLI::ParseError& error) {
-      return app.exit(error) == 0 ? static_cast<int>(Exit::ok) : static_cast<int>(Exit::usage);
+      if (app.exit(error) != 0) return static_cast<int>(Exit::usage);
     }
+    flush_output();
+    return static_cast<int>(Exit::ok);
   });
 }
 

@@ -125,6 +125,7 @@ std::string hex_float(float value) {
 
 void compute_command(const ComputeOptions& options) {
   check_options(options);
+  if (!options.gradients.empty()) check_gradients_file(options.gradients);
   const ModelFolder model = open_model_folder(options.model);
   if (options.context > model.config.positions) {
     throw Failure(Exit::input, "--context " + std::to_string(options.context) + " is beyond the model's " +

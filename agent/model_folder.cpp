@@ -28,6 +28,14 @@ std::vector<float> read_model_weights(const ModelFolder& model) {
   }
 }
 
+void check_gradients_file(const std::filesystem::path& file) {
+  try {
+    kernels::replaceable_file(file);
+  } catch (const std::exception& error) {
+    throw Failure(Exit::disk, std::string("--gradients: ") + error.what());
+  }
+}
+
 void write_gradients(const std::filesystem::path& file, const kernels::ModelConfig& config,
                      std::span<const float> gradients) {
   try {

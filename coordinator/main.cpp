@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <charconv>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 
@@ -41,6 +42,22 @@ static void check_whole_numbers(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({})) check_whole_numbers(*command);
 }
 
+// What a command printed may be in the buffer still. A result that is lost, such as a token, is no success.
+static void flush_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw pool::Failure(pool::ExitCode::unexpected, "cannot write to standard output; it may be full or closed");
+}
+
+static pool::ExitCode run_command(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (app.exit(error) != 0) return pool::ExitCode::usage;
+  }
+  flush_output();
+  return pool::ExitCode::ok;
+}
+
 int main(int argc, char** argv) {
   CLI::App app(
       "gradpool - a pool that trains models on rigs: hands out work, checks it, aggregates it, keeps the books",
@@ -67,10 +84,7 @@ int main(int argc, char** argv) {
     return static_cast<int>(code);
   };
   try {
-    app.parse(argc, argv);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(pool::ExitCode::usage);
+    return static_cast<int>(run_command(app, argc, argv));
   } catch (const pool::Failure& error) {
     return fail(error.what(), error.code);
   } catch (const protocol::Error& error) {

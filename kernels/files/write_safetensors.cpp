@@ -86,13 +86,24 @@ std::string safetensors_header(const ModelConfig& config) {
   return length + text;
 }
 
+fs::path replaceable_file(const fs::path& file) {
+  const fs::file_status end = fs::status(file);  // throws where links lead round in a circle
+  if (fs::exists(end) && !fs::is_regular_file(end)) {
+    throw std::runtime_error(file.string() + " is no regular file, and nothing else is replaced");
+  }
+  fs::path target = file;
+  while (fs::is_symlink(target)) target = target.parent_path() / fs::read_symlink(target);
+  return target;
+}
+
 void write_safetensors(const fs::path& file, const ModelConfig& config, const float* values) {
+  const fs::path target = replaceable_file(file);
   const std::string header = safetensors_header(config);
-  TemporaryFile temporary(file);
+  TemporaryFile temporary(target);
   temporary.write(header.data(), header.size());
   temporary.write(values, sizeof(float) * parameter_count(config));
-  temporary.rename_to(file);
-  sync_folder(file.has_parent_path() ? file.parent_path() : fs::path("."));
+  temporary.rename_to(target);
+  sync_folder(target.has_parent_path() ? target.parent_path() : fs::path("."));
 }
 
 }  // namespace kernels

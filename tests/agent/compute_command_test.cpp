@@ -1,5 +1,6 @@
 // `gradminer compute` as a process: what it prints, and every mistake.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <bit>
@@ -136,6 +137,7 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       {"--tokens " + (folder.path / "tokens.bin").string() + " --model /none " + shape, 3, {"/none"}},
       {"--model " + model.string() + " --tokens /none " + shape, 3, {"/none"}},
       {paths() + shape + "--gradients /none/g.safetensors", 8, {"/none"}},
+      {"--tokens /none --model /none " + shape + "--gradients " + model.string(), 8, {model, "no regular file"}},
   };
   for (const Case& one : cases) {
     const Ended ended = run(one.arguments);
@@ -144,6 +146,61 @@ TEST_F(ComputeTest, MistakesAreNamed) {
       EXPECT_NE(ended.error.find(name), std::string::npos) << one.arguments << "\n" << ended.error;
     }
   }
+}
+
+// A result that nobody gets is no success. `sample` writes token by token.
+TEST_F(ComputeTest, OutputThatIsLostIsNamed) {
+  const std::string commands[] = {"compute " + paths() + "--batch 3 --context 13 --json",
+                                  "compute " + paths() + "--batch 3 --context 13",
+                                  "sample --length 3 --model " + model.string(),
+                                  "devices",
+                                  "version",
+                                  "--version",
+                                  "--help"};
+  for (const std::string& command : commands) {
+    for (const char* lose : {" >/dev/full", " >&-"}) {
+      const std::string error = folder.path / "error";
+      const int status = std::system((GRADMINER_BINARY " " + command + " 2>" + error + lose).c_str());
+      EXPECT_EQ(WEXITSTATUS(status), 8) << command << lose;
+      EXPECT_NE(slurp(error).find("gradminer: cannot write to standard output"), std::string::npos)
+          << command << lose << "\n"
+          << slurp(error);
+    }
+  }
+}
+
+// Through links, the last of which leads to nothing yet.
+TEST_F(ComputeTest, GradientsGoWhereALinkLeads) {
+  const fs::path link = folder.path / "link", end = model / "g.safetensors";
+  fs::create_symlink(folder.path / "second", link);
+  fs::create_symlink("model/g.safetensors", folder.path / "second");
+  for (const char* state : {"missing", "there"}) {
+    const Ended ended = run(paths() + "--batch 3 --context 13 --json --gradients " + link.string());
+    ASSERT_EQ(ended.code, 0) << state << ended.error;
+    EXPECT_TRUE(fs::is_symlink(link)) << state;
+    EXPECT_TRUE(fs::is_symlink(folder.path / "second")) << state;
+    ASSERT_TRUE(fs::exists(end)) << state;
+    EXPECT_EQ(nlohmann::json::parse(ended.out)["digest"], protocol::to_hex(protocol::sha256_of_file(end))) << state;
+    fakes::write_file(end, "older");
+  }
+}
+
+// Before anything is read or computed.
+TEST_F(ComputeTest, GradientsReplaceRegularFilesOnly) {
+  const fs::path pipe = folder.path / "pipe", link = folder.path / "link", loop = folder.path / "loop";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink(pipe, link);
+  fs::create_symlink(loop, loop);
+  for (const auto& [file, reason] : {std::pair{pipe, "is no regular file"},
+                                     {link, "is no regular file"},
+                                     {loop, "Too many levels of symbolic links"}}) {
+    const Ended ended = run("--model /none --tokens /none --batch 3 --context 13 --gradients " + file.string());
+    EXPECT_EQ(ended.code, 8) << file;
+    EXPECT_NE(ended.error.find(file), std::string::npos) << ended.error;
+    EXPECT_NE(ended.error.find(reason), std::string::npos) << ended.error;
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(link));
 }
 
 constexpr char large_and_small[] = "0000:0A:00.0,8.6,6000000000,Large;0000:02:00.0,6.1,34000000,Small";

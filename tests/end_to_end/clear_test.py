@@ -234,6 +234,13 @@ class Clear(harness.TestCase):
         text.write_text(harness.generated_text(20_000))
         harness.run(command)  # nothing half-made is in the way
 
+    def test_output_that_is_lost(self):
+        for name, lose in (("ann", ">/dev/full"), ("bob", ">&-")):
+            for arguments in (("account", "create", name), ("account", "list"), ("account", "list", "--json"), ("version",),
+                              ("--version",), ("--help",)):
+                command = ["sh", "-c", f'"$@" {lose}', "sh", *self.gradpool(*arguments)]
+                self.refused(command, 1, "gradpool: cannot write to standard output")
+
     def test_usage(self):
         self.refused([harness.binary("gradpool"), "sevre"], 2, "sevre")
         self.refused([harness.binary("gradpool"), "job", "crate"], 2, "crate")

@@ -112,6 +112,16 @@ TEST_F(FilesTest, WritingIntoAMissingFolderIsRefused) {
   EXPECT_THROW(write_safetensors(folder_ / "nowhere" / "f", tiny, weights_.data()), std::runtime_error);
 }
 
+TEST_F(FilesTest, OnlyARegularFileIsReplaced) {
+  fs::create_directory(folder_ / "there");
+  fs::create_symlink("there", folder_ / "link");
+  for (const char* name : {"there", "link"}) {
+    EXPECT_THROW(write_safetensors(folder_ / name, tiny, weights_.data()), std::runtime_error) << name;
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 2);
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+}
+
 TEST_F(FilesTest, BareNamesMasksAndATiedHeadAreUnderstood) {
   std::vector<Tensor> tensors = tensors_of(weights_);
   for (Tensor& t : tensors) t.name = t.name.substr(std::strlen("transformer."));

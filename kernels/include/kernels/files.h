@@ -34,8 +34,13 @@ std::vector<float> read_weights(const std::filesystem::path& folder, const Model
 ModelConfig read_model_config(const std::filesystem::path& folder);
 ModelConfig read_config_file(const std::filesystem::path& file);  // a config.json of any name, likewise
 
+// The file that writing to `file` replaces or makes: where symbolic links lead. Throws std::runtime_error naming the
+// file where that is there and no regular file: a rename would put one in the place of a pipe or a device.
+std::filesystem::path replaceable_file(const std::filesystem::path& file);
+
 // Writes a file of named tensors in the canonical order (weights or gradients), values: (parameter_count); atomically,
-// by a temporary file beside it and a rename. Throws std::runtime_error naming the file and the system's reason.
+// by a temporary file beside the replaceable_file and a rename. Throws std::runtime_error naming the file and the
+// system's reason.
 void write_safetensors(const std::filesystem::path& file, const ModelConfig& config, const float* values);
 
 }  // namespace kernels
