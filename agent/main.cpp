@@ -1,3 +1,4 @@
+#include <cstdio>
 #include <cstdlib>
 
 #include "command_line.h"
@@ -6,5 +7,6 @@
 int main(int argc, char** argv) {
   const int exit_code = agent::run_command_line(argc, argv);
   if (!kernels::threads_left_behind()) return exit_code;
+  std::fflush(stdout);
   std::_Exit(exit_code);
 }
