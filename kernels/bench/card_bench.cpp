@@ -64,9 +64,22 @@ std::unique_ptr<cuda::CublasLtProducts> open_cublaslt(const cuda::Driver& driver
                                                   [](const std::string& line) { throw CudaError(line); });
 }
 
+// Where it is told to, each launch by itself.
+class BenchOps final : public cuda::CudaOps {
+ public:
+  BenchOps(bool one_by_one, cuda::Device& device, cuda::Int8Arithmetic int8, HalfPrecision half,
+           cuda::ByLibrary by_library)
+      : CudaOps(device, int8, half, by_library), one_by_one_(one_by_one) {}
+
+  std::unique_ptr<RepeatedOperations> repeated() override { return one_by_one_ ? nullptr : CudaOps::repeated(); }
+
+ private:
+  const bool one_by_one_;
+};
+
 // A card with the program's own code, or with that of a folder.
 struct Card {
-  Card(size_t number, const std::string& ptx_folder, bool by_cublaslt)
+  Card(size_t number, const std::string& ptx_folder, bool by_cublaslt, bool one_by_one)
       : card(card_number(number)),
         ptx(ptx_folder.empty() ? std::nullopt : std::make_optional<PtxFolder>(ptx_folder)),
         code(ptx ? ptx->code() : cuda::code_for({card.major, card.minor})),
@@ -74,7 +87,7 @@ struct Card {
         int8(cuda::choose_int8_arithmetic(device)),
         half(cuda::choose_half_precision(device)),
         cublaslt(by_cublaslt ? open_cublaslt(driver, device) : nullptr),
-        ops(device, int8, half, {cublaslt.get(), cublaslt.get()}) {}
+        ops(one_by_one, device, int8, half, {cublaslt.get(), cublaslt.get()}) {}
 
   const CudaCard card;
   const std::optional<PtxFolder> ptx;
@@ -84,7 +97,7 @@ struct Card {
   const cuda::Int8Arithmetic int8;
   const HalfPrecision half;
   const std::unique_ptr<cuda::CublasLtProducts> cublaslt;
-  cuda::CudaOps ops;
+  BenchOps ops;
 };
 
 void print_card(const Card& card) {
@@ -129,10 +142,11 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   size_t number = 0;
   std::string ptx;
-  bool by_cublaslt = false;
+  bool by_cublaslt = false, one_by_one = false;
   app.add_option("--card", number, "its number, as `gradminer devices` counts (default 0)");
   app.add_option("--ptx", ptx, "a folder with *.compute_NN.ptx, which the driver compiles, instead of the own code");
   app.add_flag("--cublaslt", by_cublaslt, "products of int8 and fast by cuBLASLt where it takes them");
+  app.add_flag("--one-by-one", one_by_one, "each launch by itself, not a block's as one graph");
 
   std::string file;
   std::vector<std::string> only;
@@ -151,7 +165,7 @@ int run(int argc, char** argv) {
     std::printf("NCCL %s, at one rank: all bits arrive\n", check_nccl(card_number(number)).c_str());
     return 0;
   }
-  Card card(number, ptx, by_cublaslt);
+  Card card(number, ptx, by_cublaslt, one_by_one);
   if (golden->parsed()) {
     const bool exact = print_golden(card, file, only);
     return print_fast(card) && exact ? 0 : 1;

@@ -243,7 +243,8 @@ class Measurement:
                 continue
             peers = self.peers.training(shape) if self.peers else {}
             for profile in self.profiles:
-                for by, *option in self.ways() if profile != "exact-fp32" else [("",)]:
+                ways = self.ways() if profile != "exact-fp32" else [("",), (", launches one by one", "--one-by-one")]
+                for by, *option in ways:
                     self.step(name, shape, profile, peers, by, *option)
         print()
 

@@ -135,6 +135,36 @@ void Device::free(void* device) noexcept {
   }
 }
 
+class Device::DeviceRecording final : public Recording {
+ public:
+  DeviceRecording(Device& device, size_t number) : device_(device), number_(number) {}
+  DeviceRecording(const DeviceRecording&) = delete;
+  DeviceRecording& operator=(const DeviceRecording&) = delete;
+  // Where the host has no memory for a step, the Device keeps it until its own end.
+  ~DeviceRecording() override {
+    try {
+      device_.steps_->add([number = number_](DeviceCalls& calls) { calls.drop_recording(number); });
+    } catch (const std::bad_alloc&) {
+    }
+  }
+
+  bool begin() override {
+    return device_.run([](DeviceCalls& calls) { return calls.begin_recording(); });
+  }
+  bool end() override {
+    return device_.ask([number = number_](DeviceCalls& calls) { return calls.end_recording(number); });
+  }
+  void replay() override {
+    device_.post([number = number_](DeviceCalls& calls) { calls.replay(number); });
+  }
+
+ private:
+  Device& device_;
+  const size_t number_;
+};
+
+std::unique_ptr<Recording> Device::make_recording() { return std::make_unique<DeviceRecording>(*this, ++recordings_); }
+
 // While one piece is on its way, the host copies the other.
 void Device::read(void* host, const void* device, size_t bytes) {
   for (size_t number = 0, done = 0; done < bytes; ++number, done += piece_bytes) {

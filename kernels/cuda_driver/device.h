@@ -38,6 +38,7 @@ class Device final : public Launcher {
   void copy(void* to, const void* from, size_t bytes) override;
   void zero(void* device, size_t bytes) override;
   size_t free_bytes() override;
+  std::unique_ptr<Recording> make_recording() override;
 
   // What a library calls that launches by itself, see DeviceCalls::launch_by(): on the Device's thread, after all that
   // was queued; returns or throws what `calls` does. It owns what it uses.
@@ -64,6 +65,7 @@ class Device final : public Launcher {
   // On the Device's thread, in this order; a step owns what it uses.
   using Step = std::function<void(DeviceCalls&)>;
   class Steps;
+  class DeviceRecording;
   // Of the thread, until it is left behind.
   struct Opened {
     Context context = nullptr;
@@ -82,6 +84,7 @@ class Device final : public Launcher {
   const std::shared_ptr<Steps> steps_;
   Opened opened_;
   unsigned posted_ = 0;
+  size_t recordings_ = 0;                // so far
   std::optional<WatchedThread> thread_;  // there after the constructor
 };
 

@@ -42,6 +42,7 @@ DeviceCalls::~DeviceCalls() {
     leave(pinned.memory);
     leave(pinned.passed);
   }
+  for (auto& recording : recordings_) leave(recording.second);
   leave(newest_mark_);
   leave(older_mark_);
   leave(side_mark_);
@@ -226,7 +227,7 @@ size_t DeviceCalls::free_bytes() {
 
 // With this the queue holds at most what follows the older mark: two times the launches to a mark.
 void DeviceCalls::queued() {
-  if (++unmarked_ == launches_to_a_mark) set_mark();
+  if (!recording_ && ++unmarked_ == launches_to_a_mark) set_mark();
 }
 
 void DeviceCalls::set_mark() {
@@ -244,6 +245,7 @@ bool DeviceCalls::passed(const Handle<Event>& event) const {
 }
 
 void DeviceCalls::wait_for(const Handle<Event>& event) {
+  if (recording_) throw std::logic_error(bus_id_ + ": waiting for what is only recorded");
   const SteadyClock::time_point begin = SteadyClock::now();
   while (!passed(event)) {
     const SteadyClock::duration waited = SteadyClock::now() - begin;
@@ -264,6 +266,41 @@ void DeviceCalls::synchronise() {
   wait_for_marks();
   set_mark();
   wait_for(newest_mark_);
+}
+
+bool DeviceCalls::begin_recording() {
+  require_answers();
+  recording_ =
+      driver_.graphs && driver_.graphs->cuStreamBeginCapture(stream_.get(), capture_of_this_thread) == result::success;
+  return recording_;
+}
+
+// What failed meanwhile says only that this cannot be recorded.
+bool DeviceCalls::end_recording(size_t number) {
+  const bool failed = std::exchange(failure_, nullptr) != nullptr;
+  recording_ = false;
+  Graph captured = nullptr;
+  const Result ended = driver_.graphs->cuStreamEndCapture(stream_.get(), &captured);
+  const Handle<Graph> graph(captured, driver_.graphs->cuGraphDestroy);
+  if (failed || ended != result::success) return false;
+  GraphExec made = nullptr;
+  if (driver_.graphs->cuGraphInstantiate(&made, captured, nullptr, nullptr, size_t{0}) != result::success) return false;
+  recordings_[number] = {made, driver_.graphs->cuGraphExecDestroy};
+  return true;
+}
+
+// A mark behind each: the queue holds two at most.
+void DeviceCalls::replay(size_t number) {
+  require_answers();
+  driver_.run(bus_id_, driver_.graphs->cuGraphLaunch, recordings_.at(number).get(), stream_.get());
+  set_mark();
+}
+
+void DeviceCalls::drop_recording(size_t number) noexcept {
+  const auto found = recordings_.find(number);
+  if (found == recordings_.end()) return;
+  if (!answers()) static_cast<void>(found->second.release());
+  recordings_.erase(found);
 }
 
 Stream DeviceCalls::side_stream() {

@@ -65,6 +65,12 @@ class DeviceCalls {
   // Queues the copy of a piece to its place behind `device`.
   void write_piece(size_t number, void* device, size_t bytes);
 
+  // As Recording (launch.h), by number.
+  bool begin_recording();
+  bool end_recording(size_t number);
+  void replay(size_t number);
+  void drop_recording(size_t number) noexcept;
+
   Stream side_stream();
   void mark_side_stream();
   bool side_stream_passed();
@@ -112,6 +118,8 @@ class DeviceCalls {
   Handle<Stream> stream_, side_stream_;
   Handle<Event> newest_mark_, older_mark_;  // in the queue; the older is waited for before the next is set
   unsigned unmarked_ = 0;                   // launches and copies behind the newest
+  bool recording_ = false;                  // what is given is kept, and not in the queue
+  std::map<size_t, Handle<GraphExec>> recordings_;
   Handle<Event> side_mark_;
   Pinned pinned_[2];
   std::vector<Handle<Module>> modules_;

@@ -34,6 +34,14 @@ Driver open_driver(std::chrono::milliseconds limit) {
 
 Driver::Driver(const char* library) : library_(open_driver_library(library)) {}
 
+std::optional<GraphCalls> Driver::find_graph_calls(void* library) {
+  try {
+    return GraphCalls(library);
+  } catch (const CudaError&) {
+    return std::nullopt;
+  }
+}
+
 int Driver::supported_version() const {
   int found = 0;
   if (const Result failed = cuDriverGetVersion(&found)) {

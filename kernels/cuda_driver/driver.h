@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cuda_driver/watched_thread.h"
@@ -22,6 +23,8 @@ using Stream = struct StreamOfDriver*;
 using Event = struct EventOfDriver*;
 using Module = struct ModuleOfDriver*;
 using Function = struct FunctionOfDriver*;
+using Graph = struct GraphOfDriver*;
+using GraphExec = struct GraphExecOfDriver*;
 
 namespace result {
 constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500, not_ready = 600;
@@ -34,6 +37,7 @@ constexpr int maximum_dynamic_shared_bytes = 8;                              // 
 constexpr unsigned schedule_blocking_sync = 4;  // a waiting thread sleeps
 constexpr unsigned stream_non_blocking = 1;     // no order with the default stream
 constexpr unsigned event_disable_timing = 2;
+constexpr int capture_of_this_thread = 1;  // calls of other threads neither disturb it nor fail for it
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
@@ -59,6 +63,23 @@ struct Call {
 
 // "12.4" of 12040.
 std::string version_text(int version);
+
+// What captures a stream's launches as a graph. A driver without these is none that is too old: launches are then
+// queued one by one, with the same bits.
+struct GraphCalls {
+  explicit GraphCalls(void* library) : library_(library) {}
+
+ private:
+  void* library_;
+
+ public:
+  const Call<Stream, int> cuStreamBeginCapture{library_, "cuStreamBeginCapture_v2"};
+  const Call<Stream, Graph*> cuStreamEndCapture{library_, "cuStreamEndCapture"};
+  const Call<GraphExec*, Graph, void*, char*, size_t> cuGraphInstantiate{library_, "cuGraphInstantiate_v2"};
+  const Call<GraphExec, Stream> cuGraphLaunch{library_, "cuGraphLaunch"};
+  const Call<GraphExec> cuGraphExecDestroy{library_, "cuGraphExecDestroy"};
+  const Call<Graph> cuGraphDestroy{library_, "cuGraphDestroy"};
+};
 
 // The open driver. It stays open until the program ends; its functions may be called by any thread.
 class Driver {
@@ -119,7 +140,10 @@ class Driver {
   const Call<Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, void**>
       cuLaunchKernel{library_, "cuLaunchKernel"};
 
+  const std::optional<GraphCalls> graphs = find_graph_calls(library_);
+
  private:
+  static std::optional<GraphCalls> find_graph_calls(void* library);
   int supported_version() const;
 };
 

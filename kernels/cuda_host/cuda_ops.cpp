@@ -14,6 +14,7 @@
 #include "cuda_host/attention_launch.h"
 #include "cuda_host/library_matmul.h"
 #include "cuda_host/matmul_launch.h"
+#include "cuda_host/repeated_launches.h"
 #include "cuda_host/shape.h"
 
 namespace kernels::cuda {
@@ -47,6 +48,10 @@ CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half, ByLi
       by_library_(by_library),
       chunk_sums_(device.allocate(chunk_sums_bytes), Free{&device}),
       scratch_(nullptr, Free{&device}) {}
+
+std::unique_ptr<RepeatedOperations> CudaOps::repeated() {
+  return std::make_unique<RepeatedLaunches>(device_.make_recording());
+}
 
 size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }
 

@@ -37,6 +37,7 @@ class CudaOps : public Ops {
   void copy(void* to, const void* from, size_t bytes) override { device_.copy(to, from, bytes); }
   void zero(void* memory, size_t bytes) override { device_.zero(memory, bytes); }
   size_t free_bytes() override { return device_.free_bytes(); }
+  std::unique_ptr<RepeatedOperations> repeated() override;
 
   void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
   void quantise_rows(const Quantise&) override;

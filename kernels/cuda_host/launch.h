@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace kernels::cuda {
 
@@ -17,6 +18,21 @@ struct Launch {
   uint32_t shared_bytes = 0;  // dynamic shared memory
   const void* args = nullptr;
   size_t args_bytes = 0;
+};
+
+// Launches, copies and zeros within a device that are kept, to be queued again as one: a CUDA graph. The device
+// outlives it. Functions throw as those of the Launcher.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+
+  // From begin() to end() the device keeps what it is given instead of queueing it; nothing may wait for it meanwhile.
+  // False where it cannot be kept: then all of it has to be given anew. It can once at most.
+  virtual bool begin() = 0;
+  virtual bool end() = 0;
+
+  // Queues what was kept.
+  virtual void replay() = 0;
 };
 
 // One device. Used by one thread at a time. Every function throws std::runtime_error where the device fails, those that
@@ -42,6 +58,9 @@ class Launcher {
   virtual void write(void* device, const void* host, size_t bytes) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
   virtual void zero(void* device, size_t bytes) = 0;
+
+  // Null where the device does not record.
+  virtual std::unique_ptr<Recording> make_recording() { return nullptr; }
 
   // Bytes of device memory that nobody has.
   virtual size_t free_bytes() = 0;

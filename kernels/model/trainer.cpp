@@ -54,6 +54,7 @@ struct Plan {
     const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
     tokens = arena.take<uint16_t>(2 * sequences * context);
     losses = arena.take<float>(batch * context);
+    if (purpose != Purpose::evaluate) block_losses = arena.take<float>(sequences * context);
     if (!ops.in_host_memory()) {
       weights = arena.take<float>(P);
       result = arena.take<float>(purpose == Purpose::evaluate ? config.vocabulary : P);
@@ -76,6 +77,7 @@ struct Plan {
   std::unique_ptr<Network> network;
   uint16_t* tokens;                           // (2M): a block's inputs, then its targets
   float* losses;                              // (B, T)
+  float* block_losses = nullptr;              // (M)
   float* weights = nullptr;                   // (P), where the caller's lie in other memory
   float* result = nullptr;                    // (P), or (V) of logits(), likewise
   float* embedding_gradient = nullptr;        // (V, C), where the head is tied
@@ -85,6 +87,17 @@ struct Plan {
   float* moment_1 = nullptr;                  // (P)
   float* moment_2 = nullptr;                  // (P)
   float* squares = nullptr;                   // (tensors)
+};
+
+// What is the same for all blocks of a batch, and often for those of the next.
+struct BlockWork {
+  bool operator==(const BlockWork&) const = default;
+
+  const float* weights = nullptr;
+  float* gradients = nullptr;
+  float scale = 1;     // gradient_scale()
+  size_t tokens = 0;   // of the batch
+  bool alone = false;  // the block's gradient by itself as well, in Plan::block_gradient
 };
 
 size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Settings settings) {
@@ -160,9 +173,14 @@ struct Trainer::Impl {
   void check_batch(const TokenBatch& batch) const;
   size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
   Block load_block(const TokenBatch& batch, size_t index);
+  void compute_or_repeat(const BlockWork& work, const Block& block, const Cancel& cancel);
+  void compute(const BlockWork& work, const Block& block, const Cancel& cancel);
   float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
                  const Cancel& cancel);
-  void block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel);
+  void block_gradient(const BlockWork& work, const Block& block, const Cancel& cancel);
+  void unscale(float scale, float* values) {
+    if (scale != 1) ops.scale(1 / scale, values, parameter_total());
+  }
   void clip(float max_norm, size_t step);
   void adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights);
 
@@ -176,7 +194,9 @@ struct Trainer::Impl {
   ArenaMemory memory;
   Arena arena;
   Plan plan;
-  const float* kept_weights = nullptr;  // the caller's, already checked and taken
+  const float* kept_weights = nullptr;           // the caller's, already checked and taken
+  std::unique_ptr<RepeatedOperations> repeated;  // what full blocks come to, if ops gains by it,
+  BlockWork repeated_work;                       // in this work
 
   std::vector<uint16_t> host_tokens;  // (2M), where the operations compute in memory of their own: on their way there
 };
@@ -239,45 +259,59 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   check_batch(batch);
   plan.network->prepare(weights);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
-  float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : gradients;
-  const float scale = gradient_scale(ops, profile, tokens), scale_gradient = scale / static_cast<float>(tokens);
-  const auto unscale = [&](float* values) {
-    if (scale != 1) ops.scale(1 / scale, values, parameter_total());
-  };
+  const BlockWork work{.weights = weights,
+                       .gradients = gradients,
+                       .scale = gradient_scale(ops, profile, tokens),
+                       .tokens = tokens,
+                       .alone = on_block != nullptr};
   ops.zero(gradients, parameter_total() * sizeof(float));
-  if (config.tied_head) ops.zero(embedding_gradient, embedding * sizeof(float));
+  if (config.tied_head) ops.zero(plan.embedding_gradient, embedding * sizeof(float));
   for (size_t index = 0; index < blocks_of(batch); ++index) {
+    if (cancel && cancel()) throw Cancelled();
     const Block block = load_block(batch, index);
-    plan.network->forward(weights, block, cancel);
-    plan.network->losses(weights, block, scale_gradient, plan.losses + index * plan.sequences * context, cancel);
-    if (on_block) {
-      block_gradient(weights, block, gradients, cancel);
-      unscale(plan.block_gradient);
-      (*on_block)(index, {plan.block_gradient, parameter_total()});
-    } else {
-      plan.network->backward(weights, block, {gradients, embedding_gradient}, cancel);
-    }
+    compute_or_repeat(work, block, cancel);
+    ops.copy(plan.losses + index * plan.sequences * context, plan.block_losses, block.tokens() * sizeof(float));
+    if (on_block) (*on_block)(index, {plan.block_gradient, parameter_total()});
   }
-  if (config.tied_head) ops.add(embedding_gradient, gradients, embedding);
-  unscale(gradients);
+  if (config.tied_head) ops.add(plan.embedding_gradient, gradients, embedding);
+  unscale(work.scale, gradients);
   const float loss = ops.row_sum(plan.losses, tokens) / static_cast<float>(tokens);
   if (!std::isfinite(loss)) throw NumericFailure("loss", step);
   return loss;
 }
 
-// One block's gradient from +0 by itself, then added: the same bits as adding into the sums at once.
-void Trainer::Impl::block_gradient(const float* weights, const Block& block, float* gradients, const Cancel& cancel) {
-  const size_t embedding = config.vocabulary * config.channels;
-  ops.zero(plan.block_gradient, parameter_total() * sizeof(float));
-  if (!config.tied_head) {
-    plan.network->backward(weights, block, {plan.block_gradient, plan.block_gradient}, cancel);
-    return ops.add(plan.block_gradient, gradients, parameter_total());
+// A block's operations are the same each time, with the same arguments, but for a last block of fewer sequences.
+void Trainer::Impl::compute_or_repeat(const BlockWork& work, const Block& block, const Cancel& cancel) {
+  if (block.sequences != plan.sequences) return compute(work, block, cancel);
+  if (!(work == repeated_work)) {
+    repeated = ops.repeated();
+    repeated_work = work;
   }
-  ops.zero(plan.block_embedding_gradient, embedding * sizeof(float));
-  plan.network->backward(weights, block, {plan.block_gradient, plan.block_embedding_gradient}, cancel);
-  ops.add(plan.block_gradient, gradients, parameter_total());
-  ops.add(plan.block_embedding_gradient, plan.embedding_gradient, embedding);
-  ops.add(plan.block_embedding_gradient, plan.block_gradient, embedding);
+  if (!repeated) return compute(work, block, cancel);
+  repeated->run([&] { compute(work, block, cancel); });
+}
+
+void Trainer::Impl::compute(const BlockWork& work, const Block& block, const Cancel& cancel) {
+  plan.network->forward(work.weights, block, cancel);
+  plan.network->losses(work.weights, block, work.scale / static_cast<float>(work.tokens), plan.block_losses, cancel);
+  if (work.alone) return block_gradient(work, block, cancel);
+  float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : work.gradients;
+  plan.network->backward(work.weights, block, {work.gradients, embedding_gradient}, cancel);
+}
+
+// One block's gradient from +0 by itself, then added: the same bits as adding into the sums at once.
+void Trainer::Impl::block_gradient(const BlockWork& work, const Block& block, const Cancel& cancel) {
+  const size_t embedding = config.vocabulary * config.channels;
+  float* const own_embedding = config.tied_head ? plan.block_embedding_gradient : plan.block_gradient;
+  ops.zero(plan.block_gradient, parameter_total() * sizeof(float));
+  if (config.tied_head) ops.zero(own_embedding, embedding * sizeof(float));
+  plan.network->backward(work.weights, block, {plan.block_gradient, own_embedding}, cancel);
+  ops.add(plan.block_gradient, work.gradients, parameter_total());
+  if (config.tied_head) {
+    ops.add(own_embedding, plan.embedding_gradient, embedding);
+    ops.add(own_embedding, plan.block_gradient, embedding);
+  }
+  unscale(work.scale, plan.block_gradient);
 }
 
 void Trainer::Impl::clip(float max_norm, size_t step) {

@@ -63,6 +63,8 @@ class MeasureCard(unittest.TestCase):
         rows = {r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|": 5, r"tiny dw \| 16 x 24 x 20 ": 5,
                 r"backward \| 1 x 9 x 2 x 8 \| [\d.]+ ": 2, r"copy 100 \| \d+ \| 1\.00 \|": 1,
                 r"adamw 100 \| \d+ \| [\d.]+ \|": 1, r"tiny, 2 x 5 \| exact-int8-head \| [\d,]+ \|": 1,
+                r"tiny, 2 x 5 \| exact-fp32 \| [\d,]+ \|": 1,
+                r"tiny, 2 x 5 \| exact-fp32, launches one by one \| [\d,]+ \|": 1,
                 r"tiny, 2 x 5 \| fast \| [\d,]+ \|": 1, r"tiny, 2 x 5 \| fast, by cuBLASLt [\w ]+\| [\d,]+ \|": 1}
         for row, count in rows.items():
             self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), count, f"{row}\n{words}")

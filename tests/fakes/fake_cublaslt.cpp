@@ -386,7 +386,7 @@ EXPORTED int cublasLtMatmul(void* handle, void* product_made, const void* alpha,
   if (la.type == int8 && (*static_cast<const int32_t*>(alpha) != 1 || *static_cast<const int32_t*>(beta) != 0))
     die("factors of digits");
   if (la.type != int8 && *static_cast<const float*>(alpha) != 1) die("a factor of halves");
-  peers().launch(stream, "cublasLtMatmul", [&] {
+  peers().launch(stream, "cublasLtMatmul", [=] {
     if (workspace_bytes > 0) std::memset(workspace, 0xff, 4096);  // whatever it held
     if (seen.instead) return seen.instead();
     if (la.type == int8) return multiply_digits(x, y, sizes.k, static_cast<int32_t*>(d), ld);

@@ -25,8 +25,9 @@ fakes::Context*& fakes::current_context() {
 
 namespace {
 
+using fakes::begin_context, fakes::begin_uncaptured, fakes::is_current, fakes::queue_work;
 using fakes::Card, fakes::Context, fakes::Event, fakes::Function, fakes::Module, fakes::State, fakes::Stream;
-using fakes::current_context, fakes::ends, fakes::shared, fakes::state;
+using fakes::current_context, fakes::shared, fakes::state;
 
 enum Result : int {
   success = 0,
@@ -100,19 +101,11 @@ int begin_device(const char* call, int ordinal) {
   return begin(call, ordinal);
 }
 
-int begin_context(const char* call) {
-  return current_context() == nullptr ? invalid_context : begin(call, current_context()->ordinal);
-}
-
 // Where a call would wait for a card that hangs.
 void waits(const Context* context, const char* call) {
   if (context == nullptr || context->waiting == 0) return;
   std::fprintf(stderr, "fake_cuda: %s never returns\n", call);
   std::abort();
-}
-
-bool is_current(void* stream) {
-  return stream != nullptr && static_cast<Stream*>(stream)->context == current_context();
 }
 
 char* pointer(unsigned long long device) { return reinterpret_cast<char*>(device); }
@@ -137,6 +130,14 @@ int load(const char* bytes, void** module) {
 }
 
 }  // namespace
+
+int fakes::begin_context(const char* call) {
+  return current_context() == nullptr ? invalid_context : begin(call, current_context()->ordinal);
+}
+
+bool fakes::is_current(void* stream) {
+  return stream != nullptr && static_cast<Stream*>(stream)->context == current_context();
+}
 
 bool fakes::ends(const char* call, void* stream) {
   State& s = state();
@@ -275,7 +276,7 @@ EXPORTED int cuStreamDestroy_v2(void* stream) {
   const std::lock_guard lock(shared());
   state().streams.erase(stream);
   --state().seen.streams;
-  return begin_context("cuStreamDestroy_v2");
+  return begin_uncaptured("cuStreamDestroy_v2");
 }
 
 EXPORTED int cuEventCreate(void** event, unsigned flags) {
@@ -297,7 +298,7 @@ EXPORTED int cuEventDestroy_v2(void* event) {
 }
 
 EXPORTED int cuEventRecord(void* event, void* stream) {
-  if (const int failed = begin_context("cuEventRecord")) return failed;
+  if (const int failed = begin_uncaptured("cuEventRecord")) return failed;
   if (!is_current(stream)) return invalid_handle;
   auto& mark = *static_cast<Event*>(event);
   mark.stream = static_cast<Stream*>(stream);
@@ -306,14 +307,14 @@ EXPORTED int cuEventRecord(void* event, void* stream) {
 }
 
 EXPORTED int cuEventQuery(void* event) {
-  if (const int failed = begin_context("cuEventQuery")) return failed;
+  if (const int failed = begin_uncaptured("cuEventQuery")) return failed;
   auto& mark = *static_cast<Event*>(event);
   mark.passed = mark.passed || mark.stream->finish();
   return mark.passed ? success : not_ready;
 }
 
 EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
-  if (const int failed = begin_context("cuMemAlloc_v2")) return failed;
+  if (const int failed = begin_uncaptured("cuMemAlloc_v2")) return failed;
   if (bytes == 0) return invalid_value;
   char* memory = current_context()->memory.allocate(bytes);
   if (memory == nullptr) return out_of_memory;
@@ -324,7 +325,7 @@ EXPORTED int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
 }
 
 EXPORTED int cuMemFree_v2(unsigned long long device) {
-  if (const int failed = begin_context("cuMemFree_v2")) return failed;
+  if (const int failed = begin_uncaptured("cuMemFree_v2")) return failed;
   waits(current_context(), "cuMemFree");
   if (!current_context()->memory.free(pointer(device))) return invalid_value;
   const std::lock_guard lock(shared());
@@ -333,14 +334,14 @@ EXPORTED int cuMemFree_v2(unsigned long long device) {
 }
 
 EXPORTED int cuMemGetInfo_v2(size_t* free, size_t* total) {
-  if (const int failed = begin_context("cuMemGetInfo_v2")) return failed;
+  if (const int failed = begin_uncaptured("cuMemGetInfo_v2")) return failed;
   *free = current_context()->memory.free_bytes();
   *total = current_context()->memory.bytes();
   return success;
 }
 
 EXPORTED int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
-  if (const int failed = begin_context("cuMemHostAlloc")) return failed;
+  if (const int failed = begin_uncaptured("cuMemHostAlloc")) return failed;
   std::unique_ptr<char[]> made(new char[bytes]);
   *memory = made.get();
   const std::lock_guard lock(shared());
@@ -360,22 +361,22 @@ EXPORTED int cuMemFreeHost(void* memory) {
 EXPORTED int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyHtoDAsync_v2")) return failed;
   if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemcpyHtoDAsync_v2", stream)) return success;
-  const fakes::DeviceMemory::Opened opened(current_context()->memory);
-  std::memcpy(pointer(device), host, bytes);
-  const std::lock_guard lock(shared());
-  state().seen.bytes_in += bytes;
+  queue_work(stream, "cuMemcpyHtoDAsync_v2", [=] {
+    std::memcpy(pointer(device), host, bytes);
+    const std::lock_guard lock(shared());
+    state().seen.bytes_in += bytes;
+  });
   return success;
 }
 
 EXPORTED int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemcpyDtoHAsync_v2")) return failed;
   if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemcpyDtoHAsync_v2", stream)) return success;
-  const fakes::DeviceMemory::Opened opened(current_context()->memory);
-  std::memcpy(host, pointer(device), bytes);
-  const std::lock_guard lock(shared());
-  state().seen.bytes_out += bytes;
+  queue_work(stream, "cuMemcpyDtoHAsync_v2", [=] {
+    std::memcpy(host, pointer(device), bytes);
+    const std::lock_guard lock(shared());
+    state().seen.bytes_out += bytes;
+  });
   return success;
 }
 
@@ -384,18 +385,14 @@ EXPORTED int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from
   fakes::DeviceMemory& memory = current_context()->memory;
   if (!is_current(stream) || !memory.holds(pointer(to), bytes) || !memory.holds(pointer(from), bytes))
     return invalid_value;
-  if (!ends("cuMemcpyDtoDAsync_v2", stream)) return success;
-  const fakes::DeviceMemory::Opened opened(memory);
-  std::memcpy(pointer(to), pointer(from), bytes);
+  queue_work(stream, "cuMemcpyDtoDAsync_v2", [=] { std::memcpy(pointer(to), pointer(from), bytes); });
   return success;
 }
 
 EXPORTED int cuMemsetD8Async(unsigned long long device, unsigned char value, size_t bytes, void* stream) {
   if (const int failed = begin_context("cuMemsetD8Async")) return failed;
   if (!is_current(stream) || !current_context()->memory.holds(pointer(device), bytes)) return invalid_value;
-  if (!ends("cuMemsetD8Async", stream)) return success;
-  const fakes::DeviceMemory::Opened opened(current_context()->memory);
-  std::memset(pointer(device), value, bytes);
+  queue_work(stream, "cuMemsetD8Async", [=] { std::memset(pointer(device), value, bytes); });
   return success;
 }
 
@@ -445,13 +442,13 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
                                  {block_x, block_y, block_z},
                                  shared_bytes,
                                  std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))};
-  {
-    const std::lock_guard lock(shared());
-    state().seen.launches.push_back(launch);
-  }
-  if (!ends("cuLaunchKernel", stream)) return success;
-  const fakes::DeviceMemory::Opened opened(current_context()->memory);
-  if (state().seen.run) state().seen.run(launch);
+  queue_work(stream, "cuLaunchKernel", [launch] {
+    {
+      const std::lock_guard lock(shared());
+      state().seen.launches.push_back(launch);
+    }
+    if (state().seen.run) state().seen.run(launch);
+  });
   return success;
 }
 

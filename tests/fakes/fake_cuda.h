@@ -38,7 +38,8 @@ struct FakeCuda {
   std::vector<std::string> modules;            // what was loaded, in order: "sm_86", "ptx"
   size_t bytes_in = 0, bytes_out = 0;          // copied from the host, and to it
   unsigned context_flags = 0;                  // of the newest context
-  int contexts = 0, streams = 0, events = 0, allocations = 0, pinned = 0, loaded = 0;  // alive now
+  int replays = 0;                             // of graphs; their launches are among the others
+  int contexts = 0, streams = 0, events = 0, allocations = 0, pinned = 0, loaded = 0, graphs = 0;  // alive now
 };
 
 // Exported by the library as fake_cuda.

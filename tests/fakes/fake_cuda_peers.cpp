@@ -53,12 +53,6 @@ void abort(const std::shared_ptr<Transfers>& transfers) {
   take_out(transfers);
 }
 
-void launch(void* stream, const char* call, const std::function<void()>& work) {
-  if (!ends(call, stream)) return;
-  const DeviceMemory::Opened opened(stream_of(stream).context->memory);
-  work();
-}
-
 bool holds(void* stream, const void* memory, size_t bytes) {
   return stream_of(stream).context->memory.holds(static_cast<const char*>(memory), bytes);
 }
@@ -87,7 +81,7 @@ extern "C" __attribute__((visibility("default"))) const fakes::FakeCudaPeers fak
     fakes::holds,
     fakes::queue,
     fakes::abort,
-    fakes::launch,
+    fakes::queue_work,
     [](int ordinal, size_t bytes) { return fakes::memory_of(ordinal).allocate(bytes); },
     [](int ordinal, char* memory) { fakes::memory_of(ordinal).free(memory); },
 };

@@ -28,9 +28,10 @@ struct FakeCudaPeers {
   bool (*holds)(void* stream, const void* memory, size_t bytes);
   void (*queue)(std::shared_ptr<Transfers> transfers);
   void (*abort)(const std::shared_ptr<Transfers>& transfers);  // they end, and have copied nothing
-  // What a library's call launches in a stream; while it runs, the memory of the stream's card is open.
-  void (*launch)(void* stream, const char* call, const std::function<void()>& work);
-  char* (*take)(int ordinal, size_t bytes);                    // of that card's memory; null where it has too little
+  // What a library's call launches in a stream; while it runs, the memory of the stream's card is open. It may run
+  // later, and again.
+  void (*launch)(void* stream, const char* call, std::function<void()> work);
+  char* (*take)(int ordinal, size_t bytes);  // of that card's memory; null where it has too little
   void (*give_back)(int ordinal, char* memory);
 };
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +41,10 @@ struct Context {
 
 struct Stream {
   Context* context = nullptr;
-  int waiting = 0;                                  // likewise, in this one
-  std::vector<std::shared_ptr<Transfers>> pending;  // which run when somebody asks for an event behind them
+  int waiting = 0;                                             // likewise, in this one
+  std::vector<std::shared_ptr<Transfers>> pending;             // which run when somebody asks for an event behind them
+  std::optional<std::vector<std::function<void()>>> captured;  // instead of being queued
+  bool capture_is_valid = false;
 
   // Whether all that is in it has ended, or ends now.
   bool finish();
@@ -85,7 +89,17 @@ std::mutex& shared();  // over what threads with different cards share
 State& state();
 Context*& current_context();  // of this thread
 
+// What a call in the thread's context begins with, and one that no thread may make while it captures a stream: the
+// result that it is to return.
+int begin_context(const char* call);
+int begin_uncaptured(const char* call);
+
+bool is_current(void* stream);
+
 // Whether what a call queues now ends: not on a card that hangs (FAKE_CUDA_HANG).
 bool ends(const char* call, void* stream);
+
+// Runs it at once, with the card's memory open; later where the stream is captured; never where the card hangs.
+void queue_work(void* stream, const char* call, std::function<void()> work);
 
 }  // namespace fakes

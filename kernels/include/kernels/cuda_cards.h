@@ -43,7 +43,7 @@ struct CudaCards {
   std::vector<CudaCard> cards;  // ordered by bus id; may be empty
 };
 
-// A card that works finishes in less time what it is given at once: some dozens of launches. A call of the driver that
+// A card that works finishes in less time what it is given at once: a block of a unit. A call of the driver that
 // waits for nothing takes less, too.
 constexpr std::chrono::seconds cuda_timeout{60};
 

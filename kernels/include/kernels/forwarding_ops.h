@@ -8,7 +8,8 @@
 
 namespace kernels {
 
-// Passes every operation on to another Ops; whoever wants to change or watch some of them overrides those.
+// Passes every operation on to another Ops; whoever wants to change or watch some of them overrides those. It has no
+// repeated(), which would pass them by.
 class ForwardingOps : public Ops {
  public:
   explicit ForwardingOps(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}

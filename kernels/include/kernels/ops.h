@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -232,6 +233,17 @@ struct Nesterov {
   float* m = nullptr;
 };
 
+// What Ops::repeated() gives: operations that are asked for again and again with the very same arguments.
+class RepeatedOperations {
+ public:
+  virtual ~RepeatedOperations() = default;
+
+  // Calls `operations`, which return no value and neither read() nor write(), or queues once more what they came to
+  // when they were called before. Throws what they throw; a Cancelled among that ends it for good: each run calls them
+  // then.
+  virtual void run(const std::function<void()>& operations) = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -253,6 +265,9 @@ class Ops {
   virtual void zero(void* memory, size_t bytes);
   // Bytes that allocate() could give now. Of the host's memory it knows nothing: SIZE_MAX.
   virtual size_t free_bytes() { return SIZE_MAX; }
+
+  // For operations that come again and again; null where nothing is gained by it. The Ops outlives it.
+  virtual std::unique_ptr<RepeatedOperations> repeated() { return nullptr; }
 
   virtual void matmul(const Matmul&) = 0;
   virtual void quantise_rows(const Quantise&) = 0;

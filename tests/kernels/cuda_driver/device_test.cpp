@@ -33,6 +33,7 @@ class CudaDevice : public testing::Test {
     EXPECT_EQ(fake_->events, 0);
     EXPECT_EQ(fake_->pinned, 0);
     EXPECT_EQ(fake_->loaded, 0);
+    EXPECT_EQ(fake_->graphs, 0);
     EXPECT_EQ(fake_->allocations, 0);
   }
 
@@ -138,6 +139,32 @@ TEST_F(CudaDevice, Launches) {
   Args seen{};
   std::memcpy(&seen, first.args.data(), sizeof seen);
   EXPECT_EQ(seen.count, 7u) << "the arguments were copied by launch()";
+}
+
+TEST_F(CudaDevice, WhatIsRecordedIsQueuedWhenItIsReplayed) {
+  Device device(*driver_, card("9.0"), ptx, cuda_timeout);
+  auto* const memory = static_cast<uint32_t*>(device.allocate(2 * sizeof(uint32_t)));
+  const uint32_t values[] = {7, 8};
+  device.write(memory, values, sizeof values);
+  const std::unique_ptr<Recording> recording = device.make_recording();
+  ASSERT_TRUE(recording->begin());
+  Args args{7, nullptr, nullptr};
+  for (unsigned turn = 0; turn < 100; ++turn)
+    device.launch({.kernel = "add", .args = &args, .args_bytes = sizeof args});
+  device.copy(memory, memory + 1, sizeof(uint32_t));
+  device.zero(memory + 1, sizeof(uint32_t));
+  EXPECT_THROW(device.synchronise(), std::logic_error) << "it would wait for ever";
+  ASSERT_TRUE(recording->end());
+  uint32_t seen[2];
+  device.read(seen, memory, sizeof seen);
+  EXPECT_EQ(seen[0], 7u) << "not copied yet";
+  EXPECT_EQ(fake_->launches.size(), 0u);
+  recording->replay();
+  device.read(seen, memory, sizeof seen);
+  EXPECT_EQ(seen[0], 8u);
+  EXPECT_EQ(seen[1], 0u);
+  EXPECT_EQ(fake_->launches.size(), 100u);
+  device.free(memory);
 }
 
 TEST_F(CudaDevice, ErrorsNameCardCallAndReason) {
