@@ -115,6 +115,15 @@ Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig
                                  "; a shorter --context" + (on_host ? " or fewer --threads need" : " needs") + " less");
 }
 
+// Throws Failure also where the profile does not take the model.
+Plan plan_or_refuse(const ComputeOptions& options, const kernels::ModelConfig& config, kernels::Ops& ops) {
+  try {
+    return plan_within_limit(options, config, ops);
+  } catch (const std::invalid_argument& error) {
+    throw Failure(Exit::input, error.what());
+  }
+}
+
 std::string hex_float(float value) {
   char text[32];
   std::snprintf(text, sizeof text, "%a", static_cast<double>(value));
@@ -136,7 +145,7 @@ void compute_command(const ComputeOptions& options) {
   const size_t parameters = kernels::parameter_count(model.config);
 
   const auto ops = options.device == "cpu" ? make_engine(options.threads) : open_cuda_device(options.device);
-  Plan plan = plan_within_limit(options, model.config, *ops);
+  Plan plan = plan_or_refuse(options, model.config, *ops);
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients;
   kernels::resize_in_huge_pages(gradients, parameters);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 
 #include "cpu/float_environment.h"
 
@@ -32,11 +35,22 @@ size_t available_cores() {
 }
 
 ThreadPool::ThreadPool(size_t threads) : waits_busily_(threads <= available_cores()) {
-  workers_.reserve(threads - 1);
-  for (size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    workers_.reserve(threads - 1);
+    for (size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error& error) {
+    end();
+    throw std::runtime_error("the system gives no more than " + std::to_string(size()) + " of " +
+                             std::to_string(threads) + " threads: " + error.code().message());
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { end(); }
+
+void ThreadPool::end() {
   stop_ = true;
   ++generation_;
   generation_.notify_all();

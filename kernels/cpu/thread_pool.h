@@ -17,6 +17,7 @@ size_t available_cores();
 // caller runs 0. Workers compute in the FloatEnvironment of docs/numerics.md.
 class ThreadPool {
  public:
+  // Throws std::runtime_error, which says why, where the system does not give that many threads.
   explicit ThreadPool(size_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -35,6 +36,7 @@ class ThreadPool {
  private:
   void start_and_join(size_t threads);
   void work(size_t thread);
+  void end();
   void await_change(const std::atomic<uint32_t>& value, uint32_t old) const;
 
   const bool waits_busily_;  // each thread can have a core of its own

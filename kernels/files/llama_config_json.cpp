@@ -27,24 +27,45 @@ std::vector<float> computed_frequencies(double theta, double factor, size_t head
   return frequencies;
 }
 
-// The factor of linear scaling, 1 for none.
-double linear_factor(const json& config, const char* key) {
+// The members of an object of the configuration under their whole names, as messages have them. Empty: there is none.
+json members_of(const json& config, const std::string& key) {
+  json members = json::object();
   const auto found = config.find(key);
-  if (found == config.end() || found->is_null()) return 1;
+  if (found == config.end() || found->is_null()) return members;
   if (!found->is_object()) refuse(key, shown(*found), "null or an object");
-  // "type" is the older spelling.
-  const char* name = found->contains("rope_type") || !found->contains("type") ? "rope_type" : "type";
-  require_text(*found, name, {"default", "linear"});
-  require_number(*found, "partial_rotary_factor", 1);
-  if (found->value(name, "default") != "linear") return 1;
-  if (!found->contains("factor")) refuse(std::string(key) + ".factor", "(missing)", "a number of at least 1");
-  return read_number(*found, "factor", 1, largest_factor, 1);
+  if (found->empty()) refuse(key, shown(*found), "null or an object with rope_type");
+  for (const auto& [name, value] : found->items()) {
+    if (value.is_object()) refuse(key + "." + name, shown(value), "the same settings for all layers");
+    members[key + "." + name] = value;
+  }
+  return members;
+}
+
+// The factor of linear scaling, 1 for none. "type" is the older spelling; where both are there they say the same.
+double linear_factor(const json& config, const std::string& key) {
+  const json members = members_of(config, key);
+  const std::string older = key + ".type", newer = key + ".rope_type", factor = key + ".factor";
+  require_text(members, older.c_str(), {"default", "linear"});
+  require_text(members, newer.c_str(), {"default", "linear"});
+  require_number(members, (key + ".partial_rotary_factor").c_str(), 1);
+  const bool typed = members.contains(older) || members.contains(newer);
+  if (!typed && (members.contains(factor) || (key == "rope_scaling" && !members.empty())))
+    refuse(newer, "(missing)", "\"default\" or \"linear\"");
+  if (!typed) return 1;
+  const std::string type = members.value(newer, members.value(older, ""));
+  if (members.value(older, type) != type) refuse(older, shown(members.at(older)), "what " + newer + " says");
+  if (type != "linear") return 1;
+  if (!members.contains(factor)) refuse(factor, "(missing)", "a number of at least 1");
+  return read_number(members, factor.c_str(), 1, largest_factor, 1);
 }
 
 // transformers 5 writes rope_parameters instead of rope_theta and rope_scaling.
 void read_rope(const json& config, ModelConfig& model) {
   const bool newer = config.contains("rope_parameters") && !config.at("rope_parameters").is_null();
   model.rope_linear_factor = linear_factor(config, newer ? "rope_parameters" : "rope_scaling");
+  const bool both = newer && config.contains("rope_scaling") && !config.at("rope_scaling").is_null();
+  if (both && linear_factor(config, "rope_scaling") != model.rope_linear_factor)
+    refuse("rope_scaling", shown(config.at("rope_scaling")), "what rope_parameters says, or null");
   const bool inside = newer && config.at("rope_parameters").contains("rope_theta");
   model.rope_theta = read_number(inside ? config.at("rope_parameters") : config, "rope_theta", 1, largest_theta, 10000);
   require_number(config, "partial_rotary_factor", 1);

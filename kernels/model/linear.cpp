@@ -61,7 +61,7 @@ void multiply(Ops& ops, const Int8Matmul& whole, const Cancel& cancel) {
 
 void require_terms(const char* what, size_t count) {
   if (count <= int8_terms) return;
-  throw std::invalid_argument("exact-int8: " + std::to_string(count) + " " + what + "; supported: 1 to " +
+  throw std::invalid_argument("int8 profiles: " + std::to_string(count) + " " + what + "; supported: 1 to " +
                               std::to_string(int8_terms));
 }
 

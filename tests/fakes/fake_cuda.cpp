@@ -6,8 +6,6 @@
 #include "fake_cuda_image.h"
 #include "fake_cuda_state.h"
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
-
 std::mutex& fakes::shared() {
   static std::mutex only;
   return only;
@@ -452,11 +450,6 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
   return success;
 }
 
-#define TRAP(name)                                                                  \
-  EXPORTED void name() {                                                            \
-    std::fputs("fake_cuda: " #name " is of the oldest binary interface\n", stderr); \
-    std::abort();                                                                   \
-  }
 TRAP(cuDeviceTotalMem)
 TRAP(cuDevicePrimaryCtxRelease)
 TRAP(cuDevicePrimaryCtxSetFlags)

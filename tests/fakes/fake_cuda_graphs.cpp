@@ -1,8 +1,6 @@
 // Streams that capture what they are given, and graphs of it.
 #include "fake_cuda_state.h"
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
-
 namespace fakes {
 namespace {
 
@@ -84,11 +82,6 @@ EXPORTED int cuGraphDestroy(void* graph) { return destroy("cuGraphDestroy", grap
 
 EXPORTED int cuGraphExecDestroy(void* made) { return destroy("cuGraphExecDestroy", made); }
 
-#define TRAP(name)                                                              \
-  EXPORTED void name() {                                                        \
-    std::fputs("fake_cuda: " #name " has another meaning elsewhere\n", stderr); \
-    std::abort();                                                               \
-  }
 TRAP(cuStreamBeginCapture)
 TRAP(cuGraphInstantiate)
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +16,15 @@
 #include "fake_cuda.h"
 #include "fake_cuda_peers.h"
 #include "fake_device_memory.h"
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// An entry point that nobody may call: its meaning is another one in some drivers.
+#define TRAP(name)                                                                  \
+  EXPORTED void name() {                                                            \
+    std::fputs("fake_cuda: " #name " is of the oldest binary interface\n", stderr); \
+    std::abort();                                                                   \
+  }
 
 namespace fakes {
 

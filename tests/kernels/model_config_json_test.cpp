@@ -74,7 +74,8 @@ TEST(ModelConfigJson, NamesKeyValueAndWhatIsSupported) {
       {"scale_attn_by_inverse_layer_idx", "true", "scale_attn_by_inverse_layer_idx = true; supported: false"},
       {"add_cross_attention", "1", "add_cross_attention = 1; supported: false"},
   };
-  for (const auto& mistake : mistakes) expect_refused(to_json(tiny_gpt2), mistake.key, mistake.value, mistake.complaint);
+  for (const auto& mistake : mistakes)
+    expect_refused(to_json(tiny_gpt2), mistake.key, mistake.value, mistake.complaint);
   for (const char* key : {"model_type", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size"}) {
     json config = to_json(tiny_gpt2);
     config.erase(key);
@@ -171,6 +172,9 @@ TEST(LlamaConfigJson, EverySpellingOfLinearScalingDividesTheFrequencies) {
   }
   const json none[] = {{{"rope_scaling", {{"rope_type", "default"}}}},
                        {{"rope_scaling", {{"type", "default"}, {"factor", 2.0}}}},
+                       {{"rope_scaling", {{"type", "default"}, {"rope_type", "default"}}}},
+                       {{"rope_parameters", {{"rope_theta", 10000.0}}}},
+                       {{"rope_parameters", {{"rope_type", "default"}}}, {"rope_scaling", {{"type", "default"}}}},
                        {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}, {"rope_theta", 7.0}}};
   for (const json& spelling : none) {
     json config = small_llama();
@@ -206,10 +210,20 @@ TEST(LlamaConfigJson, NamesKeyValueAndWhatIsSupported) {
       {"rope_theta", "\"10000\"", "rope_theta = \"10000\""},
       {"rope_scaling", "2", "rope_scaling = 2; supported: null or an object"},
       {"rope_scaling", R"({"type": "dynamic", "factor": 2.0})",
-       "type = \"dynamic\"; supported: \"default\" or \"linear\""},
+       "rope_scaling.type = \"dynamic\"; supported: \"default\" or \"linear\""},
+      {"rope_scaling", "{}", "rope_scaling = {}; supported: null or an object with rope_type"},
+      {"rope_scaling", R"({"factor": 4.0})",
+       "rope_scaling.rope_type = (missing); supported: \"default\" or \"linear\""},
+      {"rope_scaling", R"({"type": "dynamic", "rope_type": "default"})", "rope_scaling.type = \"dynamic\""},
+      {"rope_scaling", R"({"type": "linear", "rope_type": "default", "factor": 2.0})",
+       "rope_scaling.type = \"linear\"; supported: what rope_scaling.rope_type says"},
+      {"rope_scaling", R"({"type": 1})", "rope_scaling.type = 1"},
+      {"rope_parameters", R"({"factor": 4.0})", "rope_parameters.rope_type = (missing)"},
+      {"rope_parameters", R"({"full_attention": {"rope_type": "yarn"}})", "rope_parameters.full_attention = {"},
       {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})", "rope_type = \"llama3\"; supported: \"default\""},
       {"rope_scaling", R"({"type": "linear"})", "rope_scaling.factor = (missing); supported: a number of at least 1"},
-      {"rope_scaling", R"({"type": "linear", "factor": 0.5})", "factor = 0.5; supported: a number from 1.0 to"},
+      {"rope_scaling", R"({"type": "linear", "factor": 0.5})",
+       "rope_scaling.factor = 0.5; supported: a number from 1.0 to"},
       {"rope_parameters", R"({"rope_type": "yarn", "factor": 2.0})", "rope_type = \"yarn\""},
       {"rope_parameters", R"({"partial_rotary_factor": 0.25})", "partial_rotary_factor = 0.25"},
       {"rope_inverse_frequencies", "null", "rope_inverse_frequencies = null; supported: 2 numbers"},
