@@ -4,11 +4,19 @@
 namespace fakes {
 namespace {
 
-using Graph = std::vector<std::function<void()>>;
-
 enum GraphResult : int { success = 0, invalid_value = 1, invalid_handle = 400, unsupported = 900, invalidated = 901 };
 
 thread_local Stream* captures = nullptr;  // of this thread
+
+// Kept until it is destroyed.
+void* keep(Graph graph) {
+  auto made = std::make_unique<Graph>(std::move(graph));
+  void* const key = made.get();
+  const std::lock_guard lock(shared());
+  state().graphs[key] = std::move(made);
+  ++state().seen.graphs;
+  return key;
+}
 
 }  // namespace
 
@@ -40,23 +48,19 @@ EXPORTED int cuStreamBeginCapture_v2(void* stream, int mode) {
 EXPORTED int cuStreamEndCapture(void* stream, void** graph) {
   *graph = nullptr;
   if (captures == nullptr || captures != stream) return invalid_value;
-  auto made = std::make_unique<Graph>(std::move(*captures->captured));
+  Graph captured = std::move(*captures->captured);
   const bool valid = captures->capture_is_valid;
   captures->captured.reset();
   captures = nullptr;
   if (const int failed = begin_context("cuStreamEndCapture")) return failed;
   if (!valid) return invalidated;
-  *graph = made.release();
-  const std::lock_guard lock(shared());
-  ++state().seen.graphs;
+  *graph = keep(std::move(captured));
   return success;
 }
 
 EXPORTED int cuGraphInstantiate_v2(void** made, void* graph, void*, char*, size_t) {
   if (const int failed = begin_uncaptured("cuGraphInstantiate_v2")) return failed;
-  *made = new Graph(*static_cast<Graph*>(graph));
-  const std::lock_guard lock(shared());
-  ++state().seen.graphs;
+  *made = keep(*static_cast<Graph*>(graph));
   return success;
 }
 
@@ -72,8 +76,8 @@ EXPORTED int cuGraphLaunch(void* made, void* stream) {
 }
 
 static int destroy(const char* call, void* graph) {
-  delete static_cast<Graph*>(graph);
   const std::lock_guard lock(shared());
+  state().graphs.erase(graph);
   --state().seen.graphs;
   return begin_context(call);
 }

@@ -50,11 +50,14 @@ struct Context {
   int waiting = 0;  // launches, copies and transfers in its streams that never end
 };
 
+// What is queued when it is launched.
+using Graph = std::vector<std::function<void()>>;
+
 struct Stream {
   Context* context = nullptr;
-  int waiting = 0;                                             // likewise, in this one
-  std::vector<std::shared_ptr<Transfers>> pending;             // which run when somebody asks for an event behind them
-  std::optional<std::vector<std::function<void()>>> captured;  // instead of being queued
+  int waiting = 0;                                  // likewise, in this one
+  std::vector<std::shared_ptr<Transfers>> pending;  // which run when somebody asks for an event behind them
+  std::optional<Graph> captured;                    // instead of being queued
   bool capture_is_valid = false;
 
   // Whether all that is in it has ended, or ends now.
@@ -93,6 +96,7 @@ struct State {
   std::map<void*, std::unique_ptr<Stream>> streams;
   std::map<void*, std::unique_ptr<Event>> events;
   std::map<void*, std::unique_ptr<char[]>> pinned;
+  std::map<void*, std::unique_ptr<Graph>> graphs;
   FakeCuda seen;
 };
 
