@@ -11,4 +11,12 @@ double fma_peak(Simd simd, double seconds) {
   return 0;
 }
 
+double vnni_peak(Simd simd, double seconds) {
+  if (simd == Simd::automatic) simd = usable_simd().front();
+#if defined(__x86_64__)
+  if (simd == Simd::avx512vnni) return vnni_peak_avx512(seconds);
+#endif
+  return 0;
+}
+
 }  // namespace kernels::bench

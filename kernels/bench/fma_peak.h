@@ -30,5 +30,6 @@ double fma_peak_of(double seconds) {
 
 double fma_peak_avx2(double seconds);
 double fma_peak_avx512(double seconds);
+double vnni_peak_avx512(double seconds);
 
 }  // namespace kernels::bench

@@ -40,5 +40,7 @@ inline double median(std::vector<double> x) {
 
 // fp32 multiply-adds that one core can do in registers on a path, in FLOP/s; 0 where it has no hardware for them.
 double fma_peak(Simd simd, double seconds);
+// Likewise products of bytes that are multiplied and added (VNNI), two operations each; 0 on paths without VNNI.
+double vnni_peak(Simd simd, double seconds);
 
 }  // namespace kernels::bench

@@ -31,6 +31,7 @@ double copy_rate(size_t threads, double seconds) {
 
 void print_table(Ops& ops, const Shape& shape, size_t threads, size_t count) {
   const double peak = fma_peak(simd_from_environment(), 0.5) * static_cast<double>(threads);
+  const double vnni = vnni_peak(simd_from_environment(), 0.5) * static_cast<double>(threads);
   const double copy = copy_rate(threads, 0.5);
   TimedOps timed(ops, shape.vocabulary);
   Steps steps(shape, timed);
@@ -39,18 +40,24 @@ void print_table(Ops& ops, const Shape& shape, size_t threads, size_t count) {
   std::printf("%s: %zu layers of %zu, %zu x %zu tokens, vocabulary %zu; path %s, %zu threads, %s\n",
               name_of(shape.profile).c_str(), shape.layers, shape.channels, shape.batch, shape.context,
               shape.vocabulary, ops.name().c_str(), threads, one_thread ? "processor time" : "wall time");
-  std::printf("FMA peak %.0f GFLOP/s, copy %.1f GB/s, both measured with these threads\n", peak * 1e-9, copy * 1e-9);
-  std::printf("One step: %.2f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f%% of peak\n\n", 1e3 * total / n,
+  std::printf(
+      "FMA peak %.0f GFLOP/s, VNNI peak %.0f GOP/s, of a thread times threads; copy %.1f GB/s by these threads\n",
+      peak * 1e-9, vnni * 1e-9, copy * 1e-9);
+  std::printf("One step: %.2f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f%% of the FMA peak\n\n", 1e3 * total / n,
               n * static_cast<double>(steps.tokens()) / total, n * steps.flops() / total * 1e-9,
               100 * n * steps.flops() / total / peak);
   std::printf("| operation | ms | share | rate | floor, ms | floor / time |\n|---|---|---|---|---|---|\n");
   double known = 0, floors = 0;
   for (const auto& [name, t] : timed.times) {
-    const double floor = std::max(peak > 0 ? t.flops / peak : 0, t.bytes / copy);
+    const double products = t.int8 ? vnni : peak;
+    const double floor = std::max(products > 0 ? t.flops / products : 0, t.bytes / copy);
     known += t.seconds, floors += floor;
     std::printf("| %s | %.2f | %.1f%% | %.1f %s | %.2f | %.0f%% |\n", name.c_str(), 1e3 * t.seconds / n,
                 100 * t.seconds / total, 1e-9 * std::max(t.flops, t.bytes) / t.seconds,
-                t.flops > 0 ? "GFLOP/s" : "GB/s", 1e3 * floor / n, 100 * floor / t.seconds);
+                t.int8        ? "GOP/s"
+                : t.flops > 0 ? "GFLOP/s"
+                              : "GB/s",
+                1e3 * floor / n, 100 * floor / t.seconds);
   }
   std::printf("| outside of operations | %.2f | %.1f%% | | | |\n", 1e3 * (total - known) / n,
               100 * (total - known) / total);

@@ -12,6 +12,7 @@ namespace kernels::bench {
 struct OperationTime {
   size_t calls = 0;
   double seconds = 0, flops = 0, bytes = 0;  // flops of matrix products; bytes of what is read and written, once each
+  bool int8 = false;                         // products of bytes
 };
 
 class TimedOps final : public Ops {
@@ -35,9 +36,10 @@ class TimedOps final : public Ops {
   void int8_matmul(const Int8Matmul& op) override {
     const bool head = op.ldc == vocabulary_ || op.a_row == vocabulary_ || op.a_col == vocabulary_;
     const std::string what = op.a_row == 1 ? "weight gradient" : "forward and input gradient";
+    const std::string name = (head ? "int8: head: " : "int8: linear: ") + what;
     const double digits = op.a_low ? 2 : 1;
-    time((head ? "int8: head: " : "int8: linear: ") + what, 2.0 * digits * product(op.m, op.n, op.k), 0,
-         [&] { ops_.int8_matmul(op); });
+    time(name, 2.0 * digits * product(op.m, op.n, op.k), 0, [&] { ops_.int8_matmul(op); });
+    times[name].int8 = true;
   }
   void embedding_forward(const EmbeddingForward& op) override {
     time("embeddings", 0, 3 * floats(op.tokens, op.channels), [&] { ops_.embedding_forward(op); });
