@@ -118,6 +118,7 @@ class Measurement:
         info = subprocess.run([HERE / "card_bench", f"--card={self.card}", "info"], stdout=subprocess.PIPE, text=True)
         if info.returncode != 0:
             sys.exit(1)  # it has said why
+        self.capability = int("".join(re.search(r"compute capability (\d+)\.(\d)", info.stdout).groups()))
         self.memory_gb = float(re.search(r", ([\d.]+) GB;", info.stdout)[1])
         if ", fast in " not in info.stdout:
             self.profiles = tuple(profile for profile in PROFILES if profile != "fast")
@@ -129,6 +130,9 @@ class Measurement:
         """The program's own code, and every variant of the sources as the driver compiles it."""
         right = self.digests("the program's code")
         for folder in sorted((HERE / "ptx").iterdir()):
+            if int(folder.name.removeprefix("compute_")) > self.capability:
+                print(f"- {folder.name}: not for this card", flush=True)
+                continue
             right = self.digests(f"{folder.name}, compiled by the driver", f"--ptx={folder}") and right
         done = subprocess.run([HERE / "card_bench", f"--card={self.card}", "--cublaslt", "info"], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)

@@ -12,17 +12,24 @@ from common import ROOT, Failure, console, say
 MEMORY_PER_JOB = 2000 << 20  # a library as one file, with the address sanitizer
 
 
-def build(preset, targets=("all",), options=()):
-    """`options` are cmake's, where the preset has not been configured yet."""
+def build(preset, targets=("all",), options=(), first_options=()):
+    """`options` are cmake's; so are `first_options`, where the preset has not been configured yet."""
     log = ROOT / f"build/{preset}.log"
     log.parent.mkdir(exist_ok=True)
     folder = ROOT / "build" / preset
     with open(log.parent / "build.lock", "w") as one_at_a_time, open(log, "w", buffering=1) as output:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        if not (folder / "build.ninja").exists():
+        first = not (folder / "build.ninja").exists()
+        if first or not all(is_set(folder, option) for option in options):
             say(f"Configuring ({preset}) …")
-            run(["cmake", "--preset", preset, *options], output, log)
+            run(["cmake", "--preset", preset, *(first_options if first else ()), *options], output, log)
         compile_with_progress(preset, folder, targets, output, log)
+
+
+def is_set(folder, option):
+    """Whether the folder is configured with `-DNAME=VALUE`."""
+    name, value = option.removeprefix("-D").split("=")
+    return re.search(rf"^{name}:\w+={value}$", (folder / "CMakeCache.txt").read_text(), re.MULTILINE) is not None
 
 
 def compile_with_progress(preset, folder, targets, output, log):

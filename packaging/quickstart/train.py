@@ -1,5 +1,6 @@
 """./quickstart: a pool and two agents on this machine train a small language model; then a summary. Reads as the story."""
 
+import os
 import signal
 import sys
 
@@ -16,8 +17,9 @@ def main():
     options = parse(sys.argv[1:])
     folder = Folder(options)
     check_room(folder.path)
-    # The agent does not carry the CUDA kernels yet: their compiler is 110 MB to fetch for nothing.
-    build("release", ["gradpool", "gradminer"], ["-DGRADMINER_CUDA=OFF"])
+    # The kernels' compiler is 110 MB to fetch, for nothing where there is no card.
+    cuda = "AUTO" if os.path.exists("/proc/driver/nvidia/version") else "OFF"
+    build("release", ["gradpool", "gradminer"], first_options=[f"-DGRADMINER_CUDA={cuda}"])
     with Processes() as processes:
         training = Training(folder, processes)
         training.start_pool()
