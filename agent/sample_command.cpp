@@ -61,14 +61,16 @@ void sample_command(const SampleOptions& options) {
   std::vector<uint16_t> tokens = prompt_tokens(options, model.config.vocabulary);
   const std::vector<float> weights = read_model_weights(model);
   auto ops = make_engine(options.threads);
-  kernels::Trainer trainer(model.config, 1, model.config.positions, *ops, kernels::Trainer::Purpose::evaluate);
+  const size_t positions = model.config.positions;
+  const size_t most_seen = std::min(positions, tokens.size() + std::min<size_t>(options.length, positions));
+  kernels::Trainer trainer(model.config, 1, most_seen, *ops, kernels::Trainer::Purpose::evaluate);
   std::vector<float> logits(model.config.vocabulary);
   std::mt19937_64 random(options.seed);
 
   const bool bytes = model.config.vocabulary <= 256;
   if (!options.prompt.empty()) std::fputs(options.prompt.c_str(), stdout);
   for (uint64_t n = 0; n < options.length; ++n) {
-    const size_t seen = std::min(tokens.size(), model.config.positions);
+    const size_t seen = std::min(tokens.size(), positions);
     trainer.logits(weights, std::span(tokens).last(seen), logits);
     if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
       throw Failure(Exit::numeric, "the model's output is not finite; its weights are damaged");
