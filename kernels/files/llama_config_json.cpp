@@ -35,8 +35,10 @@ json members_of(const json& config, const std::string& key) {
   if (!found->is_object()) refuse(key, shown(*found), "null or an object");
   if (found->empty()) refuse(key, shown(*found), "null or an object with rope_type");
   for (const auto& [name, value] : found->items()) {
-    if (value.is_object()) refuse(key + "." + name, shown(value), "the same settings for all layers");
-    members[key + "." + name] = value;
+    std::string whole_name = key;
+    whole_name.append(".").append(name);
+    if (value.is_object()) refuse(whole_name, shown(value), "the same settings for all layers");
+    members[whole_name] = value;
   }
   return members;
 }
