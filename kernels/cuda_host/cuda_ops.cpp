@@ -50,7 +50,8 @@ CudaOps::CudaOps(Launcher& device, Int8Arithmetic int8, HalfPrecision half, ByLi
       scratch_(nullptr, Free{&device}) {}
 
 std::unique_ptr<RepeatedOperations> CudaOps::repeated() {
-  return std::make_unique<RepeatedLaunches>(device_.make_recording());
+  std::unique_ptr<Recording> recording = device_.make_recording();
+  return recording ? std::make_unique<RepeatedLaunches>(std::move(recording)) : nullptr;
 }
 
 size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }

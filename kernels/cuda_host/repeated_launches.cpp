@@ -5,10 +5,13 @@
 namespace kernels::cuda {
 
 void RepeatedLaunches::run(const std::function<void()>& operations) {
-  if (state_ == State::run_once) state_ = record(operations) ? State::recorded : State::given_up;
+  if (state_ == State::run_once) {
+    state_ = State::given_up;  // unless it succeeds, also where it throws
+    if (record(operations)) state_ = State::recorded;
+  }
   if (state_ == State::recorded) return recording_->replay();
   operations();
-  if (state_ == State::never_run && recording_) state_ = State::run_once;
+  if (state_ == State::never_run) state_ = State::run_once;
 }
 
 // What fails while it is recorded may fail for that reason alone; it fails again where it is queued as ever.
@@ -18,7 +21,6 @@ bool RepeatedLaunches::record(const std::function<void()>& operations) {
     operations();
   } catch (const Cancelled&) {
     recording_->end();
-    state_ = State::given_up;
     throw;
   } catch (const std::exception&) {
     recording_->end();

@@ -12,7 +12,6 @@ namespace kernels::cuda {
 // recorded, and from then on the recording is queued. Where the device cannot record them they are queued as ever.
 class RepeatedLaunches final : public RepeatedOperations {
  public:
-  // `recording` may be null.
   explicit RepeatedLaunches(std::unique_ptr<Recording> recording) : recording_(std::move(recording)) {}
 
   void run(const std::function<void()>& operations) override;

@@ -95,7 +95,6 @@ struct BlockWork {
 
   const float* weights = nullptr;
   float* gradients = nullptr;
-  float scale = 1;     // gradient_scale()
   size_t tokens = 0;   // of the batch
   bool alone = false;  // the block's gradient by itself as well, in Plan::block_gradient
 };
@@ -178,9 +177,7 @@ struct Trainer::Impl {
   float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
                  const Cancel& cancel);
   void block_gradient(const BlockWork& work, const Block& block, const Cancel& cancel);
-  void unscale(float scale, float* values) {
-    if (scale != 1) ops.scale(1 / scale, values, parameter_total());
-  }
+  void unscale(const BlockWork& work, float* values);
   void clip(float max_norm, size_t step);
   void adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights);
 
@@ -259,11 +256,7 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   check_batch(batch);
   plan.network->prepare(weights);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
-  const BlockWork work{.weights = weights,
-                       .gradients = gradients,
-                       .scale = gradient_scale(ops, profile, tokens),
-                       .tokens = tokens,
-                       .alone = on_block != nullptr};
+  const BlockWork work{.weights = weights, .gradients = gradients, .tokens = tokens, .alone = on_block != nullptr};
   ops.zero(gradients, parameter_total() * sizeof(float));
   if (config.tied_head) ops.zero(plan.embedding_gradient, embedding * sizeof(float));
   for (size_t index = 0; index < blocks_of(batch); ++index) {
@@ -274,7 +267,7 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
     if (on_block) (*on_block)(index, {plan.block_gradient, parameter_total()});
   }
   if (config.tied_head) ops.add(plan.embedding_gradient, gradients, embedding);
-  unscale(work.scale, gradients);
+  unscale(work, gradients);
   const float loss = ops.row_sum(plan.losses, tokens) / static_cast<float>(tokens);
   if (!std::isfinite(loss)) throw NumericFailure("loss", step);
   return loss;
@@ -293,7 +286,8 @@ void Trainer::Impl::compute_or_repeat(const BlockWork& work, const Block& block,
 
 void Trainer::Impl::compute(const BlockWork& work, const Block& block, const Cancel& cancel) {
   plan.network->forward(work.weights, block, cancel);
-  plan.network->losses(work.weights, block, work.scale / static_cast<float>(work.tokens), plan.block_losses, cancel);
+  const float scale_gradient = gradient_scale(ops, profile, work.tokens) / static_cast<float>(work.tokens);
+  plan.network->losses(work.weights, block, scale_gradient, plan.block_losses, cancel);
   if (work.alone) return block_gradient(work, block, cancel);
   float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : work.gradients;
   plan.network->backward(work.weights, block, {work.gradients, embedding_gradient}, cancel);
@@ -311,7 +305,12 @@ void Trainer::Impl::block_gradient(const BlockWork& work, const Block& block, co
     ops.add(own_embedding, plan.embedding_gradient, embedding);
     ops.add(own_embedding, plan.block_gradient, embedding);
   }
-  unscale(work.scale, plan.block_gradient);
+  unscale(work, plan.block_gradient);
+}
+
+void Trainer::Impl::unscale(const BlockWork& work, float* values) {
+  const float scale = gradient_scale(ops, profile, work.tokens);
+  if (scale != 1) ops.scale(1 / scale, values, parameter_total());
 }
 
 void Trainer::Impl::clip(float max_norm, size_t step) {
