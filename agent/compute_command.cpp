@@ -21,7 +21,7 @@ namespace agent {
 namespace {
 
 // Program, libraries, stacks and the heap's own needs.
-constexpr uint64_t process_bytes = 16'000'000;
+constexpr uint64_t process_bytes = 15'000'000;
 
 void check_options(const ComputeOptions& options) {
   const std::vector<kernels::Profile>& known = kernels::profiles_of_cards();

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -30,6 +31,8 @@ class CpuOps final : public Ops {
         pool_(threads),
         buffers_(static_cast<float*>(std::aligned_alloc(alignment, threads * buffer_bytes()))) {
     if (!buffers_) throw std::bad_alloc();
+    // Each thread's buffer is its own from the start: near its core, and never taken from the system within a unit.
+    pool_.run(threads, [&](size_t thread) { std::memset(buffer(thread), 0, buffer_bytes()); });
   }
 
   std::string name() const override { return kernels_.name; }

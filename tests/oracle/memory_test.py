@@ -1,9 +1,10 @@
-"""docs/memory.md's formulas against what `gradminer compute` plans and against the process's measured peak.
+"""docs/memory.md's formulas against what `gradminer compute` plans, and its plans against the process's measured peak.
 
 usage: memory_test.py GRADMINER ORACLE_DRIVER
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 
-TOLERANCE = 0.03
-PROCESS = 16e6
+PLAN_TOLERANCE = 0.01  # of the formula; packing takes 3% less where a tile has 6 rows
+PEAK_TOLERANCE = 0.03  # of the plan
+THREADS = (1, 3)
+PROCESS = 15e6
 PROFILES = {"gpt2": ("exact-fp32", "exact-int8"), "llama": ("exact-fp32", "exact-int8-head")}
 
 
@@ -43,6 +46,7 @@ class Shape:
 
 
 SHAPES = [
+    Shape("gpt2, small", "gpt2", 4, 4, 128, 512, 256, 12, 64),
     Shape("gpt2, one block", "gpt2", 6, 6, 384, 1536, 256, 4, 256),
     Shape("gpt2, a batch of many blocks", "gpt2", 8, 4, 512, 1000, 1000, 40, 100),
     Shape("gpt2, a long context, a large vocabulary", "gpt2", 2, 4, 256, 1024, 30000, 1, 2100),
@@ -68,9 +72,9 @@ def planned_bytes(s, profile, threads, recompute):
         P = V * C + T * C + L * (4 * C * C + 2 * C * F + F + 9 * C) + 2 * C
         layer = M * (5 * C + 2 * F + 2 * H + 4)
         gradients = M * (2 * C + max(3 * C, F))
-    floats = 2 * P + threads * (0.8e6 + 128 * T + (4 if T > 2048 else 2) * T * D)
+    floats = 2 * P + threads * (1.2e6 + 128 * T + (4 if T > 2048 else 2) * T * D)
     floats += layer * (1 if recompute else L) + (L + 1) * M * C
-    floats += M * (2 * C + 2) + (T * D if llama else 0) + M * V + gradients + (V * C if s.tied else 0) + N + M
+    floats += M * (2 * C + 2) + (T * D if llama else 0) + M * V + gradients + (V * C if s.tied else 0) + N + 2 * M
     return 4 * floats + int8_bytes(s, profile, M, E, recompute) + PROCESS
 
 
@@ -108,22 +112,23 @@ def main(gradminer, driver):
             subprocess.run([driver, "initialise", str(model), "1"], check=True)
             (model / "tokens.bin").write_bytes(bytes(2 * (shape.batch * shape.context + 1)))
             command = [gradminer, "compute", "--model", str(model), "--tokens", str(model / "tokens.bin"), "--batch",
-                       str(shape.batch), "--context", str(shape.context), "--threads", "2", "--json"]
-            for profile in PROFILES[shape.family]:
-                failures += check(shape, profile, command + ["--profile", profile])
+                       str(shape.batch), "--context", str(shape.context), "--json"]
+            for profile, threads in itertools.product(PROFILES[shape.family], THREADS):
+                failures += check(shape, profile, threads, command)
     return 1 if failures else 0
 
 
-def check(shape, profile, command):
+def check(shape, profile, threads, command):
     """The number of plans, without and with computing activations again, that are not as the document says."""
     failures, digests, limit = 0, set(), None
+    command = command + ["--profile", profile, "--threads", str(threads)]
     for recompute in (False, True):
         answer, peak = peak_of(command + (["--memory-limit", str(limit)] if limit else []))
-        formula, planned = planned_bytes(shape, profile, 2, recompute), answer["planned_bytes"]
-        good = abs(formula / planned - 1) <= TOLERANCE and abs(peak / formula - 1) <= TOLERANCE
-        good = good and (limit is None or peak <= limit)
+        formula, planned = planned_bytes(shape, profile, threads, recompute), answer["planned_bytes"]
+        good = abs(formula / planned - 1) <= PLAN_TOLERANCE and abs(peak / planned - 1) <= PEAK_TOLERANCE
+        good = good and (limit is None or planned <= limit)
         failures += not good
-        print(f"{formula / 1e6:10.1f} {planned / 1e6:10.1f} {peak / 1e6:10.1f}  {shape.name}, {profile}"
+        print(f"{formula / 1e6:10.1f} {planned / 1e6:10.1f} {peak / 1e6:10.1f}  {shape.name}, {profile}, {threads} threads"
               f"{', recomputed' if recompute else ''}{'' if good else '   <- FAILED'}")
         digests.add(answer["digest"])
         limit = planned - 1
