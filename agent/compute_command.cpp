@@ -186,8 +186,10 @@ void compute_command(const ComputeOptions& options) {
   std::printf("digest    %s%s\n", digest.c_str(), exact ? "" : " (another model of card gives another)");
   std::printf("seconds   %.3f\n", seconds);
   std::printf("tokens/s  %.0f\n", token_count / seconds);
-  std::printf("memory    %s planned%s%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),
+  const size_t blocks = plan.settings.micro_batch;
+  std::printf("memory    %s planned%s%s%s\n", human_bytes(static_cast<double>(plan.bytes)).c_str(),
               ops->in_host_memory() ? "" : " on the card",
+              blocks > 1 ? (", " + std::to_string(blocks) + " blocks at once").c_str() : "",
               plan.settings.recompute ? ", activations computed twice" : "");
   if (!options.gradients.empty()) std::printf("gradients %s\n", options.gradients.c_str());
 }

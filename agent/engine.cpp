@@ -93,9 +93,9 @@ std::unique_ptr<kernels::Trainer> make_trainer(const kernels::ModelConfig& confi
   try {
     return std::make_unique<kernels::Trainer>(config, batch, context, ops, settings);
   } catch (const kernels::CudaOutOfMemory&) {
-    if (settings.recompute) throw;
+    if (settings.recompute && settings.micro_batch == 1) throw;
   }
-  settings.recompute = true;
+  settings.recompute = true, settings.micro_batch = 1;
   return std::make_unique<kernels::Trainer>(config, batch, context, ops, settings);
 }
 

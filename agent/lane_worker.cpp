@@ -85,7 +85,8 @@ const LaneWorker::Figures& LaneWorker::measure() {
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
                               kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
   const bool card = !ops().in_host_memory();
-  if (card && buffers_) settings.recompute = buffers_->settings.recompute;
+  if (card && buffers_)
+    settings.recompute = buffers_->settings.recompute, settings.micro_batch = buffers_->settings.micro_batch;
   if (buffers_ && buffers_->fit(unit, settings, exchange)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
   if (card) {

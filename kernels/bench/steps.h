@@ -49,7 +49,7 @@ class Steps {
                 .inner = 4 * shape.channels},
         batch_(shape.batch),
         context_(shape.context),
-        trainer_(config_, shape.batch, shape.context, ops, {Trainer::Purpose::local_steps, false, shape.profile}),
+        trainer_(config_, shape.batch, shape.context, ops, settings_of(shape, ops)),
         tokens_(shape.batch * (shape.context + 1)) {
     resize_in_huge_pages(weights_, parameter_count(config_));
     resize_in_huge_pages(difference_, parameter_count(config_));
@@ -84,6 +84,12 @@ class Steps {
   double flops() const { return static_cast<double>(tokens()) * training_flops_per_token(config_, context_); }
 
  private:
+  // As an agent would on this memory.
+  Trainer::Settings settings_of(const Shape& shape, Ops& ops) const {
+    return Trainer::settings_within(ops.free_bytes(), config_, shape.batch, shape.context, ops,
+                                    {Trainer::Purpose::local_steps, false, shape.profile});
+  }
+
   const ModelConfig config_;
   const size_t batch_, context_;
   Trainer trainer_;

@@ -15,6 +15,7 @@
 #include "cpu/kernel_table.h"
 #include "cpu/layers.h"
 #include "cpu/thread_pool.h"
+#include "kernels/blocks.h"
 #include "kernels/ops.h"
 
 namespace kernels {
@@ -38,6 +39,7 @@ class CpuOps final : public Ops {
   std::string name() const override { return kernels_.name; }
 
   void matmul(const Matmul& op) override {
+    if (op.block) return for_each_block(op, [&](const Matmul& one) { matmul(one); });
     const FloatEnvironment environment;
     const Grid grid = grid_of(op, kernels_.gemm_rows, kernels_.gemm_columns);
     pool_.run(grid.rows * grid.columns, [&](size_t thread) {
@@ -54,11 +56,13 @@ class CpuOps final : public Ops {
   }
 
   void quantise_columns(const Quantise& op) override {
+    if (op.block) return for_each_block(op, [&](const Quantise& one) { quantise_columns(one); });
     const FloatEnvironment environment;
     over(op.columns, 4 * cache_line, op.rows, [&](Range r) { kernels_.quantise_columns(op, r); });
   }
 
   void int8_matmul(const Int8Matmul& op) override {
+    if (op.block) return for_each_block(op, [&](const Int8Matmul& one) { int8_matmul(one); });
     const FloatEnvironment environment;
     const Grid grid = grid_of(op, kernels_.int8_rows, kernels_.int8_columns);
     pool_.run(grid.rows * grid.columns, [&](size_t thread) {
@@ -79,6 +83,7 @@ class CpuOps final : public Ops {
   }
 
   void embedding_backward(const EmbeddingBackward& op) override {
+    if (op.block) return for_each_block(op, [&](const EmbeddingBackward& one) { embedding_backward(one); });
     const FloatEnvironment environment;
     over(op.channels, cache_line, op.tokens, [&](Range r) { kernels_.embedding_backward_tokens(op, r); });
     if (!op.dwpe) return;
@@ -92,6 +97,7 @@ class CpuOps final : public Ops {
   }
 
   void layer_norm_backward(const LayerNormBackward& op) override {
+    if (op.block) return for_each_block(op, [&](const LayerNormBackward& one) { layer_norm_backward(one); });
     const FloatEnvironment environment;
     // Columns first: dx may overwrite dy.
     over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.layer_norm_backward_columns(op, r); });
@@ -104,6 +110,7 @@ class CpuOps final : public Ops {
   }
 
   void rms_norm_backward(const RmsNormBackward& op) override {
+    if (op.block) return for_each_block(op, [&](const RmsNormBackward& one) { rms_norm_backward(one); });
     const FloatEnvironment environment;
     // Columns first: dx may overwrite dy.
     over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.rms_norm_backward_columns(op, r); });
@@ -111,6 +118,7 @@ class CpuOps final : public Ops {
   }
 
   void bias_backward(const BiasBackward& op) override {
+    if (op.block) return for_each_block(op, [&](const BiasBackward& one) { bias_backward(one); });
     const FloatEnvironment environment;
     over(op.channels, cache_line, op.rows, [&](Range r) { kernels_.bias_backward(op, r); });
   }

@@ -1,15 +1,14 @@
 // Arguments of kernels/cuda/bias.cu: kernels/ops.h says what they mean.
 #pragma once
 
-#include "cuda/types.h"
+#include "cuda/run_sums_args.h"
 
 namespace kernels::cuda {
 
 struct BiasBackwardArgs {
-  uint32_t rows, channels;
-  const float* dy;  // (rows, channels)
-  float* dbias;     // (channels)
+  RunSums run;      // of one sum
+  const float* dy;  // (rows, columns)
 };
-static_assert(sizeof(BiasBackwardArgs) == 24);
+static_assert(sizeof(BiasBackwardArgs) == 48);
 
 }  // namespace kernels::cuda

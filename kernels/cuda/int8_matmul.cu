@@ -72,19 +72,38 @@ __device__ void contract(int32_t (&totals)[Arithmetic::thread_m][Arithmetic::thr
   drain(totals, sums);
 }
 
-// For four neighbours of c.
-__device__ inline Vector4 load_b_scales(const Int8MatmulArgs& p, uint32_t n) {
+// For four neighbours of c, in a block of tokens.
+__device__ inline Vector4 load_b_scales(const Int8MatmulArgs& p, uint32_t block, uint32_t n) {
   if (!p.b_scales) return {{1.0f, 1.0f, 1.0f, 1.0f}};
-  return load4(p.b_scales + n, left(n, p.n), p.c_aligned != 0);
+  return load4(p.b_scales + block * p.block_scales + n, left(n, p.n), p.c_aligned != 0);
+}
+
+__device__ inline Vector4 scaled(const Int8MatmulArgs& p, uint32_t block, uint32_t m, const Vector4& y,
+                                 const Vector4& b_scales) {
+  const float a_scale = p.a_scales ? p.a_scales[block * p.block_scales + m] : 1.0f;
+  Vector4 v;
+#pragma unroll
+  for (uint32_t e = 0; e < 4; ++e) v.x[e] = (y.x[e] * a_scale) * b_scales.x[e];
+  return v;
 }
 
 __device__ inline void put_scaled(const Int8MatmulArgs& p, uint32_t m, uint32_t n, const Vector4& y,
                                   const Vector4& b_scales) {
-  const float a_scale = p.a_scales ? p.a_scales[m] : 1.0f;
-  Vector4 v;
+  put(p, m, n, scaled(p, 0, m, y, b_scales));
+}
+
+// f(m, n, i, j) for each four neighbours of c that the thread has: its sums (i, j) to (i, j + 3).
+template <class Arithmetic, class F>
+__device__ void for_each_four(const Int8MatmulArgs& p, const Corner& at, F f) {
 #pragma unroll
-  for (uint32_t e = 0; e < 4; ++e) v.x[e] = (y.x[e] * a_scale) * b_scales.x[e];
-  put(p, m, n, v);
+  for (uint32_t j = 0; j < Arithmetic::thread_n; j += 4) {
+    const uint32_t n = at.column + Arithmetic::column(j);
+#pragma unroll
+    for (uint32_t i = 0; i < Arithmetic::thread_m; ++i) {
+      const uint32_t m = at.row + Arithmetic::row(i);
+      if (m < p.m) f(m, n, i, j);
+    }
+  }
 }
 
 template <class Arithmetic, bool a_terms, bool b_terms>
@@ -108,16 +127,44 @@ __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
     }
   }
 
+  for_each_four<Arithmetic>(p, at, [&](uint32_t m, uint32_t n, uint32_t i, uint32_t j) {
+    put_scaled(p, m, n, {{y[i][j], y[i][j + 1], y[i][j + 2], y[i][j + 3]}}, load_b_scales(p, 0, n));
+  });
+}
+
+// The gradient of a weight, whose terms are tokens: of both operands the lines are neighbours. c stays in registers
+// from block to block of tokens.
+template <class Arithmetic>
+__device__ void multiply_blocks(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
+  constexpr uint32_t thread_m = Arithmetic::thread_m, thread_n = Arithmetic::thread_n;
+  const Corner at = corner_of_tile(p, blockIdx.x, Arithmetic::tile);
+  float totals[thread_m][thread_n];
+  clear(totals);
+  for_each_four<Arithmetic>(p, at, [&](uint32_t m, uint32_t n, uint32_t i, uint32_t j) {
+    const Vector4 c = load4(p.c + m * p.ldc + n, left(n, p.n), p.c_aligned != 0);
 #pragma unroll
-  for (uint32_t j = 0; j < thread_n; j += 4) {
-    const uint32_t n = at.column + Arithmetic::column(j);
-    const Vector4 b_scales = load_b_scales(p, n);
+    for (uint32_t e = 0; e < 4; ++e) totals[i][j + e] = c.x[e];
+  });
+#pragma unroll 1
+  for (uint32_t first = 0, block = 0; first < p.k; first += p.block, ++block) {
+    const uint32_t terms = min(p.k - first, p.block);
+    const Digits a{p.a + first * p.a_stride, p.a_stride, p.m, terms, p.a_aligned != 0};
+    const Digits b{p.b + first * p.b_stride, p.b_stride, p.n, terms, p.b_aligned != 0};
+    int32_t sums[thread_m][thread_n];
+    contract<Arithmetic, false, false>(sums, a, b, at, slices);
+    for_each_four<Arithmetic>(p, at, [&](uint32_t m, uint32_t n, uint32_t i, uint32_t j) {
+      Vector4 y;
 #pragma unroll
-    for (uint32_t i = 0; i < thread_m; ++i) {
-      const uint32_t m = at.row + Arithmetic::row(i);
-      if (m < p.m) put_scaled(p, m, n, {{y[i][j], y[i][j + 1], y[i][j + 2], y[i][j + 3]}}, b_scales);
-    }
+      for (uint32_t e = 0; e < 4; ++e) y.x[e] = static_cast<float>(sums[i][j + e]);
+      const Vector4 v = scaled(p, block, m, y, load_b_scales(p, block, n));
+#pragma unroll
+      for (uint32_t e = 0; e < 4; ++e) totals[i][j + e] = totals[i][j + e] + v.x[e];
+    });
   }
+  for_each_four<Arithmetic>(p, at, [&](uint32_t m, uint32_t n, uint32_t i, uint32_t j) {
+    const Vector4 total = {{totals[i][j], totals[i][j + 1], totals[i][j + 2], totals[i][j + 3]}};
+    store4(p.c + m * p.ldc + n, total, left(n, p.n), p.c_aligned != 0);
+  });
 }
 
 template <uint32_t tile>
@@ -127,18 +174,24 @@ using Mma16 = TensorCores<tile, M16n8k32>;
 
 }  // namespace
 
-// Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b, then the
-// arithmetic.
+// Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b, or `blocks`, then
+// the arithmetic.
 #define INT8_MATMUL_KERNEL(name, Arithmetic, blocks, a_terms, b_terms)                                        \
   extern "C" __global__ __launch_bounds__(Arithmetic::threads, blocks) void name(const Int8MatmulArgs args) { \
     static __shared__ Slices<Arithmetic> slices;                                                              \
     multiply<Arithmetic, a_terms, b_terms>(args, slices);                                                     \
   }
-#define INT8_MATMUL(tile, arithmetic, Arithmetic, blocks)                                   \
-  INT8_MATMUL_KERNEL(int8_matmul_##tile##_tt_##arithmetic, Arithmetic, blocks, true, true)  \
-  INT8_MATMUL_KERNEL(int8_matmul_##tile##_tl_##arithmetic, Arithmetic, blocks, true, false) \
-  INT8_MATMUL_KERNEL(int8_matmul_##tile##_lt_##arithmetic, Arithmetic, blocks, false, true) \
-  INT8_MATMUL_KERNEL(int8_matmul_##tile##_ll_##arithmetic, Arithmetic, blocks, false, false)
+#define INT8_MATMUL_BLOCKS_KERNEL(name, Arithmetic, blocks)                                                   \
+  extern "C" __global__ __launch_bounds__(Arithmetic::threads, blocks) void name(const Int8MatmulArgs args) { \
+    static __shared__ Slices<Arithmetic> slices;                                                              \
+    multiply_blocks<Arithmetic>(args, slices);                                                                \
+  }
+#define INT8_MATMUL(tile, arithmetic, Arithmetic, blocks)                                    \
+  INT8_MATMUL_KERNEL(int8_matmul_##tile##_tt_##arithmetic, Arithmetic, blocks, true, true)   \
+  INT8_MATMUL_KERNEL(int8_matmul_##tile##_tl_##arithmetic, Arithmetic, blocks, true, false)  \
+  INT8_MATMUL_KERNEL(int8_matmul_##tile##_lt_##arithmetic, Arithmetic, blocks, false, true)  \
+  INT8_MATMUL_KERNEL(int8_matmul_##tile##_ll_##arithmetic, Arithmetic, blocks, false, false) \
+  INT8_MATMUL_BLOCKS_KERNEL(int8_matmul_##tile##_blocks_##arithmetic, Arithmetic, blocks)
 
 // What follows where a library has left the integer sums in c, int32 in place of fp32.
 extern "C" __global__ void int8_matmul_scales(const Int8MatmulArgs args) {
@@ -148,7 +201,7 @@ extern "C" __global__ void int8_matmul_scales(const Int8MatmulArgs args) {
     Vector4 y;
 #pragma unroll
     for (uint32_t e = 0; e < 4; ++e) y.x[e] = static_cast<float>(static_cast<int32_t>(__float_as_uint(sums.x[e])));
-    put_scaled(args, static_cast<uint32_t>(m), n, y, load_b_scales(args, n));
+    put_scaled(args, static_cast<uint32_t>(m), n, y, load_b_scales(args, 0, n));
   });
 }
 

@@ -22,7 +22,10 @@ struct Int8MatmulArgs {
   uint32_t accumulate;
   uint32_t a_aligned, b_aligned;  // groups of 16 terms, or of 4 lines, may be read at once
   uint32_t c_aligned;
+  uint32_t block;  // terms of a block of tokens
+  uint32_t padding;
+  uint64_t block_scales;  // from a block's scales to the next one's
 };
-static_assert(sizeof(Int8MatmulArgs) == 128);
+static_assert(sizeof(Int8MatmulArgs) == 144);
 
 }  // namespace kernels::cuda

@@ -1,6 +1,7 @@
 // The exact fp32 product (docs/numerics.md section 3): a block computes one chunk of a tile of c, a thread owns some of
 // its elements, so that each adds its terms upward. The next slices are on their way while one is multiplied. Chunks
-// beyond one leave their sums in memory, side by side, and matmul_add_chunks adds them upward.
+// beyond one leave their sums in memory, side by side, and matmul_add_chunks adds them upward. Blocks of tokens
+// (section 4) of at most one chunk are such chunks too.
 #include "cuda/matmul_args.h"
 #include "cuda/tile.cuh"
 
@@ -25,7 +26,7 @@ __device__ float* chunk_of_tile(const MatmulArgs& p, uint32_t tile, uint32_t chu
 template <uint32_t tile, uint32_t thread_m, uint32_t thread_n, bool a_terms, bool b_terms>
 __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
   constexpr uint32_t across = tile / thread_n, threads = tile / thread_m * across;
-  const uint32_t first = blockIdx.y * chunk_terms, end = first + min(left(first, p.k), chunk_terms);
+  const uint32_t first = blockIdx.y * p.chunk, end = first + min(left(first, p.k), p.chunk);
   const Operand a{p.a, p.a_stride, p.m, end, p.a_aligned != 0};
   const Operand b{p.b, p.b_stride, p.n, end, p.b_aligned != 0};
   const Corner at = corner_of_tile(p, p.first_tile + blockIdx.x, tile);
@@ -97,13 +98,16 @@ extern "C" __global__ void matmul_add_chunks(const MatmulArgs args) {
   const uint32_t row = group / across, column = group % across * 4;
   const Corner at = corner_of_tile(args, args.first_tile + blockIdx.x, args.tile);
   if (at.row + row >= args.m || at.column + column >= args.n) return;
-  const uint32_t chunks = (args.k + chunk_terms - 1) / chunk_terms;
+  const uint32_t chunks = (args.k + args.chunk - 1) / args.chunk, inside = left(at.column + column, args.n);
+  float* const c = args.c + (at.row + row) * args.ldc + at.column + column;
   Vector4 total = {};
+  if (args.blocks) total = load4(c, inside, args.c_aligned != 0);
 #pragma unroll 4
   for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
     const float* const sums = chunk_of_tile(args, blockIdx.x, chunk, args.tile);
-    total = total + load4(sums + row * args.tile + column, 4, true);
+    total = total + (Vector4{} + load4(sums + row * args.tile + column, 4, true));
   }
+  if (args.blocks) return store4(c, total, inside, args.c_aligned != 0);
   put(args, at.row + row, at.column + column, total);
 }
 

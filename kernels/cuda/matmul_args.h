@@ -23,7 +23,9 @@ struct MatmulArgs {
   float* chunk_sums;  // for each chunk each of the launch's tiles, or null where there is one chunk: it goes to c
   uint32_t tile;      // the side of a tile
   uint32_t first_tile;
+  uint32_t chunk;   // terms of one
+  uint32_t blocks;  // whether each chunk is a block, which is added to c by itself
 };
-static_assert(sizeof(MatmulArgs) == 120);
+static_assert(sizeof(MatmulArgs) == 128);
 
 }  // namespace kernels::cuda

@@ -36,13 +36,12 @@ extern "C" __global__ void layer_norm_forward(const LayerNormForwardArgs args) {
 
 extern "C" __global__ void layer_norm_backward_gains(const LayerNormBackwardArgs args) {
   static __shared__ RunPartials<2> partial;
-  add_run_sums<2>(args.rows, args.channels, partial, threadIdx.y == 0 ? args.dweight : args.dbias,
-                  [&](uint32_t row, uint32_t i, float(&acc)[2]) {
-                    const uint64_t at = uint64_t{row} * args.channels + i;
-                    const float dy = args.dy[at];
-                    acc[0] = acc[0] + dy * ((args.x[at] - args.mean[row]) * args.rstd[row]);
-                    acc[1] = acc[1] + dy;
-                  });
+  add_run_sums<2>(args.gains, partial, [&](uint32_t row, uint32_t i, float(&acc)[2]) {
+    const uint64_t at = uint64_t{row} * args.channels + i;
+    const float dy = args.dy[at];
+    acc[0] = acc[0] + dy * ((args.x[at] - args.mean[row]) * args.rstd[row]);
+    acc[1] = acc[1] + dy;
+  });
 }
 
 extern "C" __global__ void layer_norm_backward_rows(const LayerNormBackwardArgs args) {
@@ -74,7 +73,7 @@ extern "C" __global__ void rms_norm_forward(const RmsNormForwardArgs args) {
 
 extern "C" __global__ void rms_norm_backward_gains(const RmsNormBackwardArgs args) {
   static __shared__ RunPartials<1> partial;
-  add_run_sums<1>(args.rows, args.channels, partial, args.dweight, [&](uint32_t row, uint32_t i, float(&acc)[1]) {
+  add_run_sums<1>(args.gains, partial, [&](uint32_t row, uint32_t i, float(&acc)[1]) {
     const uint64_t at = uint64_t{row} * args.channels + i;
     acc[0] = acc[0] + args.dy[at] * (args.x[at] * args.rstd[row]);
   });

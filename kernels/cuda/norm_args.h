@@ -1,7 +1,7 @@
 // Arguments of kernels/cuda/norm.cu: kernels/ops.h says what they mean.
 #pragma once
 
-#include "cuda/types.h"
+#include "cuda/run_sums_args.h"
 
 namespace kernels::cuda {
 
@@ -28,10 +28,9 @@ struct LayerNormBackwardArgs {
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  float* dweight;
-  float* dbias;
+  RunSums gains;  // of the weight and the bias
 };
-static_assert(sizeof(LayerNormBackwardArgs) == 80);
+static_assert(sizeof(LayerNormBackwardArgs) == 104);
 
 struct RmsNormForwardArgs {
   uint32_t rows, channels;
@@ -52,8 +51,8 @@ struct RmsNormBackwardArgs {
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  float* dweight;
+  RunSums gains;  // of the weight
 };
-static_assert(sizeof(RmsNormBackwardArgs) == 64);
+static_assert(sizeof(RmsNormBackwardArgs) == 96);
 
 }  // namespace kernels::cuda

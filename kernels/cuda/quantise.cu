@@ -49,17 +49,18 @@ extern "C" __global__ void quantise_rows(const QuantiseArgs args) {
   if (threadIdx.x == 0) args.scales[blockIdx.x] = by.scale;
 }
 
-// A block of (32, column_warps) threads per 32 columns.
+// A block of (32, column_warps) threads per 32 columns, along x, and block of rows, along y.
 extern "C" __global__ void quantise_columns(const QuantiseArgs args) {
   static __shared__ uint32_t largest[column_warps][32];
   const uint32_t column = blockIdx.x * 32 + threadIdx.x;
+  const uint32_t begin = blockIdx.y * args.block, end = begin + min(args.rows - begin, args.block);
   const bool inside = column < args.columns;
   const auto x = [&](uint64_t row) {
     const float value = args.x[row * args.columns + column];
     return args.row_factors ? args.row_factors[row] * value : value;
   };
   uint32_t bits = 0;
-  for (uint32_t row = threadIdx.y; inside && row < args.rows; row += column_warps) {
+  for (uint32_t row = begin + threadIdx.y; inside && row < end; row += column_warps) {
     const uint32_t other = magnitude_bits(x(row));
     bits = other > bits ? other : bits;
   }
@@ -70,9 +71,9 @@ extern "C" __global__ void quantise_columns(const QuantiseArgs args) {
     bits = other > bits ? other : bits;
   }
   const Int8Scale by = int8_scale(bits);
-  for (uint32_t row = threadIdx.y; inside && row < args.rows; row += column_warps)
+  for (uint32_t row = begin + threadIdx.y; inside && row < end; row += column_warps)
     put_digits(args, uint64_t{row} * args.columns + column, x(row), by);
-  if (inside && threadIdx.y == 0) args.scales[column] = by.scale;
+  if (inside && threadIdx.y == 0) args.scales[uint64_t{blockIdx.y} * args.columns + column] = by.scale;
 }
 
 }  // namespace kernels::cuda

@@ -7,12 +7,14 @@ namespace kernels::cuda {
 
 struct QuantiseArgs {
   uint32_t rows, columns;
+  uint32_t block;  // of rows, whose columns are vectors by themselves; columns only
+  uint32_t padding;
   const float* x;            // (rows, columns)
   const float* row_factors;  // (rows) or null; columns only
   int8_t* q;                 // (rows, columns)
   int8_t* low;               // (rows, columns) or null
-  float* scales;             // (rows) or (columns)
+  float* scales;             // (rows), or (blocks, columns)
 };
-static_assert(sizeof(QuantiseArgs) == 48);
+static_assert(sizeof(QuantiseArgs) == 56);
 
 }  // namespace kernels::cuda

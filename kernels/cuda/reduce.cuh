@@ -1,6 +1,7 @@
 // The sums of docs/numerics.md section 3 as warps and blocks form them.
 #pragma once
 
+#include "cuda/run_sums_args.h"
 #include "cuda/shapes.h"
 
 namespace kernels::cuda {
@@ -42,11 +43,14 @@ __device__ inline uint32_t warp_maximum(uint32_t value) {
 template <uint32_t sums>
 using RunPartials = float[sums][run_warps][32];
 
-// out[column] += the run sum of what add(row, column, acc) adds to acc[threadIdx.y]: `out` is the array of that sum.
+// The run sums of what add(row, column, acc) adds to acc[number of the sum], of the block of tokens that is the grid's
+// y.
 template <uint32_t sums, class Add>
-__device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials<sums>& partial, float* out, Add add) {
+__device__ inline void add_run_sums(const RunSums& of, RunPartials<sums>& partial, Add add) {
+  static_assert(sums <= run_sums);
   const uint32_t warp = threadIdx.y, column = blockIdx.x * 32 + threadIdx.x;
-  const bool inside = column < columns;
+  const bool inside = column < of.columns;
+  const uint32_t first_row = blockIdx.y * of.block, rows = min(of.rows - first_row, of.block);
   const uint32_t runs = (rows + run_elements - 1) / run_elements;
   float total = 0.0f;
   for (uint32_t first = 0; first < runs; first += run_warps) {
@@ -54,7 +58,7 @@ __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials
     const uint32_t begin = (first + warp) * run_elements;
     if (inside && begin < rows) {
       const uint32_t end = rows - begin < run_elements ? rows : begin + run_elements;
-      for (uint32_t row = begin; row < end; ++row) add(row, column, acc);
+      for (uint32_t row = begin; row < end; ++row) add(first_row + row, column, acc);
     }
     for (uint32_t s = 0; s < sums; ++s) partial[s][warp][threadIdx.x] = acc[s];
     __syncthreads();
@@ -64,7 +68,13 @@ __device__ inline void add_run_sums(uint32_t rows, uint32_t columns, RunPartials
     }
     __syncthreads();
   }
-  if (warp < sums && inside) out[column] = out[column] + total;
+  if (warp >= sums || !inside) return;
+  if (of.block_sums) {
+    of.block_sums[(uint64_t{blockIdx.y} * sums + warp) * of.columns + column] = total;
+  } else {
+    float* const out = warp == 0 ? of.out[0] : of.out[1];
+    out[column] = out[column] + total;
+  }
 }
 
 }  // namespace kernels::cuda

@@ -11,6 +11,7 @@ constexpr uint32_t segment_elements = 4096;  // of a row sum, likewise
 constexpr uint32_t run_elements = 64;        // of a run sum, likewise
 constexpr uint32_t add_threads = 256;        // of a block that adds chunks, with four neighbours each
 constexpr uint32_t run_warps = 16;           // of a block that forms run sums
+constexpr uint32_t run_sums = 2;             // that a launch forms of a column, at most
 constexpr uint32_t quantise_warps = 4;       // of a block that quantises a row
 constexpr uint32_t column_warps = 16;        // of a block that quantises columns
 constexpr uint32_t launch_tensors = 240;     // that a launch takes: its arguments are 4,096 bytes at most

@@ -16,6 +16,7 @@
 #include "cuda_host/matmul_launch.h"
 #include "cuda_host/repeated_launches.h"
 #include "cuda_host/shape.h"
+#include "kernels/blocks.h"
 
 namespace kernels::cuda {
 namespace {
@@ -25,12 +26,17 @@ constexpr size_t chunk_sums_bytes = chunk_sums_floats * sizeof(float);
 QuantiseArgs quantise_args(const Quantise& op) {
   return {.rows = narrow(op.rows),
           .columns = narrow(op.columns),
+          .block = narrow(op.block > 0 ? op.block : op.rows),
+          .padding = 0,
           .x = op.x,
           .row_factors = op.row_factors,
           .q = op.q,
           .low = op.low,
           .scales = op.scales};
 }
+
+// A sum without rows has a block, too.
+size_t blocks_in(size_t rows, size_t block) { return rows == 0 ? 1 : ceil_div(rows, block); }
 
 // f(tensors) with as many tensors at a time as a launch takes.
 template <class F>
@@ -54,6 +60,9 @@ std::unique_ptr<RepeatedOperations> CudaOps::repeated() {
   return recording ? std::make_unique<RepeatedLaunches>(std::move(recording)) : nullptr;
 }
 
+// So each multiprocessor has a tile of 128 x 128 for every 128 columns of a layer's output.
+size_t CudaOps::wanted_tokens() const { return size_t{128} * device_.multiprocessors(); }
+
 size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }
 
 void CudaOps::matmul(const Matmul& op) {
@@ -63,7 +72,7 @@ void CudaOps::matmul(const Matmul& op) {
     return launch_fast_matmul(op, tensor_core_tile(op.m, op.n, multiprocessors), half_, device_);
   }
   const std::span chunk_sums(static_cast<float*>(chunk_sums_.get()), chunk_sums_floats);
-  launch_matmul(op, matmul_tile(op.m, op.n, op.k, multiprocessors), chunk_sums, device_);
+  launch_matmul(op, matmul_tile(op.m, op.n, op.k, op.block, multiprocessors), chunk_sums, device_);
 }
 
 void CudaOps::quantise_rows(const Quantise& op) {
@@ -74,7 +83,8 @@ void CudaOps::quantise_rows(const Quantise& op) {
 
 void CudaOps::quantise_columns(const Quantise& op) {
   if (op.columns == 0) return;
-  launch(device_, "quantise_columns", over_columns(op.columns, column_warps), quantise_args(op));
+  const QuantiseArgs args = quantise_args(op);
+  launch(device_, "quantise_columns", over_columns(op.columns, blocks_in(op.rows, args.block), column_warps), args);
 }
 
 size_t CudaOps::fast_workspace(size_t rows, size_t inputs, size_t outputs) const {
@@ -100,6 +110,7 @@ void CudaOps::embedding_forward(const EmbeddingForward& op) {
 }
 
 void CudaOps::embedding_backward(const EmbeddingBackward& op) {
+  if (op.block) return for_each_block(op, [&](const EmbeddingBackward& one) { embedding_backward(one); });
   const EmbeddingBackwardTokensArgs tokens{
       .tokens = narrow(op.tokens), .channels = narrow(op.channels), .ids = op.ids, .dout = op.dout, .dwte = op.dwte};
   const Shape shape{.grid = {tokens.tokens, blocks_for(op.channels, size_t{4} * warp_lanes), 1},
@@ -129,6 +140,28 @@ void CudaOps::layer_norm_forward(const LayerNormForward& op) {
   launch(device_, "layer_norm_forward", warp_per_row(op.rows), args);
 }
 
+RunSums CudaOps::run_sums(size_t rows, size_t columns, size_t block, std::initializer_list<float*> out) const {
+  RunSums sums{.rows = narrow(rows),
+               .columns = narrow(columns),
+               .block = narrow(block > 0 ? block : rows),
+               .sums = narrow(out.size()),
+               .out = {},
+               .block_sums = nullptr};
+  std::ranges::copy(out, sums.out);
+  const size_t blocks = blocks_in(rows, sums.block);
+  if (blocks == 1) return sums;
+  if (blocks * out.size() * columns > chunk_sums_floats)
+    throw std::length_error("no room for the sums of " + std::to_string(blocks) + " blocks");
+  sums.block_sums = static_cast<float*>(chunk_sums_.get());
+  return sums;
+}
+
+template <class Args>
+void CudaOps::launch_run_sums(const char* kernel, const RunSums& sums, const Args& args) {
+  launch(device_, kernel, over_columns(sums.columns, blocks_in(sums.rows, sums.block), run_warps), args);
+  if (sums.block_sums) launch(device_, "add_block_sums", over_matrix(sums.sums, sums.columns), sums);
+}
+
 // The gains first: dx may be dy.
 void CudaOps::layer_norm_backward(const LayerNormBackward& op) {
   const LayerNormBackwardArgs args{.rows = narrow(op.rows),
@@ -140,9 +173,8 @@ void CudaOps::layer_norm_backward(const LayerNormBackward& op) {
                                    .rstd = op.rstd,
                                    .dresidual = op.dresidual,
                                    .dx = op.dx,
-                                   .dweight = op.dweight,
-                                   .dbias = op.dbias};
-  launch(device_, "layer_norm_backward_gains", over_columns(op.channels, run_warps), args);
+                                   .gains = run_sums(op.rows, op.channels, op.block, {op.dweight, op.dbias})};
+  launch_run_sums("layer_norm_backward_gains", args.gains, args);
   launch(device_, "layer_norm_backward_rows", warp_per_row(op.rows), args);
 }
 
@@ -167,14 +199,14 @@ void CudaOps::rms_norm_backward(const RmsNormBackward& op) {
                                  .rstd = op.rstd,
                                  .dresidual = op.dresidual,
                                  .dx = op.dx,
-                                 .dweight = op.dweight};
-  launch(device_, "rms_norm_backward_gains", over_columns(op.channels, run_warps), args);
+                                 .gains = run_sums(op.rows, op.channels, op.block, {op.dweight})};
+  launch_run_sums("rms_norm_backward_gains", args.gains, args);
   launch(device_, "rms_norm_backward_rows", warp_per_row(op.rows), args);
 }
 
 void CudaOps::bias_backward(const BiasBackward& op) {
-  const BiasBackwardArgs args{.rows = narrow(op.rows), .channels = narrow(op.channels), .dy = op.dy, .dbias = op.dbias};
-  launch(device_, "bias_backward", over_columns(op.channels, run_warps), args);
+  const BiasBackwardArgs args{.run = run_sums(op.rows, op.channels, op.block, {op.dbias}), .dy = op.dy};
+  launch_run_sums("bias_backward", args.run, args);
 }
 
 void CudaOps::gelu_forward(const GeluForward& op) {

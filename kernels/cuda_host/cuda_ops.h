@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 
+#include "cuda/run_sums_args.h"
 #include "cuda_host/gemm_library.h"
 #include "cuda_host/int8_arithmetic.h"
 #include "cuda_host/launch.h"
@@ -37,6 +38,7 @@ class CudaOps : public Ops {
   void copy(void* to, const void* from, size_t bytes) override { device_.copy(to, from, bytes); }
   void zero(void* memory, size_t bytes) override { device_.zero(memory, bytes); }
   size_t free_bytes() override { return device_.free_bytes(); }
+  size_t wanted_tokens() const override;
   std::unique_ptr<RepeatedOperations> repeated() override;
 
   void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
@@ -81,6 +83,9 @@ class CudaOps : public Ops {
   };
 
   void* scratch(size_t bytes);
+  RunSums run_sums(size_t rows, size_t columns, size_t block, std::initializer_list<float*> out) const;
+  template <class Args>
+  void launch_run_sums(const char* kernel, const RunSums& sums, const Args& args);
   void add_up(const char* segment_kernel, std::span<const TensorEnd> tensors, const float* x, float* partial,
               float* sums);
 
@@ -88,7 +93,7 @@ class CudaOps : public Ops {
   const Int8Arithmetic int8_;
   const HalfPrecision half_;
   const ByLibrary by_library_;
-  const std::unique_ptr<void, Free> chunk_sums_;  // of products
+  const std::unique_ptr<void, Free> chunk_sums_;  // of products, and blocks' of gains
   std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum, or array to be hashed, needs
   size_t scratch_bytes_ = 0;
 };

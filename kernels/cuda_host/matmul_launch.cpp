@@ -9,6 +9,7 @@
 #include "cuda/matmul_args.h"
 #include "cuda_host/half_precision.h"
 #include "cuda_host/shape.h"
+#include "kernels/blocks.h"
 
 namespace kernels::cuda {
 namespace {
@@ -30,8 +31,11 @@ const Tile& tile_of(uint32_t size) {
 
 static_assert(chunk_sums_floats / (size_t{32} * 32) <= 65535, "the chunks of a tile are a grid's second dimension");
 
+// Terms of what a thread block adds up: a chunk, or a block of tokens where there are several.
+uint32_t terms_at_once(size_t k, size_t block) { return block > 0 && block < k ? narrow(block) : chunk_terms; }
+
 // A contraction without terms is a chunk, too.
-uint32_t chunks_of(size_t k) { return std::max(blocks_for(k, chunk_terms), 1u); }
+uint32_t chunks_of(size_t k, uint32_t chunk) { return std::max(blocks_for(k, chunk), 1u); }
 
 void require_neighbours(const char* operand, size_t stride, size_t other) {
   if (stride == 1 || other == 1) return;
@@ -82,13 +86,14 @@ bool aligned_digits(const int8_t* first, size_t stride, bool terms) {
 
 }  // namespace
 
-uint32_t matmul_tile(size_t m, size_t n, size_t k, uint32_t multiprocessors) {
-  const size_t chunks = chunks_of(k);
+uint32_t matmul_tile(size_t m, size_t n, size_t k, size_t block, uint32_t multiprocessors) {
+  const uint32_t chunk = std::min(terms_at_once(k, block), chunk_terms);
+  const size_t chunks = chunks_of(k, chunk);
   const auto work_of_the_busiest = [&](const Tile& tile) {
     const size_t area = size_t{tile.size} * tile.size;
     if (chunks * area > chunk_sums_floats) return std::numeric_limits<size_t>::max();
     const size_t count = size_t{blocks_for(m, tile.size)} * blocks_for(n, tile.size);
-    const size_t blocks = chunks == 1 ? count : ceil_div(count * k, chunk_terms);  // the last chunk is a part of one
+    const size_t blocks = chunks == 1 ? count : ceil_div(count * k, chunk);  // the last chunk is a part of one
     return ceil_div(blocks, multiprocessors) * area * tile.work;
   };
   return std::ranges::min(tiles, {}, work_of_the_busiest).size;
@@ -99,9 +104,12 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
   MatmulArgs args{};
   const Layout layout = fill_fp32(op, size, args);
   if (op.m == 0 || op.n == 0) return;
+  args.chunk = terms_at_once(op.k, op.block), args.blocks = op.block > 0 && op.block < op.k;
+  if (args.chunk > chunk_terms)
+    return for_each_block(op, [&](const Matmul& one) { launch_matmul(one, size, chunk_sums, device); });
   args.tile = size;
   const std::string name = "matmul_" + std::to_string(size) + layout.name();
-  const uint32_t tile_count = narrow(size_t{args.row_tiles} * args.column_tiles), chunks = chunks_of(op.k);
+  const uint32_t tile_count = narrow(size_t{args.row_tiles} * args.column_tiles), chunks = chunks_of(op.k, args.chunk);
   if (chunks == 1)
     return launch(device, name.c_str(), {.grid = {tile_count, 1, 1}, .block = {tile.threads, 1, 1}}, args);
 
@@ -117,7 +125,7 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
 }
 
 uint32_t tensor_core_tile(size_t m, size_t n, uint32_t multiprocessors) {
-  return std::max(matmul_tile(m, n, 1, multiprocessors), 64u);
+  return std::max(matmul_tile(m, n, 1, 0, multiprocessors), 64u);
 }
 
 uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic, uint32_t multiprocessors) {
@@ -130,11 +138,16 @@ void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arit
   const Layout layout = fill(op, tile, args);
   if (op.m == 0 || op.n == 0) return;
   args.a_low = op.a_low, args.a_scales = op.a_scales, args.b_scales = op.b_scales;
+  args.block = op.block > 0 && op.block < op.k ? narrow(op.block) : args.k, args.block_scales = op.block_scales;
+  const bool several = args.block < args.k;
+  if (several && (layout.a_terms || layout.b_terms || op.a_low))
+    return for_each_block(op, [&](const Int8Matmul& one) { launch_int8_matmul(one, tile, arithmetic, device); });
   args.a_aligned =
       aligned_digits(op.a, args.a_stride, layout.a_terms) && aligned_digits(op.a_low, args.a_stride, layout.a_terms);
   args.b_aligned = aligned_digits(op.b, args.b_stride, layout.b_terms);
-  args.c_aligned = args.c_aligned && aligned(op.b_scales, 0);
-  const std::string name = "int8_matmul_" + std::to_string(tile) + layout.name() + "_" + name_of(arithmetic);
+  args.c_aligned = args.c_aligned && aligned(op.b_scales, op.block_scales);
+  const std::string variant = several ? "_blocks" : layout.name();
+  const std::string name = "int8_matmul_" + std::to_string(tile) + variant + "_" + name_of(arithmetic);
   launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, line_threads * tile), args);
 }
 

@@ -19,10 +19,11 @@ constexpr size_t chunk_sums_floats = size_t{1} << 23;
 
 // The side of the square tiles that c is cut into: 128, 64 or 32, of which that one is taken whose blocks are the least
 // work for the multiprocessor that has most of them. Counted, not measured. No bit depends on it.
-uint32_t matmul_tile(size_t m, size_t n, size_t k, uint32_t multiprocessors);
+uint32_t matmul_tile(size_t m, size_t n, size_t k, size_t block, uint32_t multiprocessors);
 
-// chunk_sums: the device's memory, of any content, for products of several chunks; as many tiles as fit are computed at
-// once. Throws std::length_error where one does not.
+// chunk_sums: the device's memory, of any content, for products of several chunks or blocks of tokens; as many tiles as
+// fit are computed at once. Throws std::length_error where one does not. Blocks longer than a chunk are launched one
+// after the other.
 void launch_matmul(const Matmul& op, uint32_t tile, std::span<float> chunk_sums, Launcher& device);
 
 // As matmul_tile() for blocks that compute whole contractions: 64 or 128.
@@ -31,6 +32,8 @@ uint32_t tensor_core_tile(size_t m, size_t n, uint32_t multiprocessors);
 // Likewise: 64, with tensor cores also 128.
 uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic, uint32_t multiprocessors);
 
+// Several blocks of tokens are computed in one launch where both operands' lines are neighbours in memory and a has one
+// digit, as in the gradient of a linear layer's weight; else one after the other.
 void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device);
 
 // Tiles of 64 or 128.

@@ -47,9 +47,9 @@ inline Shape over_matrix(size_t rows, size_t columns) {
 // A warp for each row or segment, four to a block.
 inline Shape warp_per_row(size_t rows) { return {.grid = {blocks_for(rows, 4), 1, 1}, .block = {warp_lanes, 4, 1}}; }
 
-// A block of so many warps for each 32 columns.
-inline Shape over_columns(size_t columns, uint32_t warps) {
-  return {.grid = {blocks_for(columns, warp_lanes), 1, 1}, .block = {warp_lanes, warps, 1}};
+// A block of so many warps for each 32 columns of each block of tokens.
+inline Shape over_columns(size_t columns, size_t blocks, uint32_t warps) {
+  return {.grid = {blocks_for(columns, warp_lanes), narrow(blocks), 1}, .block = {warp_lanes, warps, 1}};
 }
 
 template <class Args>

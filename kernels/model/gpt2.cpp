@@ -19,6 +19,7 @@ Gpt2::Linears::Linears(const ModelConfig& config, const LinearPlan& plan, const 
 
 Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config),
+      block_(plan.block),
       recompute_(plan.recompute),
       fast_(plan.profile == Profile::fast),
       ops_(ops),
@@ -26,7 +27,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   const size_t M = plan.tokens, C = config.channels, F = config.inner;
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
-  const LinearPlan linear(arithmetic, M, plan.backward, C, std::max(3 * C, F), ops, arena);
+  const LinearPlan linear(arithmetic, plan, C, std::max(3 * C, F), ops, arena);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of gelu.
@@ -77,30 +78,30 @@ void Gpt2::prepare(const float* weights) {
   head_.prepare(w.wte());
 }
 
-void Gpt2::forward(const float* weights, const Block& block, const Cancel& cancel) {
-  const size_t M = block.tokens(), C = config_.channels;
+void Gpt2::forward(const float* weights, const MicroBatch& batch, const Cancel& cancel) {
+  const size_t M = batch.tokens(), C = config_.channels;
   const Gpt2Tensors<const float> w(config_, weights);
   ops_.embedding_forward({.tokens = M,
                           .channels = C,
-                          .context = block.context,
-                          .ids = block.ids,
+                          .context = batch.context,
+                          .ids = batch.ids,
                           .wte = w.wte(),
                           .wpe = w.wpe(),
                           .out = streams_.front()});
-  for (size_t index = 0; index < config_.layers; ++index) forward_layer(index, weights, block, cancel);
+  for (size_t index = 0; index < config_.layers; ++index) forward_layer(index, weights, batch, cancel);
   norm(streams_.back(), w.ln_f_weight(), w.ln_f_bias(), mean_, rstd_, M, final_);
 }
 
-void Gpt2::forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel) {
-  const size_t M = block.tokens(), F = config_.inner;
+void Gpt2::forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel) {
+  const size_t M = batch.tokens(), F = config_.inner;
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
 
   norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
   linear.qkv.forward(normed_, p.attn_weight, p.attn_bias, nullptr, M, a.qkv, cancel);
-  ops_.attention_forward({.sequences = block.sequences,
-                          .context = block.context,
+  ops_.attention_forward({.sequences = batch.sequences,
+                          .context = batch.context,
                           .heads = config_.heads,
                           .kv_heads = config_.heads,
                           .head_size = config_.head_size(),
@@ -122,36 +123,38 @@ void Gpt2::logits(const float* weights, size_t row, float* logits) {
   head_.logits(final_ + row * config_.channels, Gpt2Tensors<const float>(config_, weights).wte(), logits);
 }
 
-void Gpt2::losses(const float* weights, const Block& block, float scale_gradient, float* losses, const Cancel& cancel) {
-  head_.losses(final_, Gpt2Tensors<const float>(config_, weights).wte(), block, scale_gradient, losses, cancel);
+void Gpt2::losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
+                  const Cancel& cancel) {
+  head_.losses(final_, Gpt2Tensors<const float>(config_, weights).wte(), batch, scale_gradient, losses, cancel);
 }
 
-void Gpt2::backward(const float* weights, const Block& block, const BlockGradient& gradient, const Cancel& cancel) {
-  const size_t M = block.tokens();
+void Gpt2::backward(const float* weights, const MicroBatch& batch, const GradientSums& gradient, const Cancel& cancel) {
+  const size_t M = batch.tokens();
   const Gpt2Tensors<const float> w(config_, weights);
   const Gpt2Tensors<float> g(config_, gradient.parameters);
 
-  head_.backward(final_, w.wte(), block, dstream_, g.wte(), cancel);
+  head_.backward(final_, w.wte(), batch, dstream_, g.wte(), cancel);
   norm_backward(dstream_, streams_.back(), w.ln_f_weight(), mean_, rstd_, nullptr, M, dstream_, g.ln_f_weight(),
                 g.ln_f_bias());
   for (size_t index = config_.layers; index-- > 0;) {
-    if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, block, cancel);
-    backward_layer(index, weights, block, gradient.parameters, cancel);
+    if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, batch, cancel);
+    backward_layer(index, weights, batch, gradient.parameters, cancel);
   }
   ops_.embedding_backward({.tokens = M,
                            .channels = config_.channels,
-                           .context = block.context,
+                           .context = batch.context,
                            .vocabulary = config_.vocabulary,
-                           .ids = block.ids,
+                           .block = block_,
+                           .ids = batch.ids,
                            .dout = dstream_,
                            .dwte = gradient.embedding,
                            .dwpe = g.wpe(),
                            .workspace = embedding_workspace_});
 }
 
-void Gpt2::backward_layer(size_t index, const float* weights, const Block& block, float* gradient,
+void Gpt2::backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
                           const Cancel& cancel) {
-  const size_t M = block.tokens(), F = config_.inner;
+  const size_t M = batch.tokens(), F = config_.inner;
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
@@ -165,8 +168,8 @@ void Gpt2::backward_layer(size_t index, const float* weights, const Block& block
                 d.ln_2_bias);
 
   linear.projection.backward(a.attention, p.proj_weight, dstream_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
-  ops_.attention_backward({.sequences = block.sequences,
-                           .context = block.context,
+  ops_.attention_backward({.sequences = batch.sequences,
+                           .context = batch.context,
                            .heads = config_.heads,
                            .kv_heads = config_.heads,
                            .head_size = config_.head_size(),
@@ -201,6 +204,7 @@ void Gpt2::norm_backward(const float* dy, const float* x, const float* weight, c
                          const float* dresidual, size_t rows, float* dx, float* dweight, float* dbias) {
   ops_.layer_norm_backward({.rows = rows,
                             .channels = config_.channels,
+                            .block = block_,
                             .dy = dy,
                             .x = x,
                             .weight = weight,

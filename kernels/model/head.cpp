@@ -8,7 +8,7 @@ LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& 
   const Arithmetic arithmetic = plan.profile == Profile::exact_int8_head ? Arithmetic::int8_two_digits
                                 : plan.profile == Profile::fast          ? Arithmetic::fast
                                                                          : Arithmetic::fp32;
-  return {arithmetic, plan.tokens, plan.backward, config.channels, config.vocabulary, ops, arena};
+  return {arithmetic, plan, config.channels, config.vocabulary, ops, arena};
 }
 
 }  // namespace
@@ -24,20 +24,20 @@ void Head::logits(const float* x, const float* weight, float* logits) const {
   linear_.forward(x, weight, nullptr, nullptr, 1, logits, {});
 }
 
-void Head::losses(const float* x, const float* weight, const Block& block, float scale_gradient, float* losses,
+void Head::losses(const float* x, const float* weight, const MicroBatch& batch, float scale_gradient, float* losses,
                   const Cancel& cancel) {
-  linear_.forward(x, weight, nullptr, nullptr, block.tokens(), logits_, cancel);
-  ops_.cross_entropy({.rows = block.tokens(),
+  linear_.forward(x, weight, nullptr, nullptr, batch.tokens(), logits_, cancel);
+  ops_.cross_entropy({.rows = batch.tokens(),
                       .vocabulary = vocabulary_,
                       .logits = logits_,
-                      .targets = block.targets,
+                      .targets = batch.targets,
                       .losses = losses,
                       .scale_gradient = scale_gradient});
 }
 
-void Head::backward(const float* x, const float* weight, const Block& block, float* dx, float* dweight,
+void Head::backward(const float* x, const float* weight, const MicroBatch& batch, float* dx, float* dweight,
                     const Cancel& cancel) {
-  linear_.backward(x, weight, logits_, block.tokens(), dx, dweight, nullptr, cancel);
+  linear_.backward(x, weight, logits_, batch.tokens(), dx, dweight, nullptr, cancel);
 }
 
 }  // namespace kernels

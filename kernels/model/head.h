@@ -17,11 +17,11 @@ class Head {
   void logits(const float* x, const float* weight, float* logits) const;
 
   // x: (M, C), losses: (M). scale_gradient != 0 keeps the gradient of the logits for backward().
-  void losses(const float* x, const float* weight, const Block& block, float scale_gradient, float* losses,
+  void losses(const float* x, const float* weight, const MicroBatch& batch, float scale_gradient, float* losses,
               const Cancel& cancel);
 
   // dx: (M, C); dweight: (V, C), added to.
-  void backward(const float* x, const float* weight, const Block& block, float* dx, float* dweight,
+  void backward(const float* x, const float* weight, const MicroBatch& batch, float* dx, float* dweight,
                 const Cancel& cancel);
 
  private:

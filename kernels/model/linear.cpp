@@ -72,14 +72,19 @@ Arithmetic arithmetic_of(Profile profile) {
   return profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
 }
 
-LinearPlan::LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t channels, size_t widest,
-                       Ops& engine, Arena& memory)
-    : arithmetic(how), rows(most_rows), backward(with_backward), ops(engine), arena(memory) {
+LinearPlan::LinearPlan(Arithmetic how, const NetworkPlan& network, size_t channels, size_t widest, Ops& engine,
+                       Arena& memory)
+    : arithmetic(how),
+      rows(network.tokens),
+      block(network.block),
+      backward(network.backward),
+      ops(engine),
+      arena(memory) {
   if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace(rows, channels, widest));
   if (!is_int8(how) || !backward) return;
   q = arena.take<int8_t>(rows * widest);
   if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
-  scales = arena.take<float>(std::max(rows, widest));
+  scales = arena.take<float>(std::max(rows, (rows + block - 1) / block * widest));
 }
 
 Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
@@ -91,7 +96,7 @@ Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& p
   input_scales_ = same_input ? same_input->input_scales_ : plan.arena.take<float>(plan.rows);
   if (!plan.backward) return;
   require_terms("outputs of a linear layer", outputs);
-  require_terms("tokens in a block", plan.rows);
+  require_terms("tokens in a block", std::min(plan.block, plan.rows));
   by_input_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(inputs)};
 }
 
@@ -128,7 +133,8 @@ void Linear::forward(const float* x, const float* weight, const float* bias, con
 
 void Linear::backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                       float* dbias, const Cancel& cancel) const {
-  if (dbias) plan_.ops.bias_backward({.rows = rows, .channels = outputs_, .dy = dy, .dbias = dbias});
+  if (dbias)
+    plan_.ops.bias_backward({.rows = rows, .channels = outputs_, .block = plan_.block, .dy = dy, .dbias = dbias});
   if (is_int8(plan_.arithmetic)) return backward_int8(dy, rows, dx, dweight, cancel);
   backward_floats(x, weight, dy, rows, dx, dweight, cancel);
 }
@@ -147,6 +153,7 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                          .c = dweight,
                          .ldc = inputs_first() ? outputs_ : inputs_,
                          .accumulate = true,
+                         .block = plan_.block,
                          .fast = plan_.arithmetic == Arithmetic::fast,
                          .workspace = plan_.workspace};
   multiply(plan_.ops, of_weight, cancel);
@@ -204,6 +211,7 @@ void Linear::backward_int8(const float* dy, size_t rows, float* dx, float* dweig
                             .ldc = inputs_};
   multiply(plan_.ops, of_input, cancel);
 
+  gradient.block = plan_.block;
   gradient.row_factors = input_scales_;
   plan_.ops.quantise_columns(gradient);
   Int8Matmul of_weight{.m = outputs_,
@@ -218,7 +226,9 @@ void Linear::backward_int8(const float* dy, size_t rows, float* dx, float* dweig
                        .b_row = inputs_,
                        .c = dweight,
                        .ldc = inputs_,
-                       .accumulate = true};
+                       .accumulate = true,
+                       .block = plan_.block,
+                       .block_scales = outputs_};
   if (inputs_first()) {
     std::swap(of_weight.m, of_weight.n);
     std::swap(of_weight.a, of_weight.b);

@@ -4,6 +4,7 @@
 #include "kernels/ops.h"
 #include "kernels/training.h"
 #include "model/arena.h"
+#include "model/network.h"
 
 namespace kernels {
 
@@ -25,11 +26,10 @@ inline bool is_int8(Arithmetic arithmetic) {
 // What the linear layers of a network are planned with.
 struct LinearPlan {
   // channels: of each layer's inputs or outputs; the others are at most `widest`.
-  LinearPlan(Arithmetic how, size_t most_rows, bool with_backward, size_t channels, size_t widest, Ops& engine,
-             Arena& memory);
+  LinearPlan(Arithmetic how, const NetworkPlan& network, size_t channels, size_t widest, Ops& engine, Arena& memory);
 
   Arithmetic arithmetic;
-  size_t rows;
+  size_t rows, block;  // at most, and of a full block
   bool backward;
   Ops& ops;
   Arena& arena;
@@ -39,7 +39,7 @@ struct LinearPlan {
   // The digits of an output's gradient; null but in int8.
   int8_t* q = nullptr;      // (rows, widest)
   int8_t* low = nullptr;    // likewise, the second digit
-  float* scales = nullptr;  // (rows) or (outputs)
+  float* scales = nullptr;  // (rows) or (blocks, outputs)
 };
 
 // One layer. In int8 it holds its quantised weights, and keeps its input quantised for backward().
@@ -61,7 +61,7 @@ class Linear {
   // Whether backward() reads x.
   bool needs_input() const { return !is_int8(plan_.arithmetic); }
 
-  // dx = dy·Wᵀ; dweight += xᵀ·dy; dbias += sum of dy, where there is one. dx: (rows, inputs).
+  // dx = dy·Wᵀ; dweight += xᵀ·dy of each block; dbias += sum of dy, likewise, where there is one. dx: (rows, inputs).
   void backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                 float* dbias, const Cancel& cancel) const;
 

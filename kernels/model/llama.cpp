@@ -20,6 +20,7 @@ Llama::Linears::Linears(const ModelConfig& config, size_t qkv_outputs, const Lin
 
 Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : config_(config),
+      block_(plan.block),
       recompute_(plan.recompute),
       fast_(plan.profile == Profile::fast),
       qkv_outputs_((config.heads + 2 * config.kv_heads) * config.head_size()),
@@ -28,7 +29,7 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   const size_t M = plan.tokens, C = config.channels, F = config.inner, pairs = config.head_size() / 2;
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
-  const LinearPlan linear(arithmetic, M, plan.backward, C, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
+  const LinearPlan linear(arithmetic, plan, C, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of hidden.
@@ -87,29 +88,29 @@ void Llama::prepare(const float* weights) {
   head_.prepare(w.head());
 }
 
-void Llama::forward(const float* weights, const Block& block, const Cancel& cancel) {
+void Llama::forward(const float* weights, const MicroBatch& batch, const Cancel& cancel) {
   const LlamaTensors<const float> w(config_, weights);
-  ops_.embedding_forward({.tokens = block.tokens(),
+  ops_.embedding_forward({.tokens = batch.tokens(),
                           .channels = config_.channels,
-                          .context = block.context,
-                          .ids = block.ids,
+                          .context = batch.context,
+                          .ids = batch.ids,
                           .wte = w.embedding(),
                           .out = streams_.front()});
-  for (size_t index = 0; index < config_.layers; ++index) forward_layer(index, weights, block, cancel);
-  norm(streams_.back(), w.norm_weight(), rstd_, block.tokens(), final_);
+  for (size_t index = 0; index < config_.layers; ++index) forward_layer(index, weights, batch, cancel);
+  norm(streams_.back(), w.norm_weight(), rstd_, batch.tokens(), final_);
 }
 
-void Llama::forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel) {
-  const size_t M = block.tokens();
+void Llama::forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel) {
+  const size_t M = batch.tokens();
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
 
   norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
   linear.qkv.forward(normed_, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
-  rotate(block, a.qkv, false);
-  ops_.attention_forward({.sequences = block.sequences,
-                          .context = block.context,
+  rotate(batch, a.qkv, false);
+  ops_.attention_forward({.sequences = batch.sequences,
+                          .context = batch.context,
                           .heads = config_.heads,
                           .kv_heads = config_.kv_heads,
                           .head_size = config_.head_size(),
@@ -131,35 +132,37 @@ void Llama::logits(const float* weights, size_t row, float* logits) {
   head_.logits(final_ + row * config_.channels, LlamaTensors<const float>(config_, weights).head(), logits);
 }
 
-void Llama::losses(const float* weights, const Block& block, float scale_gradient, float* losses,
+void Llama::losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
                    const Cancel& cancel) {
-  head_.losses(final_, LlamaTensors<const float>(config_, weights).head(), block, scale_gradient, losses, cancel);
+  head_.losses(final_, LlamaTensors<const float>(config_, weights).head(), batch, scale_gradient, losses, cancel);
 }
 
-void Llama::backward(const float* weights, const Block& block, const BlockGradient& gradient, const Cancel& cancel) {
-  const size_t M = block.tokens();
+void Llama::backward(const float* weights, const MicroBatch& batch, const GradientSums& gradient,
+                     const Cancel& cancel) {
+  const size_t M = batch.tokens();
   const LlamaTensors<const float> w(config_, weights);
   const LlamaTensors<float> g(config_, gradient.parameters);
 
-  head_.backward(final_, w.head(), block, dstream_, g.head(), cancel);
+  head_.backward(final_, w.head(), batch, dstream_, g.head(), cancel);
   norm_backward(dstream_, streams_.back(), w.norm_weight(), rstd_, nullptr, M, dstream_, g.norm_weight());
   for (size_t index = config_.layers; index-- > 0;) {
-    if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, block, cancel);
-    backward_layer(index, weights, block, gradient.parameters, cancel);
+    if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, batch, cancel);
+    backward_layer(index, weights, batch, gradient.parameters, cancel);
   }
   ops_.embedding_backward({.tokens = M,
                            .channels = config_.channels,
-                           .context = block.context,
+                           .context = batch.context,
                            .vocabulary = config_.vocabulary,
-                           .ids = block.ids,
+                           .block = block_,
+                           .ids = batch.ids,
                            .dout = dstream_,
                            .dwte = gradient.embedding,
                            .workspace = embedding_workspace_});
 }
 
-void Llama::backward_layer(size_t index, const float* weights, const Block& block, float* gradient,
+void Llama::backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
                            const Cancel& cancel) {
-  const size_t M = block.tokens();
+  const size_t M = batch.tokens();
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
@@ -172,8 +175,8 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
   norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, dstream_, d.attention_norm_weight);
 
   linear.projection.backward(a.attention, p.o_weight, dstream_, M, dnarrow_, d.o_weight, nullptr, cancel);
-  ops_.attention_backward({.sequences = block.sequences,
-                           .context = block.context,
+  ops_.attention_backward({.sequences = batch.sequences,
+                           .context = batch.context,
                            .heads = config_.heads,
                            .kv_heads = config_.kv_heads,
                            .head_size = config_.head_size(),
@@ -185,7 +188,7 @@ void Llama::backward_layer(size_t index, const float* weights, const Block& bloc
                            .dqkv = dwide_,
                            .workspace = attention_workspace_,
                            .fast = fast_});
-  rotate(block, dwide_, true);
+  rotate(batch, dwide_, true);
   if (linear.qkv.needs_input()) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
   linear.qkv.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
   norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, dstream_, d.input_norm_weight);
@@ -205,6 +208,7 @@ void Llama::norm_backward(const float* dy, const float* x, const float* weight, 
                           const float* dresidual, size_t rows, float* dx, float* dweight) {
   ops_.rms_norm_backward({.rows = rows,
                           .channels = config_.channels,
+                          .block = block_,
                           .dy = dy,
                           .x = x,
                           .weight = weight,
@@ -215,9 +219,9 @@ void Llama::norm_backward(const float* dy, const float* x, const float* weight, 
 }
 
 // The query and key heads of each token.
-void Llama::rotate(const Block& block, float* qkv, bool back) {
-  ops_.rope({.tokens = block.tokens(),
-             .context = block.context,
+void Llama::rotate(const MicroBatch& batch, float* qkv, bool back) {
+  ops_.rope({.tokens = batch.tokens(),
+             .context = batch.context,
              .heads = config_.heads + config_.kv_heads,
              .head_size = config_.head_size(),
              .row = qkv_outputs_,

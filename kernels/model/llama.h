@@ -14,11 +14,12 @@ class Llama final : public Network {
   Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
 
   void prepare(const float* weights) override;
-  void forward(const float* weights, const Block& block, const Cancel& cancel) override;
+  void forward(const float* weights, const MicroBatch& batch, const Cancel& cancel) override;
   void logits(const float* weights, size_t row, float* logits) override;
-  void losses(const float* weights, const Block& block, float scale_gradient, float* losses,
+  void losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
               const Cancel& cancel) override;
-  void backward(const float* weights, const Block& block, const BlockGradient& gradient, const Cancel& cancel) override;
+  void backward(const float* weights, const MicroBatch& batch, const GradientSums& gradient,
+                const Cancel& cancel) override;
 
  private:
   // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
@@ -43,14 +44,16 @@ class Llama final : public Network {
   void write_rope_table(size_t context);
   // same_hidden: a layer whose memory of hidden serves this one too, or null.
   Layer plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const;
-  void forward_layer(size_t index, const float* weights, const Block& block, const Cancel& cancel);
-  void backward_layer(size_t index, const float* weights, const Block& block, float* gradient, const Cancel& cancel);
+  void forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel);
+  void backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
+                      const Cancel& cancel);
   void norm(const float* x, const float* weight, float* rstd, size_t rows, float* y);
   void norm_backward(const float* dy, const float* x, const float* weight, const float* rstd, const float* dresidual,
                      size_t rows, float* dx, float* dweight);
-  void rotate(const Block& block, float* qkv, bool back);
+  void rotate(const MicroBatch& batch, float* qkv, bool back);
 
   const ModelConfig config_;
+  const size_t block_;  // tokens of a full block
   const bool recompute_, fast_;
   const size_t qkv_outputs_;  // E = (H + 2K)·D
   Ops& ops_;

@@ -1,5 +1,5 @@
-// A network over Ops, one block of whole sequences at a time (docs/numerics.md sections 4 to 6).
-// Shapes in comments: M tokens of the block, T context, C channels, H heads, K key heads, D head size, F inner,
+// A network over Ops, one micro-batch of whole blocks at a time (docs/numerics.md sections 4 to 6).
+// Shapes in comments: M tokens of the micro-batch, T context, C channels, H heads, K key heads, D head size, F inner,
 // V vocabulary.
 #pragma once
 
@@ -12,23 +12,24 @@
 
 namespace kernels {
 
-// Whole sequences of one context length.
-struct Block {
+// Whole sequences of one context length: full blocks, the last perhaps not full.
+struct MicroBatch {
   size_t sequences = 0, context = 0;
   const uint16_t* ids = nullptr;      // (M)
   const uint16_t* targets = nullptr;  // (M)
   size_t tokens() const { return sequences * context; }
 };
 
-// Where a block's gradient is added to.
-struct BlockGradient {
+// Where the blocks' gradients are added to, block by block.
+struct GradientSums {
   float* parameters = nullptr;  // flat; a tied head's share goes to the token embedding here
   float* embedding = nullptr;   // (V, C): the embedding's own share
 };
 
 // What a network plans its buffers for.
 struct NetworkPlan {
-  size_t tokens = 0, context = 0;  // of a block, at most
+  size_t tokens = 0, context = 0;  // of a micro-batch, at most
+  size_t block = 0;                // tokens of a full block
   bool backward = false;
   bool recompute = false;  // backward() computes a layer's activations again, which then need memory once
   Profile profile = Profile::exact_fp32;
@@ -42,17 +43,17 @@ class Network {
   virtual void prepare(const float* weights) = 0;
 
   // The network up to the final norm.
-  virtual void forward(const float* weights, const Block& block, const Cancel& cancel) = 0;
+  virtual void forward(const float* weights, const MicroBatch& batch, const Cancel& cancel) = 0;
 
   // Logits of one row of the last forward(). logits: (V)
   virtual void logits(const float* weights, size_t row, float* logits) = 0;
 
   // Losses of the last forward()'s tokens, (M). scale_gradient != 0 prepares backward().
-  virtual void losses(const float* weights, const Block& block, float scale_gradient, float* losses,
+  virtual void losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
                       const Cancel& cancel) = 0;
 
-  // Adds the block's gradient; after forward() and losses() of the same weights and block.
-  virtual void backward(const float* weights, const Block& block, const BlockGradient& gradient,
+  // Adds the gradient; after forward() and losses() of the same weights and micro-batch.
+  virtual void backward(const float* weights, const MicroBatch& batch, const GradientSums& gradient,
                         const Cancel& cancel) = 0;
 };
 

@@ -20,14 +20,21 @@ std::string times(size_t a, size_t b) { return std::to_string(a) + " x " + std::
 // Sequences in a full block: the fewest that hold 1,024 tokens.
 size_t block_sequences(size_t context) { return (block_tokens + context - 1) / context; }
 
-void validate(const ModelConfig& config, size_t batch, size_t context, const Ops& ops, Profile profile) {
+size_t blocks_in(size_t batch, size_t context) {
+  return (batch + block_sequences(context) - 1) / block_sequences(context);
+}
+
+void validate(const ModelConfig& config, size_t batch, size_t context, const Ops& ops, Trainer::Settings settings) {
   parameter_count(config);  // throws for an impossible model
   if (batch < 1 || batch > size_t{1} << 24) refuse("batch = " + std::to_string(batch) + "; supported: 1 to 2^24");
   if (context < 1 || context > config.positions)
     refuse("context = " + std::to_string(context) + "; this model supports 1 to " + std::to_string(config.positions) +
            " positions");
-  if (profile == Profile::fast && ops.half_precision() == HalfPrecision::none)
-    refuse(name_of(profile) + " needs a card with tensor cores, of compute capability 7.5 or later; this is " +
+  if (settings.micro_batch < 1 || (settings.micro_batch > 1 && settings.purpose == Trainer::Purpose::block_gradients))
+    refuse("micro-batch of " + std::to_string(settings.micro_batch) + " blocks; supported: 1" +
+           (settings.micro_batch > 1 ? " where each block's gradient is asked for" : " or more"));
+  if (settings.profile == Profile::fast && ops.half_precision() == HalfPrecision::none)
+    refuse(name_of(settings.profile) + " needs a card with tensor cores, of compute capability 7.5 or later; this is " +
            ops.name());
 }
 
@@ -42,11 +49,12 @@ struct Plan {
   using Purpose = Trainer::Purpose;
 
   Plan(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Settings settings, Arena& arena)
-      : sequences(std::min(batch, block_sequences(context))) {
+      : sequences(std::min(batch, settings.micro_batch * block_sequences(context))) {
     const Purpose purpose = settings.purpose;
     network = make_network(config,
                            {.tokens = sequences * context,
                             .context = context,
+                            .block = block_sequences(context) * context,
                             .backward = purpose != Purpose::evaluate,
                             .recompute = settings.recompute,
                             .profile = settings.profile},
@@ -54,7 +62,7 @@ struct Plan {
     const size_t P = parameter_count(config), embedding = config.vocabulary * config.channels;
     tokens = arena.take<uint16_t>(2 * sequences * context);
     losses = arena.take<float>(batch * context);
-    if (purpose != Purpose::evaluate) block_losses = arena.take<float>(sequences * context);
+    if (purpose != Purpose::evaluate) micro_batch_losses = arena.take<float>(sequences * context);
     if (!ops.in_host_memory()) {
       weights = arena.take<float>(P);
       result = arena.take<float>(purpose == Purpose::evaluate ? config.vocabulary : P);
@@ -73,11 +81,11 @@ struct Plan {
     }
   }
 
-  size_t sequences;  // of a full block
+  size_t sequences;  // of a full micro-batch
   std::unique_ptr<Network> network;
-  uint16_t* tokens;                           // (2M): a block's inputs, then its targets
+  uint16_t* tokens;                           // (2M): a micro-batch's inputs, then its targets
   float* losses;                              // (B, T)
-  float* block_losses = nullptr;              // (M)
+  float* micro_batch_losses = nullptr;        // (M)
   float* weights = nullptr;                   // (P), where the caller's lie in other memory
   float* result = nullptr;                    // (P), or (V) of logits(), likewise
   float* embedding_gradient = nullptr;        // (V, C), where the head is tied
@@ -89,14 +97,14 @@ struct Plan {
   float* squares = nullptr;                   // (tensors)
 };
 
-// What is the same for all blocks of a batch, and often for those of the next.
-struct BlockWork {
-  bool operator==(const BlockWork&) const = default;
+// What is the same for all micro-batches of a batch, and often for those of the next.
+struct Work {
+  bool operator==(const Work&) const = default;
 
   const float* weights = nullptr;
   float* gradients = nullptr;
   size_t tokens = 0;   // of the batch
-  bool alone = false;  // the block's gradient by itself as well, in Plan::block_gradient
+  bool alone = false;  // each block's gradient by itself as well, in Plan::block_gradient
 };
 
 size_t bytes_of(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Trainer::Settings settings) {
@@ -170,14 +178,14 @@ struct Trainer::Impl {
   }
   void give(std::span<float> result) const;
   void check_batch(const TokenBatch& batch) const;
-  size_t blocks_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
-  Block load_block(const TokenBatch& batch, size_t index);
-  void compute_or_repeat(const BlockWork& work, const Block& block, const Cancel& cancel);
-  void compute(const BlockWork& work, const Block& block, const Cancel& cancel);
+  size_t micro_batches_of(const TokenBatch& batch) const { return (batch.batch + plan.sequences - 1) / plan.sequences; }
+  MicroBatch load(const TokenBatch& batch, size_t index);
+  void compute_or_repeat(const Work& work, const MicroBatch& micro_batch, const Cancel& cancel);
+  void compute(const Work& work, const MicroBatch& micro_batch, const Cancel& cancel);
   float gradient(const float* weights, const TokenBatch& batch, size_t step, float* gradients, const OnBlock* on_block,
                  const Cancel& cancel);
-  void block_gradient(const BlockWork& work, const Block& block, const Cancel& cancel);
-  void unscale(const BlockWork& work, float* values);
+  void block_gradient(const Work& work, const MicroBatch& block, const Cancel& cancel);
+  void unscale(const Work& work, float* values);
   void clip(float max_norm, size_t step);
   void adamw(const LocalAdamW& optimiser, const AdamWStep& numbers, float* weights);
 
@@ -192,8 +200,8 @@ struct Trainer::Impl {
   Arena arena;
   Plan plan;
   const float* kept_weights = nullptr;           // the caller's, already checked and taken
-  std::unique_ptr<RepeatedOperations> repeated;  // what full blocks come to, if ops gains by it,
-  BlockWork repeated_work;                       // in this work
+  std::unique_ptr<RepeatedOperations> repeated;  // what full micro-batches come to, if ops gains by it,
+  Work repeated_work;                            // in this work
 
   std::vector<uint16_t> host_tokens;  // (2M), where the operations compute in memory of their own: on their way there
 };
@@ -236,7 +244,7 @@ void Trainer::Impl::check_batch(const TokenBatch& batch) const {
 
 // A row of context + 1 tokens becomes context inputs and, one further, context targets. They are written at once: a
 // second write would wait for the first, and that for all that is queued.
-Block Trainer::Impl::load_block(const TokenBatch& batch, size_t index) {
+MicroBatch Trainer::Impl::load(const TokenBatch& batch, size_t index) {
   const size_t first = index * plan.sequences, count = std::min(plan.sequences, batch.batch - first);
   const size_t inputs = count * context;
   uint16_t* const tokens = ops.in_host_memory() ? plan.tokens : host_tokens.data();
@@ -256,14 +264,14 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   check_batch(batch);
   plan.network->prepare(weights);
   const size_t tokens = batch.batch * context, embedding = config.vocabulary * config.channels;
-  const BlockWork work{.weights = weights, .gradients = gradients, .tokens = tokens, .alone = on_block != nullptr};
+  const Work work{.weights = weights, .gradients = gradients, .tokens = tokens, .alone = on_block != nullptr};
   ops.zero(gradients, parameter_total() * sizeof(float));
   if (config.tied_head) ops.zero(plan.embedding_gradient, embedding * sizeof(float));
-  for (size_t index = 0; index < blocks_of(batch); ++index) {
+  for (size_t index = 0; index < micro_batches_of(batch); ++index) {
     if (cancel && cancel()) throw Cancelled();
-    const Block block = load_block(batch, index);
-    compute_or_repeat(work, block, cancel);
-    ops.copy(plan.losses + index * plan.sequences * context, plan.block_losses, block.tokens() * sizeof(float));
+    const MicroBatch part = load(batch, index);
+    compute_or_repeat(work, part, cancel);
+    ops.copy(plan.losses + index * plan.sequences * context, plan.micro_batch_losses, part.tokens() * sizeof(float));
     if (on_block) (*on_block)(index, {plan.block_gradient, parameter_total()});
   }
   if (config.tied_head) ops.add(plan.embedding_gradient, gradients, embedding);
@@ -273,28 +281,28 @@ float Trainer::Impl::gradient(const float* weights, const TokenBatch& batch, siz
   return loss;
 }
 
-// A block's operations are the same each time, with the same arguments, but for a last block of fewer sequences.
-void Trainer::Impl::compute_or_repeat(const BlockWork& work, const Block& block, const Cancel& cancel) {
-  if (block.sequences != plan.sequences) return compute(work, block, cancel);
+// A micro-batch's operations are the same each time, with the same arguments, but for a last one of fewer sequences.
+void Trainer::Impl::compute_or_repeat(const Work& work, const MicroBatch& micro_batch, const Cancel& cancel) {
+  if (micro_batch.sequences != plan.sequences) return compute(work, micro_batch, cancel);
   if (!(work == repeated_work)) {
     repeated = ops.repeated();
     repeated_work = work;
   }
-  if (!repeated) return compute(work, block, cancel);
-  repeated->run([&] { compute(work, block, cancel); });
+  if (!repeated) return compute(work, micro_batch, cancel);
+  repeated->run([&] { compute(work, micro_batch, cancel); });
 }
 
-void Trainer::Impl::compute(const BlockWork& work, const Block& block, const Cancel& cancel) {
-  plan.network->forward(work.weights, block, cancel);
+void Trainer::Impl::compute(const Work& work, const MicroBatch& micro_batch, const Cancel& cancel) {
+  plan.network->forward(work.weights, micro_batch, cancel);
   const float scale_gradient = gradient_scale(ops, profile, work.tokens) / static_cast<float>(work.tokens);
-  plan.network->losses(work.weights, block, scale_gradient, plan.block_losses, cancel);
-  if (work.alone) return block_gradient(work, block, cancel);
+  plan.network->losses(work.weights, micro_batch, scale_gradient, plan.micro_batch_losses, cancel);
+  if (work.alone) return block_gradient(work, micro_batch, cancel);
   float* const embedding_gradient = config.tied_head ? plan.embedding_gradient : work.gradients;
-  plan.network->backward(work.weights, block, {work.gradients, embedding_gradient}, cancel);
+  plan.network->backward(work.weights, micro_batch, {work.gradients, embedding_gradient}, cancel);
 }
 
 // One block's gradient from +0 by itself, then added: the same bits as adding into the sums at once.
-void Trainer::Impl::block_gradient(const BlockWork& work, const Block& block, const Cancel& cancel) {
+void Trainer::Impl::block_gradient(const Work& work, const MicroBatch& block, const Cancel& cancel) {
   const size_t embedding = config.vocabulary * config.channels;
   float* const own_embedding = config.tied_head ? plan.block_embedding_gradient : plan.block_gradient;
   ops.zero(plan.block_gradient, parameter_total() * sizeof(float));
@@ -308,7 +316,7 @@ void Trainer::Impl::block_gradient(const BlockWork& work, const Block& block, co
   unscale(work, plan.block_gradient);
 }
 
-void Trainer::Impl::unscale(const BlockWork& work, float* values) {
+void Trainer::Impl::unscale(const Work& work, float* values) {
   const float scale = gradient_scale(ops, profile, work.tokens);
   if (scale != 1) ops.scale(1 / scale, values, parameter_total());
 }
@@ -337,24 +345,33 @@ void Trainer::Impl::adamw(const LocalAdamW& optimiser, const AdamWStep& numbers,
 }
 
 Trainer::Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
-  validate(config, batch, context, ops, settings.profile);
+  validate(config, batch, context, ops, settings);
   impl_ = std::make_unique<Impl>(config, batch, context, ops, settings);
 }
 
 Trainer::~Trainer() = default;
 
 size_t Trainer::planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings) {
-  validate(config, batch, context, ops, settings.profile);
+  validate(config, batch, context, ops, settings);
   return bytes_of(config, batch, context, ops, settings) + ops.own_bytes();
 }
 
 Trainer::Settings Trainer::settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context,
                                            Ops& ops, Settings settings) {
-  settings.recompute = planned_bytes(config, batch, context, ops, settings) > limit;
+  const size_t blocks = blocks_in(batch, context), wanted = ops.wanted_tokens() / (block_sequences(context) * context);
+  const size_t most = settings.purpose == Purpose::block_gradients ? 1 : std::clamp<size_t>(wanted, 1, blocks);
+  for (const bool recompute : {false, true}) {
+    settings.recompute = recompute;
+    for (size_t count = most; count > 0; --count) {
+      const size_t micro_batches = (blocks + count - 1) / count;
+      settings.micro_batch = (blocks + micro_batches - 1) / micro_batches;  // as equal as whole blocks can be
+      if (planned_bytes(config, batch, context, ops, settings) <= limit) return settings;
+    }
+  }
   return settings;
 }
 
-size_t Trainer::block_count() const { return (impl_->batch_limit + impl_->plan.sequences - 1) / impl_->plan.sequences; }
+size_t Trainer::block_count() const { return blocks_in(impl_->batch_limit, impl_->context); }
 
 void Trainer::keep(std::span<const float> weights) {
   Impl& impl = *impl_;
@@ -424,13 +441,17 @@ std::vector<float> Trainer::evaluate(std::span<const float> weights, const Token
   const float* const w = impl.take(weights);
   impl.check_batch(batch);
   impl.plan.network->prepare(w);
-  std::vector<float> means(impl.blocks_of(batch));
-  for (size_t index = 0; index < means.size(); ++index) {
-    const Block block = impl.load_block(batch, index);
-    impl.plan.network->forward(w, block, cancel);
-    impl.plan.network->losses(w, block, 0, impl.plan.losses, cancel);
-    means[index] = impl.ops.row_sum(impl.plan.losses, block.tokens()) / static_cast<float>(block.tokens());
-    if (!std::isfinite(means[index])) throw NumericFailure("loss", index);
+  const size_t block = block_sequences(impl.context) * impl.context;
+  std::vector<float> means;
+  for (size_t index = 0; index < impl.micro_batches_of(batch); ++index) {
+    const MicroBatch part = impl.load(batch, index);
+    impl.plan.network->forward(w, part, cancel);
+    impl.plan.network->losses(w, part, 0, impl.plan.losses, cancel);
+    for (size_t first = 0; first < part.tokens(); first += block) {
+      const size_t tokens = std::min(block, part.tokens() - first);
+      means.push_back(impl.ops.row_sum(impl.plan.losses + first, tokens) / static_cast<float>(tokens));
+      if (!std::isfinite(means.back())) throw NumericFailure("loss", means.size() - 1);
+    }
   }
   return means;
 }
@@ -448,10 +469,10 @@ void Trainer::logits(std::span<const float> weights, std::span<const uint16_t> t
   const bool on_host = impl.ops.in_host_memory();
   if (!on_host) impl.ops.write(impl.plan.tokens, tokens.data(), tokens.size_bytes());
   const float* const w = impl.take(weights, false);
-  const Block block{.sequences = 1, .context = tokens.size(), .ids = on_host ? tokens.data() : impl.plan.tokens};
+  const MicroBatch row{.sequences = 1, .context = tokens.size(), .ids = on_host ? tokens.data() : impl.plan.tokens};
   float* const out = impl.place_for(logits);
   impl.plan.network->prepare(w);
-  impl.plan.network->forward(w, block, {});
+  impl.plan.network->forward(w, row, {});
   impl.plan.network->logits(w, tokens.size() - 1, out);
   impl.give(logits);
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cpu/float_environment.h"
+#include "kernels/blocks.h"
 #include "kernels/ops.h"
 #include "reference/elementary.h"
 #include "reference/int8.h"
@@ -52,6 +53,7 @@ class ReferenceOps final : public Ops {
   std::string name() const override { return "reference"; }
 
   void matmul(const Matmul& p) override {
+    if (p.block) return for_each_block(p, [&](const Matmul& one) { matmul(one); });
     const FloatEnvironment environment;
     for (size_t m = 0; m < p.m; ++m)
       for (size_t n = 0; n < p.n; ++n) {
@@ -73,6 +75,7 @@ class ReferenceOps final : public Ops {
   }
 
   void quantise_columns(const Quantise& p) override {
+    if (p.block) return for_each_block(p, [&](const Quantise& one) { quantise_columns(one); });
     const FloatEnvironment environment;
     for (size_t column = 0; column < p.columns; ++column) {
       const auto x = [&](size_t row) {
@@ -85,6 +88,7 @@ class ReferenceOps final : public Ops {
   }
 
   void int8_matmul(const Int8Matmul& p) override {
+    if (p.block) return for_each_block(p, [&](const Int8Matmul& one) { int8_matmul(one); });
     const FloatEnvironment environment;
     for (size_t m = 0; m < p.m; ++m)
       for (size_t n = 0; n < p.n; ++n) put(p, m, n, reference::dequantised(p, m, n));
@@ -94,12 +98,12 @@ class ReferenceOps final : public Ops {
     const FloatEnvironment environment;
     for (size_t n = 0; n < p.tokens; ++n)
       for (size_t c = 0; c < p.channels; ++c)
-        p.out[n * p.channels + c] =
-            p.wpe ? p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c]
-                  : p.wte[p.ids[n] * p.channels + c];
+        p.out[n * p.channels + c] = p.wpe ? p.wte[p.ids[n] * p.channels + c] + p.wpe[(n % p.context) * p.channels + c]
+                                          : p.wte[p.ids[n] * p.channels + c];
   }
 
   void embedding_backward(const EmbeddingBackward& p) override {
+    if (p.block) return for_each_block(p, [&](const EmbeddingBackward& one) { embedding_backward(one); });
     const FloatEnvironment environment;
     for (size_t v = 0; v < p.vocabulary; ++v)
       add_rows(p, p.dwte + v * p.channels, [&](size_t n) { return p.ids[n] == v; });
@@ -129,6 +133,7 @@ class ReferenceOps final : public Ops {
   }
 
   void layer_norm_backward(const LayerNormBackward& p) override {
+    if (p.block) return for_each_block(p, [&](const LayerNormBackward& one) { layer_norm_backward(one); });
     const FloatEnvironment environment;
     const size_t C = p.channels;
     const auto n = [&](size_t row, size_t i) { return (p.x[row * C + i] - p.mean[row]) * p.rstd[row]; };
@@ -159,6 +164,7 @@ class ReferenceOps final : public Ops {
   }
 
   void rms_norm_backward(const RmsNormBackward& p) override {
+    if (p.block) return for_each_block(p, [&](const RmsNormBackward& one) { rms_norm_backward(one); });
     const FloatEnvironment environment;
     const size_t C = p.channels;
     const auto n = [&](size_t row, size_t i) { return p.x[row * C + i] * p.rstd[row]; };
@@ -175,6 +181,7 @@ class ReferenceOps final : public Ops {
   }
 
   void bias_backward(const BiasBackward& p) override {
+    if (p.block) return for_each_block(p, [&](const BiasBackward& one) { bias_backward(one); });
     const FloatEnvironment environment;
     for (size_t j = 0; j < p.channels; ++j)
       p.dbias[j] = p.dbias[j] + run_sum(p.rows, [&](size_t n) { return p.dy[n * p.channels + j]; });

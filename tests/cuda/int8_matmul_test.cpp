@@ -29,7 +29,8 @@ constexpr Int8Kernel int8_kernels[] = {{Int8Arithmetic::fp32, 64},     {Int8Arit
 struct Int8MatmulCase {
   size_t m, n, k;
   bool a_transposed, b_transposed, two_digits;
-  size_t padding;  // of lines, so that they are aligned or not
+  size_t padding;    // of lines, so that they are aligned or not
+  size_t block = 0;  // of tokens
 };
 
 Digits digits(Random& random, size_t count) {
@@ -40,14 +41,15 @@ Digits digits(Random& random, size_t count) {
 
 void check_int8_matmul(Random& random, const Int8MatmulCase& shape,
                        std::span<const Int8Kernel> kernels = int8_kernels) {
-  const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = random.between(0, 4);
+  const size_t m = shape.m, n = shape.n, k = shape.k, epilogue = shape.block > 0 ? 1 : random.between(0, 4);
   const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
   const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
   const size_t ldc = n + shape.padding;
   const Digits a = digits(random, lda * (a_transposed ? k : m)), low = digits(random, a.size());
   const Digits b = digits(random, ldb * (b_transposed ? n : k));
   const Values bias = random.values(n), residual = random.values(m * ldc);
-  const Values a_scales = random.values(m), b_scales = random.values(n);
+  const Values a_scales = random.values(m),
+               b_scales = random.values(shape.block > 0 ? (k + shape.block - 1) / shape.block * n : n);
   const Values c0 = epilogue == 1 || epilogue == 4 ? random.values(m * ldc) : poisoned(m * ldc);
   const auto op_with = [&](Values& c) {
     Int8Matmul op{.m = m, .n = n, .k = k, .a = a.data(), .b = b.data(), .c = c.data(), .ldc = ldc};
@@ -60,6 +62,7 @@ void check_int8_matmul(Random& random, const Int8MatmulCase& shape,
     if (epilogue == 3) op.residual = residual.data();
     if (epilogue == 4) op.residual = c.data();
     if (epilogue == 1) op.accumulate = true;
+    op.block = shape.block, op.block_scales = n;
     return op;
   };
   Values expected = c0;
@@ -84,6 +87,18 @@ TEST(CudaInt8Matmul, RandomShapes) {
     check_int8_matmul(random, {random.between(1, 100), random.between(1, 90), random.between(1, 90), (i & 1) != 0,
                                (i & 2) != 0, (i & 4) != 0, random.between(0, 3)});
   }
+}
+
+TEST(CudaInt8Matmul, BlocksOfTokens) {
+  Random random(8);
+  for (size_t i = 0; i < 12; ++i) {
+    check_int8_matmul(random, {random.between(1, 140), random.between(1, 140), random.between(1, 200), true, false,
+                               i % 4 == 3, random.between(0, 4), random.between(1, 90)});
+  }
+  check_int8_matmul(random, {64, 132, 96, true, false, false, 0, 32});
+  check_int8_matmul(random, {9, 12, 2100, true, false, false, 4, 1050});  // more than fp32 holds the sums of
+  for (const bool a_transposed : {false, true})
+    check_int8_matmul(random, {33, 20, 100, a_transposed, a_transposed, false, 0, 40});
 }
 
 TEST(CudaInt8Matmul, AlignedShapes) {

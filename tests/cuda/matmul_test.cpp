@@ -23,12 +23,13 @@ constexpr uint32_t tiles[] = {128, 64, 32};
 struct MatmulCase {
   size_t m, n, k;
   bool a_transposed, b_transposed;
-  size_t padding;  // of lines, so that they are aligned or not
+  size_t padding;    // of lines, so that they are aligned or not
+  size_t block = 0;  // of tokens
 };
 
 // Memory for the sums of so many tiles' chunks.
-Values chunk_sums_of(size_t tiles_at_once, size_t k, uint32_t tile) {
-  const size_t chunks = (k + 2047) / 2048;
+Values chunk_sums_of(size_t tiles_at_once, size_t k, uint32_t tile, size_t chunk = 2048) {
+  const size_t chunks = (k + chunk - 1) / chunk;
   return poisoned(tiles_at_once * chunks * tile * tile);
 }
 
@@ -38,7 +39,7 @@ void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
   const size_t m = shape.m, n = shape.n, k = shape.k;
   const bool a_transposed = shape.a_transposed, b_transposed = shape.b_transposed;
   const size_t lda = (a_transposed ? m : k) + shape.padding, ldb = (b_transposed ? k : n) + shape.padding;
-  const size_t ldc = n + shape.padding, epilogue = random.between(0, 4);
+  const size_t ldc = n + shape.padding, epilogue = shape.block > 0 ? 4 : random.between(0, 4);
   const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
   const Values bias = random.values(n), residual = random.values(m * ldc);
   const Values c0 = epilogue >= 3 ? random.values(m * ldc) : poisoned(m * ldc);
@@ -50,6 +51,7 @@ void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
     if (epilogue == 2) op.residual = residual.data();
     if (epilogue == 3) op.residual = c.data();
     if (epilogue == 4) op.accumulate = true;
+    op.block = shape.block;
     return op;
   };
   Values expected = c0;
@@ -58,7 +60,7 @@ void check_matmul(Random& random, const MatmulCase& shape, uint32_t tile) {
     Values c = c0;
     const Matmul op = op_with(c);
     const size_t tiles_at_once = order == simt::Order::upward ? tiles_of(op, tile) : 1 + random.between(0, 1);
-    Values chunk_sums = chunk_sums_of(tiles_at_once, k, tile);
+    Values chunk_sums = chunk_sums_of(tiles_at_once, k, tile, shape.block > 0 ? std::min(shape.block, k) : 2048);
     simt::SimtLauncher device(order);
     launch_matmul(op, tile, chunk_sums, device);
     expect_same_bits(c, expected,
@@ -116,6 +118,19 @@ TEST(CudaMatmul, ManyChunksOfManyTiles) {
   for (const uint32_t tile : tiles) check_layouts(random, tile, tile - 3, tile + 5, 2049);
   check_layouts(random, 32, 40, 70, 3 * 2048 + 5);
   check_matmul(random, {3, 65, 24 * 2048 + 1105, false, false, 3}, 32);
+}
+
+TEST(CudaMatmul, BlocksOfTokens) {
+  Random random(6);
+  for (const uint32_t tile : tiles) {
+    for (const size_t block : {1, 7, 16, 30, 44, 50, 51}) {
+      check_matmul(random, {random.between(1, tile + 9), random.between(1, tile + 9), 50, true, false, 3, block}, tile);
+      check_matmul(random, {tile, tile + 4, 50, true, false, 4, block}, tile);
+      check_matmul(random, {5, 6, 50, random.between(0, 1) != 0, random.between(0, 1) != 0, 1, block}, tile);
+    }
+    check_matmul(random, {5, 6, 4100, true, false, 0, 2048}, tile);
+    check_matmul(random, {5, 6, 4100, true, false, 0, 2049}, tile);  // longer than a chunk: two chunks each
+  }
 }
 
 // With the launches that it was given.
@@ -190,19 +205,21 @@ TEST(CudaMatmul, IsNeverMinusZero) {
 
 // By hand: the blocks of the multiprocessor that has most, by what each is.
 TEST(CudaMatmul, ChoosesTheLeastWorkForTheBusiestMultiprocessor) {
-  EXPECT_EQ(matmul_tile(1024, 50257, 768, 132), 128u);  // 24 of 128; 96 of 64
-  EXPECT_EQ(matmul_tile(1024, 768, 768, 10), 128u);     // 5 of 128; 20 of 64
-  EXPECT_EQ(matmul_tile(1024, 768, 768, 132), 64u);     // 1 of 128; 2 of 64; 6 of 32
-  EXPECT_EQ(matmul_tile(1024, 768, 50257, 132), 128u);  // 9 of 128; 36 of 64: 24.5 chunks of each tile
-  EXPECT_EQ(matmul_tile(1024, 768, 3072, 82), 128u);    // 1 of 128; 4 of 64: 1.5 chunks of each tile
-  EXPECT_EQ(matmul_tile(1024, 768, 3072, 71), 64u);     // 2 of 128; 5 of 64
-  EXPECT_EQ(matmul_tile(128, 128, 128, 28), 32u);       // 1 of each
-  EXPECT_EQ(matmul_tile(128, 128, 128, 1), 128u);       // 1 of 128; 4 of 64; 16 of 32
+  EXPECT_EQ(matmul_tile(1024, 50257, 768, 0, 132), 128u);    // 24 of 128; 96 of 64
+  EXPECT_EQ(matmul_tile(1024, 768, 768, 0, 10), 128u);       // 5 of 128; 20 of 64
+  EXPECT_EQ(matmul_tile(1024, 768, 768, 0, 132), 64u);       // 1 of 128; 2 of 64; 6 of 32
+  EXPECT_EQ(matmul_tile(1024, 768, 50257, 0, 132), 128u);    // 9 of 128; 36 of 64: 24.5 chunks of each tile
+  EXPECT_EQ(matmul_tile(1024, 768, 3072, 0, 82), 128u);      // 1 of 128; 4 of 64: 1.5 chunks of each tile
+  EXPECT_EQ(matmul_tile(1024, 768, 3072, 0, 71), 64u);       // 2 of 128; 5 of 64
+  EXPECT_EQ(matmul_tile(128, 128, 128, 0, 28), 32u);         // 1 of each
+  EXPECT_EQ(matmul_tile(128, 128, 128, 0, 1), 128u);         // 1 of 128; 4 of 64; 16 of 32
+  EXPECT_EQ(matmul_tile(768, 768, 1024, 0, 132), 32u);       // 1 of 128; 2 of 64; 5 of 32
+  EXPECT_EQ(matmul_tile(768, 768, 16384, 1024, 132), 128u);  // 5 of 128; 18 of 64: 16 blocks of each tile
 }
 
 TEST(CudaMatmul, ChoosesATileWhoseChunksFit) {
-  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 20, 1), 128u);
-  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 21, 1), 64u);
+  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 20, 0, 1), 128u);
+  EXPECT_EQ(matmul_tile(128, 128, size_t{1} << 21, 0, 1), 64u);
 }
 
 TEST(CudaMatmul, RefusesWhatNoKernelDoes) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 
@@ -62,7 +63,9 @@ std::vector<float> lane_result(const GoldenUnit& unit, size_t lane, std::span<co
     return TokenBatch{unit.batch, unit.context, tokens};
   };
   const Purpose purpose = unit.steps == 0 ? Purpose::gradient : Purpose::local_steps;
-  Trainer trainer(config, unit.batch, unit.context, ops, {purpose, false, profile_of(unit)});
+  const Trainer::Settings settings = Trainer::settings_within(std::numeric_limits<size_t>::max(), config, unit.batch,
+                                                              unit.context, ops, {purpose, false, profile_of(unit)});
+  Trainer trainer(config, unit.batch, unit.context, ops, settings);
   if (unit.steps == 0) {
     trainer.gradient(weights, next(0), result);
   } else {

@@ -137,7 +137,7 @@ const Case cases[] = {
      [](Ops& ops, const Inputs& in) {
        Values dx = room(rows * width + 2 * width);
        float* dweight = dx.data() + rows * width;
-       ops.layer_norm_backward({rows, width, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(),
+       ops.layer_norm_backward({rows, width, 0, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(),
                                 in.angles.data() + rows, nullptr, dx.data(), dweight, dweight + width});
        return dx;
      }},
@@ -150,14 +150,14 @@ const Case cases[] = {
     {"rms_norm_backward",
      [](Ops& ops, const Inputs& in) {
        Values dx = room(rows * width + width);
-       ops.rms_norm_backward({rows, width, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(), nullptr,
+       ops.rms_norm_backward({rows, width, 0, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(), nullptr,
                               dx.data(), dx.data() + rows * width});
        return dx;
      }},
     {"bias_backward",
      [](Ops& ops, const Inputs& in) {
        Values dbias = room(width);
-       ops.bias_backward({rows, width, in.x.data(), dbias.data()});
+       ops.bias_backward({rows, width, 0, in.x.data(), dbias.data()});
        return dbias;
      }},
     {"gelu_forward",

@@ -116,5 +116,38 @@ TEST(EqualityOfRecomputation, ChangesNothing) {
   }
 }
 
+// Four blocks, the last not full, one at a time, in pairs, three and one, and all at once.
+TEST(EqualityOfMicroBatches, AnyNumberOfBlocksGivesTheSameBits) {
+  constexpr size_t batch = 40, context = 100;
+  for (const ModelConfig& config :
+       {ModelConfig{2, 3, 15, context, 13, 37, 1e-5f}, llama({2, 4, 2, 16, context, 13, 37})}) {
+    const std::vector<float> weights = test::some_weights(config, 16);
+    const std::vector<uint16_t> tokens = test::some_tokens(config, batch, context, 17);
+    for (const Profile profile : profiles()) {
+      const auto ops = make_cpu_ops(2);
+      const auto run = [&](size_t blocks, bool recompute) {
+        Trainer::Settings settings{Purpose::local_steps, recompute, profile};
+        settings.micro_batch = blocks;
+        Trainer trainer(config, batch, context, *ops, settings);
+        Results results{std::vector<float>(weights.size()), {}};
+        const auto next = [&](size_t) { return TokenBatch{batch, context, tokens}; };
+        results.losses = trainer.local_steps(weights, test::some_adamw(2, 0.05f), next, results.gradient);
+        settings.purpose = Purpose::evaluate;
+        Trainer evaluator(config, batch, context, *ops, settings);
+        for (float loss : evaluator.evaluate(weights, {batch, context, tokens})) results.losses.push_back(loss);
+        return results;
+      };
+      const Results expected = run(1, false);
+      EXPECT_EQ(expected.losses.size(), 2u + 4);
+      for (const size_t blocks : {2, 3, 4, 5}) {
+        const Results actual = run(blocks, blocks == 3);
+        const std::string who = name_of(profile) + ", " + std::to_string(blocks) + " blocks";
+        EXPECT_EQ(actual.losses, expected.losses) << who;
+        expect_same_bits(expected.gradient, actual.gradient, parameters_of(config), who);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kernels

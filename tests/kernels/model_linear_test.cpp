@@ -32,7 +32,8 @@ Pieces backward_pieces(bool in_host_memory) {
   NotingOps ops(in_host_memory);
   Arena arena;
   const Linear layer(side, side, Linear::Layout::inputs_outputs,
-                     LinearPlan(Arithmetic::fp32, side, true, side, side, ops, arena));
+                     LinearPlan(Arithmetic::fp32, {.tokens = side, .context = side, .block = side, .backward = true},
+                                side, side, ops, arena));
   std::vector<float> any(side * side);
   layer.backward(any.data(), any.data(), any.data(), side, any.data(), any.data(), nullptr, {});
   return ops.pieces;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "kernels/forwarding_ops.h"
 #include "kernels/training.h"
 #include "model_test_util.h"
 
@@ -278,6 +279,67 @@ TEST_F(TrainerTest, PlannedBytesGrowWithWhatThePurposeNeeds) {
   EXPECT_GT(planned(Purpose::gradient), planned(Purpose::evaluate));
   EXPECT_GE(planned(Purpose::block_gradients), planned(Purpose::gradient) + vector);
   EXPECT_GE(planned(Purpose::local_steps), planned(Purpose::gradient) + 3 * vector);
+}
+
+// An Ops that wants so many tokens at once.
+class WantingOps final : public ForwardingOps {
+ public:
+  explicit WantingOps(size_t tokens) : ForwardingOps(make_reference_ops()), tokens_(tokens) {}
+  size_t wanted_tokens() const override { return tokens_; }
+
+ private:
+  const size_t tokens_;
+};
+
+// A block is 128 rows of 8 tokens.
+struct Chosen {
+  size_t blocks;
+  bool recompute;
+  bool operator==(const Chosen&) const = default;
+};
+
+Chosen within(size_t limit, size_t wanted_tokens, size_t blocks, Purpose purpose = Purpose::local_steps) {
+  WantingOps ops(wanted_tokens);
+  const Trainer::Settings settings = Trainer::settings_within(limit, tiny, blocks * 128 - 3, 8, ops, purpose);
+  return {settings.micro_batch, settings.recompute};
+}
+
+TEST_F(TrainerTest, TheMicroBatchIsWhatOpsWantInEqualParts) {
+  constexpr size_t any = std::numeric_limits<size_t>::max();
+  EXPECT_EQ(within(any, 0, 5), Chosen(1, false));
+  EXPECT_EQ(within(any, 2047, 5), Chosen(1, false));
+  EXPECT_EQ(within(any, 2048, 5), Chosen(2, false));
+  EXPECT_EQ(within(any, 4096, 5), Chosen(3, false));  // 3 and 2, not 4 and 1
+  EXPECT_EQ(within(any, 1 << 20, 5), Chosen(5, false));
+  EXPECT_EQ(within(any, 1 << 20, 5, Purpose::block_gradients), Chosen(1, false));
+}
+
+TEST_F(TrainerTest, TheMicroBatchIsWhatFits) {
+  const auto planned = [&](size_t blocks, bool recompute) {
+    Trainer::Settings settings(Purpose::local_steps, recompute);
+    settings.micro_batch = blocks;
+    return Trainer::planned_bytes(tiny, 5 * 128 - 3, 8, *ops_, settings);
+  };
+  EXPECT_LT(planned(1, true), planned(1, false));
+  EXPECT_LT(planned(1, false), planned(2, false));
+  EXPECT_EQ(within(planned(5, false), 1 << 20, 5), Chosen(5, false));
+  EXPECT_EQ(within(planned(5, false) - 1, 1 << 20, 5), Chosen(3, false));
+  EXPECT_EQ(within(planned(3, false) - 1, 1 << 20, 5), Chosen(2, false));
+  EXPECT_EQ(within(planned(1, false), 1 << 20, 5), Chosen(1, false));
+  EXPECT_TRUE(within(planned(1, false) - 1, 1 << 20, 5).recompute);
+  EXPECT_EQ(within(planned(1, true), 1 << 20, 5), Chosen(1, true));
+  EXPECT_EQ(within(0, 1 << 20, 5), Chosen(1, true));
+}
+
+TEST_F(TrainerTest, AMicroBatchOfNoBlocksIsRefused) {
+  Trainer::Settings settings(Purpose::gradient);
+  settings.micro_batch = 0;
+  EXPECT_THROW(Trainer(tiny, 3, 4, *ops_, settings), std::invalid_argument);
+  settings = Purpose::block_gradients, settings.micro_batch = 2;
+  const std::string message = failure_of([&] { Trainer(tiny, 3, 4, *ops_, settings); });
+  EXPECT_NE(message.find("micro-batch of 2 blocks; supported: 1 where each block's gradient is asked for"),
+            std::string::npos)
+      << message;
 }
 
 // The definition: one lane is itself, else T(left) + T(right), left holding the largest power of two below the count.

@@ -24,6 +24,7 @@ class ForwardingOps : public Ops {
   void copy(void* to, const void* from, size_t bytes) override { inner_->copy(to, from, bytes); }
   void zero(void* memory, size_t bytes) override { inner_->zero(memory, bytes); }
   size_t free_bytes() override { return inner_->free_bytes(); }
+  size_t wanted_tokens() const override { return inner_->wanted_tokens(); }
   void matmul(const Matmul& op) override { inner_->matmul(op); }
   void quantise_rows(const Quantise& op) override { inner_->quantise_rows(op); }
   void quantise_columns(const Quantise& op) override { inner_->quantise_columns(op); }

@@ -9,6 +9,9 @@
 // any later call.
 //
 // Operations never fail on values: NaN and infinity pass through and are found at the end of a step.
+//
+// Where an operation sums over tokens it has a field `block`: each `block` tokens from the first on are summed by
+// themselves, the last perhaps fewer, and the sums are added upward (docs/numerics.md section 4); 0: all are one block.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +40,7 @@ struct Matmul {
   const float* bias = nullptr;      // (n) or null
   const float* residual = nullptr;  // (m, n), row stride ldc, or null; may be c itself
   bool accumulate = false;
+  size_t block = 0;  // of k; only with accumulate and neither bias nor residual. fast has one sum over all of k
   bool fast = false;
   void* workspace = nullptr;  // of fast: Ops::fast_workspace() bytes, or null, which costs speed
 };
@@ -45,11 +49,12 @@ struct Matmul {
 // of each row; quantise_columns() one of each column, whose elements it multiplies by their rows' factors before.
 struct Quantise {
   size_t rows = 0, columns = 0;
+  size_t block = 0;                    // of rows, whose columns are vectors by themselves; columns only
   const float* x = nullptr;            // (rows, columns)
   const float* row_factors = nullptr;  // (rows) or null; columns only
   int8_t* q = nullptr;                 // (rows, columns)
   int8_t* low = nullptr;               // (rows, columns) or null: the second digit, x ≈ (q + low / 254) * scale
-  float* scales = nullptr;             // (rows) or (columns)
+  float* scales = nullptr;             // (rows), or (blocks, columns)
 };
 
 // c[m, n] = the dequantised sum over k of a(m, k) * b(k, n), which int32 holds exactly where k <= int8_terms; then
@@ -69,6 +74,8 @@ struct Int8Matmul {
   const float* bias = nullptr;
   const float* residual = nullptr;
   bool accumulate = false;
+  size_t block = 0;         // as in Matmul
+  size_t block_scales = 0;  // from the scales of one block, a's and b's, to those of the next
 };
 
 struct EmbeddingForward {
@@ -81,6 +88,7 @@ struct EmbeddingForward {
 // dwte = dwte + (the block's row sums), dwpe likewise. Rows without tokens are left alone.
 struct EmbeddingBackward {
   size_t tokens = 0, channels = 0, context = 0, vocabulary = 0;
+  size_t block = 0;  // whole sequences
   const uint16_t* ids = nullptr;
   const float* dout = nullptr;  // (tokens, channels)
   float* dwte = nullptr;        // (vocabulary, channels)
@@ -100,7 +108,7 @@ struct LayerNormForward {
 };
 // dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum; dbias likewise.
 struct LayerNormBackward {
-  size_t rows = 0, channels = 0;
+  size_t rows = 0, channels = 0, block = 0;
   const float* dy = nullptr;
   const float* x = nullptr;
   const float* weight = nullptr;
@@ -122,7 +130,7 @@ struct RmsNormForward {
 };
 // dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum.
 struct RmsNormBackward {
-  size_t rows = 0, channels = 0;
+  size_t rows = 0, channels = 0, block = 0;
   const float* dy = nullptr;
   const float* x = nullptr;
   const float* weight = nullptr;
@@ -134,7 +142,7 @@ struct RmsNormBackward {
 
 // dbias[j] = dbias[j] + run sum over rows of dy[n, j].
 struct BiasBackward {
-  size_t rows = 0, channels = 0;
+  size_t rows = 0, channels = 0, block = 0;
   const float* dy = nullptr;
   float* dbias = nullptr;
 };
@@ -265,6 +273,9 @@ class Ops {
   virtual void zero(void* memory, size_t bytes);
   // Bytes that allocate() could give now. Of the host's memory it knows nothing: SIZE_MAX.
   virtual size_t free_bytes() { return SIZE_MAX; }
+
+  // Tokens at a time with which its products keep all of it busy; 0: any block does.
+  virtual size_t wanted_tokens() const { return 0; }
 
   // For operations that come again and again; null where nothing is gained by it. The Ops outlives it.
   virtual std::unique_ptr<RepeatedOperations> repeated() { return nullptr; }

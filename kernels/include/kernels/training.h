@@ -73,11 +73,13 @@ class Trainer {
     // third more time.
     bool recompute;
     Profile profile;
+    // Blocks that are computed at once, at most: the same bits but in `fast`, and activation memory of as many.
+    size_t micro_batch = 1;
   };
 
   // ops must outlive the trainer. Throws std::invalid_argument for impossible shapes (context > positions,
-  // zero sizes; in int8 more than int8_terms inputs or outputs of a linear layer, or tokens in a block), and for `fast`
-  // where ops does not compute it. A method that
+  // zero sizes; in int8 more than int8_terms inputs or outputs of a linear layer, or tokens in a block; block_gradients
+  // of a micro-batch other than 1), and for `fast` where ops does not compute it. A method that
   // the purpose did not plan for throws std::logic_error.
   Trainer(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
   ~Trainer();
@@ -87,7 +89,8 @@ class Trainer {
   // belong to the caller and are not in it; a device's copies of them are.
   static size_t planned_bytes(const ModelConfig& config, size_t batch, size_t context, Ops& ops, Settings settings);
 
-  // `settings` with recompute where it would need more than `limit` planned bytes without.
+  // `settings` with the largest micro-batch, up to what ops wants, that needs at most `limit` planned bytes; with
+  // recompute where even one block needs more.
   static Settings settings_within(size_t limit, const ModelConfig& config, size_t batch, size_t context, Ops& ops,
                                   Settings settings);
 

@@ -2,4 +2,5 @@
 // After it, since it defines the device's words.
 #include "cuda/bias.cu"
 
+SIMT_KERNEL(add_block_sums);
 SIMT_KERNEL(bias_backward);
