@@ -12,6 +12,7 @@
 #include "exit.h"
 #include "kernels/training.h"
 #include "keygen_command.h"
+#include "protocol/standard_files.h"
 #include "run_command.h"
 #include "sample_command.h"
 
@@ -47,7 +48,7 @@ void add_compute(CLI::App& app, ComputeOptions& options) {
       ->capture_default_str();
   command
       ->add_option("--memory-limit", options.memory_limit,
-                   "Use at most this much memory (6G, 900MiB); default: what is free")
+                   "Use at most this much memory (6G, 900MiB); 0, the default: what is free")
       ->transform(CLI::AsSizeValue(true))
       ->check(whole_number);
   command->add_option("--gradients", options.gradients, "Write the gradients to this safetensors file");
@@ -96,7 +97,9 @@ void add_run_options(CLI::App* command, RunOptions& options) {
                    "Seconds (default 60) after which a card that finishes nothing, or whose driver hangs, is left out")
       ->check(whole_number)
       ->multi_option_policy(last);
-  command->add_option("--memory-limit", options.memory_limit, "Memory for units (6G, 900MiB); default: what is free")
+  command
+      ->add_option("--memory-limit", options.memory_limit,
+                   "Memory for units (6G, 900MiB); 0, the default: what is free")
       ->transform(CLI::AsSizeValue(true))
       ->check(whole_number)
       ->multi_option_policy(last);
@@ -187,6 +190,7 @@ int run_command_line(int argc, char** argv) {
   app.add_subcommand("version", "Print the version")->callback([] { std::puts("gradminer " GRADMINER_VERSION); });
 
   return guarded([&] {
+    protocol::open_closed_standard_files();
     try {
       app.parse(argc, argv);
       if (app.get_subcommands().empty()) throw CLI::CallForHelp();

@@ -62,7 +62,9 @@ Config make_config(const RunOptions& options) {
   if (options.threads) config.threads = *options.threads;
   if (options.cuda_devices) config.cuda_devices = parse_cuda_devices(*options.cuda_devices);
   if (options.cuda_timeout) config.cuda_timeout = *options.cuda_timeout;
-  if (options.memory_limit) config.limits.memory_mb = std::max(*options.memory_limit / 1'000'000, uint64_t{1});
+  if (const auto limit = options.memory_limit) {
+    config.limits.memory_mb = *limit == 0 ? 0 : std::max(*limit / 1'000'000, uint64_t{1});
+  }
   config.json = config.json || options.json;
   config.colors = config.colors && !options.no_color;
   complete_and_check(config);

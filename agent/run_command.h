@@ -17,7 +17,7 @@ struct RunOptions {
   std::optional<uint64_t> threads;
   std::optional<std::string> cuda_devices;
   std::optional<uint64_t> cuda_timeout;  // seconds
-  std::optional<uint64_t> memory_limit;  // bytes
+  std::optional<uint64_t> memory_limit;  // bytes; 0: what is available
   uint64_t units = 0;
   bool json = false, no_color = false;
 };

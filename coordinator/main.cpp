@@ -10,6 +10,7 @@
 #include "core.h"
 #include "errors.h"
 #include "protocol/error.h"
+#include "protocol/standard_files.h"
 
 pool::Core pool::open_core(const GlobalOptions& options, bool make) {
   if (!make && !std::filesystem::exists(options.data / "gradpool.db")) throw no_pool_in(options.data);
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
     return static_cast<int>(code);
   };
   try {
+    protocol::open_closed_standard_files();
     return static_cast<int>(run_command(app, argc, argv));
   } catch (const pool::Failure& error) {
     return fail(error.what(), error.code);

@@ -22,7 +22,8 @@ ModelConfig parse_gpt2_config(const json& config) {
   model.layers = read_size(config, "n_layer");
   model.heads = read_size(config, "n_head");
   model.channels = read_size(config, "n_embd");
-  model.positions = read_size(config, config.contains("n_positions") ? "n_positions" : "n_ctx");
+  const bool older = config.contains("n_ctx") && !config.contains("n_positions");
+  model.positions = read_size(config, older ? "n_ctx" : "n_positions");
   model.vocabulary = read_size(config, "vocab_size");
   model.inner = read_size(config, "n_inner", 4 * model.channels);
   model.norm_epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5f);

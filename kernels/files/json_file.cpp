@@ -16,18 +16,22 @@ using nlohmann::json;
 json parse_json(std::string_view text) {
   constexpr size_t deepest = 16;
   std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto check = [&keys](int depth, json::parse_event_t event, json& parsed) {
+  std::string place;  // the key read last; of a number that is too large the library says no more than its digits
+  const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
     if (static_cast<size_t>(depth) > deepest) throw std::runtime_error("JSON nested too deeply");
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw std::runtime_error("the key " + shown(parsed) + " appears twice");
+    if (event == json::parse_event_t::key) {
+      if (!keys.back().insert(parsed.get<std::string>()).second)
+        throw std::runtime_error("the key " + shown(parsed) + " appears twice");
+      place = " after the key " + shown(parsed);
+    }
     return true;
   };
   try {
     return json::parse(text.begin(), text.end(), check);
   } catch (const json::exception& error) {
-    throw std::runtime_error(std::string("not valid JSON: ") + error.what());
+    throw std::runtime_error("not valid JSON" + place + ": " + error.what());
   }
 }
 
@@ -50,8 +54,10 @@ json read_json_file(const std::filesystem::path& file) {
 std::string shown(const json& value) {
   constexpr size_t longest = 100;
   std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > longest) text = text.substr(0, longest) + "…";
-  return text;
+  if (text.size() <= longest) return text;
+  size_t end = longest;
+  while ((text[end] & 0xc0) == 0x80) --end;  // not inside a character
+  return text.substr(0, end) + "…";
 }
 
 }  // namespace kernels

@@ -68,8 +68,10 @@ void read_rope(const json& config, ModelConfig& model) {
   const bool both = newer && config.contains("rope_scaling") && !config.at("rope_scaling").is_null();
   if (both && linear_factor(config, "rope_scaling") != model.rope_linear_factor)
     refuse("rope_scaling", shown(config.at("rope_scaling")), "what rope_parameters says, or null");
-  const bool inside = newer && config.at("rope_parameters").contains("rope_theta");
-  model.rope_theta = read_number(inside ? config.at("rope_parameters") : config, "rope_theta", 1, largest_theta, 10000);
+  const json parameters = members_of(config, "rope_parameters");
+  const bool inside = parameters.contains("rope_parameters.rope_theta");
+  model.rope_theta = read_number(inside ? parameters : config, inside ? "rope_parameters.rope_theta" : "rope_theta", 1,
+                                 largest_theta, 10000);
   require_number(config, "partial_rotary_factor", 1);
 }
 

@@ -113,6 +113,20 @@ TEST_F(ConfigTest, FlagsGoOverTheFile) {
   EXPECT_EQ(config.threads, 7u);
 }
 
+// Above 0 the limit is never rounded to 0, which is what is available.
+TEST_F(ConfigTest, AMemoryLimitIsInWholeMegabytes) {
+  const std::pair<uint64_t, uint64_t> limits[] = {{0, 0}, {1, 1}, {999'999, 1}, {2'500'000, 2}};
+  fakes::write_file(folder.path / "config.json", R"({"limits": {"memory-mb": 7}})");
+  RunOptions options = options_for({"https://pool:8443"});
+  options.data = folder.path;
+  options.config = folder.path / "config.json";
+  EXPECT_EQ(make_config(options).limits.memory_mb, 7u);
+  for (const auto& [bytes, megabytes] : limits) {
+    options.memory_limit = bytes;
+    EXPECT_EQ(make_config(options).limits.memory_mb, megabytes) << bytes;
+  }
+}
+
 TEST_F(ConfigTest, CardsAreNumbers) {
   using Numbers = std::vector<uint64_t>;
   EXPECT_FALSE(read("{}").cuda_devices);

@@ -1,8 +1,10 @@
 """Stops, kills and cuts: nothing is lost, and the job ends with the digest that it would have had."""
 
+import os
 import random
 import time
 import unittest
+from unittest import mock
 
 import harness
 from proxy import Proxy
@@ -101,6 +103,24 @@ class Recovery(harness.TestCase):
         self.assertEqual(sum(self.pool.json("ledger")["balances"].values()), 0)
         for agent in agents:
             self.assertEqual(agent.stop(), 0)
+
+    def test_without_standard_files(self):
+        """Where 0 to 2 are closed at the start, no file or socket gets such a number, and with it the log's lines."""
+        self.pool.job("job", "text", rounds=2, **{**LONG, "steps": 40})
+        self.assertEqual(self.pool.server.stop(), 0)
+        agent = self.agent()
+        for name, start in (("gradpool", self.pool.start), ("gradminer", agent.start)):
+            script = self.sandbox.folder / name
+            script.write_text(f'#!/bin/sh\nexec {harness.binary(name)} "$@" <&- >&- 2>&-\n')
+            script.chmod(0o755)
+            with mock.patch.dict(os.environ, {name.upper(): str(script)}):
+                start()
+        self.pool.wait_job("job")
+        for process in (self.pool.server, agent.process):
+            for number in range(3):
+                self.assertEqual(os.readlink(f"/proc/{process.popen.pid}/fd/{number}"), "/dev/null", process.name)
+        self.assertEqual(agent.stop(), 8)  # output that is lost, as of any other command
+        self.assertEqual(self.pool.server.stop(), 0)
 
     def test_stopped_pool_leaves_no_ready_file(self):
         self.assertTrue((self.pool.data / "serve.json").exists())

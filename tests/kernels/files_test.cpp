@@ -258,6 +258,19 @@ TEST_F(FilesTest, WrongTensorsAreNamed) {
   expect_contains(complaint(), "stored twice");
 }
 
+TEST_F(FilesTest, WhatIsNoJsonIsFoundByTheKeyBeforeIt) {
+  for (const char* rope_theta : {"1e400", "x"}) {
+    write("config.json", "{\"rope_scaling\": {\"factor\": 2},\n\"rope_theta\": " + std::string(rope_theta) + "}");
+    try {
+      read_model_config(folder_);
+      ADD_FAILURE() << rope_theta << " accepted";
+    } catch (const std::runtime_error& error) {
+      expect_contains(error.what(), "config.json: not valid JSON after the key \"rope_theta\": ");
+      expect_contains(error.what(), rope_theta);
+    }
+  }
+}
+
 TEST_F(FilesTest, HostileFilesAreRefused) {
   const std::string four(4, '\0');
   const auto one = [&](const std::string& fields) { return safetensors("{\"x\":{" + fields + "}}", four); };

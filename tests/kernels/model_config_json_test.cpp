@@ -13,16 +13,26 @@ using nlohmann::json;
 
 const ModelConfig tiny_gpt2{1, 2, 4, 5, 6, 7, 1e-5f};
 
-// The config with one key changed is refused in these words.
-void expect_refused(json config, const char* key, const char* value, const std::string& complaint) {
-  config[key] = json::parse(value);
+// The config is refused in these words.
+void expect_refused(const json& config, const std::string& complaint) {
   try {
     parse_model_config(config);
-    ADD_FAILURE() << key << " = " << value << " accepted";
+    ADD_FAILURE() << config << " accepted";
   } catch (const std::invalid_argument& error) {
     EXPECT_NE(std::string(error.what()).find(complaint), std::string::npos)
         << "says: " << error.what() << "\nnot: " << complaint;
   }
+}
+
+// The same with one key changed.
+void expect_refused(json config, const char* key, const char* value, const std::string& complaint) {
+  config[key] = json::parse(value);
+  expect_refused(config, complaint);
+}
+
+void expect_needed(json config, const char* key) {
+  config.erase(key);
+  expect_refused(config, std::string("model config: ") + key + " = (missing)");
 }
 
 TEST(ModelConfigJson, ReadsGpt2sOwnConfig) {
@@ -76,12 +86,18 @@ TEST(ModelConfigJson, NamesKeyValueAndWhatIsSupported) {
   };
   for (const auto& mistake : mistakes)
     expect_refused(to_json(tiny_gpt2), mistake.key, mistake.value, mistake.complaint);
-  for (const char* key : {"model_type", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size"}) {
-    json config = to_json(tiny_gpt2);
-    config.erase(key);
-    EXPECT_THROW(parse_model_config(config), std::invalid_argument) << key;
-  }
+  for (const char* key : {"model_type", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size"})
+    expect_needed(to_json(tiny_gpt2), key);
   EXPECT_THROW(parse_model_config(json::array()), std::invalid_argument);
+}
+
+TEST(ModelConfigJson, ALongValueIsCutBetweenCharacters) {
+  json config = to_json(tiny_gpt2);
+  std::string value, start = "\"";
+  for (int i = 0; i < 60; ++i) value += "ä";
+  for (int i = 0; i < 49; ++i) start += "ä";  // 99 bytes with the quote
+  config["model_type"] = value;
+  expect_refused(config, "model_type = " + start + "…; supported");
 }
 
 // TinyLlama's, as published.
@@ -225,7 +241,9 @@ TEST(LlamaConfigJson, NamesKeyValueAndWhatIsSupported) {
       {"rope_scaling", R"({"type": "linear", "factor": 0.5})",
        "rope_scaling.factor = 0.5; supported: a number from 1.0 to"},
       {"rope_parameters", R"({"rope_type": "yarn", "factor": 2.0})", "rope_type = \"yarn\""},
-      {"rope_parameters", R"({"partial_rotary_factor": 0.25})", "partial_rotary_factor = 0.25"},
+      {"rope_parameters", R"({"partial_rotary_factor": 0.25})", "rope_parameters.partial_rotary_factor = 0.25"},
+      {"rope_parameters", R"({"rope_theta": 0.5})",
+       "rope_parameters.rope_theta = 0.5; supported: a number from 1.0 to"},
       {"rope_inverse_frequencies", "null", "rope_inverse_frequencies = null; supported: 2 numbers"},
       {"rope_inverse_frequencies", "[1]", "rope_inverse_frequencies = [1]; supported: 2 numbers"},
       {"rope_inverse_frequencies", "[1, 0.01]",
@@ -237,11 +255,8 @@ TEST(LlamaConfigJson, NamesKeyValueAndWhatIsSupported) {
   };
   for (const auto& mistake : mistakes) expect_refused(small_llama(), mistake.key, mistake.value, mistake.complaint);
   for (const char* key : {"num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
-                          "max_position_embeddings", "vocab_size"}) {
-    json config = small_llama();
-    config.erase(key);
-    EXPECT_THROW(parse_model_config(config), std::invalid_argument) << key;
-  }
+                          "max_position_embeddings", "vocab_size"})
+    expect_needed(small_llama(), key);
 }
 
 }  // namespace
