@@ -98,9 +98,11 @@ class UnitRunner::Computation {
   UnitResult finish();
 
  private:
+  double expected_seconds(const LaneWorker& worker) const;
   bool has_sum() const { return unit_.kind != protocol::UnitKind::evaluate; }
   void links_failed(const std::string& what);
   bool cancelled();
+  void compute_lanes(LaneWorker& worker, size_t place);
   void compute(LaneWorker& worker, uint64_t lane);
   void keep(LaneWorker& worker, uint64_t lane);
   void take_held_lane(LaneWorker& worker);
@@ -121,6 +123,7 @@ class UnitRunner::Computation {
   CardSets& sets_;
   LaneExchange exchange_;
   LaneQueue queue_;
+  std::map<LaneWorker*, size_t> places_;  // in the queue
 
   std::mutex calls_;              // of the caller's functions, and over what they tell
   std::vector<uint64_t> tokens_;  // done, lane by lane
@@ -164,6 +167,7 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
   try {
     const size_t exchange = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
     worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked);
+    places_[&worker] = queue_.enlist(expected_seconds(worker));
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const auto on_failed = [this](const std::string& what) { links_failed(what); };
@@ -177,21 +181,34 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
   return false;
 }
 
+// Of a lane, by the speed that was measured when the worker started; 0 where none was.
+double UnitRunner::Computation::expected_seconds(const LaneWorker& worker) const {
+  const double tokens = static_cast<double>(unit_.tokens) / static_cast<double>(lanes_.size());
+  const double flops = tokens * kernels::training_flops_per_token(config_, unit_.context);
+  return worker.figures().flops > 0 ? flops / worker.figures().flops : 0;
+}
+
 void UnitRunner::Computation::work(LaneWorker& worker) {
+  const size_t place = places_.at(&worker);
+  compute_lanes(worker, place);
+  queue_.dismiss(place);
+}
+
+void UnitRunner::Computation::compute_lanes(LaneWorker& worker, size_t place) {
   bool ready = false;
-  while (const std::optional<uint64_t> lane = queue_.take()) {
+  while (const std::optional<uint64_t> lane = queue_.take(place)) {
     try {
       take_held_lane(worker);
       if (!ready) worker.take_weights(weights_);
       ready = true;
       compute(worker, *lane);
-      queue_.done();
+      queue_.done(place);
     } catch (const kernels::CudaError& error) {
       card_failed(worker, error.what());
-      queue_.give_back(*lane);
+      queue_.give_back(place, *lane);
       return;
     } catch (...) {
-      queue_.fail(*lane, std::current_exception());
+      queue_.fail(place, *lane, std::current_exception());
     }
   }
 }

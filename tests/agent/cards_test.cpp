@@ -1,5 +1,6 @@
 // A unit's lanes over several cards, some of which fail.
 #include <future>
+#include <thread>
 
 #include "cards_fixture.h"
 
@@ -41,6 +42,22 @@ TEST_F(CardsTest, ACardThatFailsIsLeftOutAndItsLanesAreComputed) {
                           "bad bad: cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
   EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
   expect_the_cpus(run(runner, unit), unit);
+}
+
+// Measured a thousand times slower, it would be longer about one lane than the other about all.
+TEST_F(CardsTest, ACardThatWouldHoldUpTheUnitTakesNoLane) {
+  std::atomic<int> products = 0;
+  const auto slow = cpu_as_card("slow", [&] {
+    ++products;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  });
+  const auto fast = cpu_as_card("fast");
+  slow->measure(), fast->measure();
+  products = 0;
+  runner.use_cards({slow, fast}, on_failed);
+  const protocol::Unit unit = unit_of(4);
+  expect_the_cpus(run(runner, unit), unit);
+  EXPECT_EQ(products, 0);
 }
 
 // Whichever of its copies of a result fails: the one that makes room for the next lane, or the one at the end.
