@@ -41,8 +41,8 @@ std::unique_ptr<Ops> open_card(const Told& told = {}, std::chrono::seconds timeo
 // A trainer of so many rows and what it computes of them.
 class Computation {
  public:
-  Computation(Ops& ops, Purpose purpose, size_t rows)
-      : trainer_(small, rows, context, ops, {purpose}), tokens_(some_tokens(small, rows, context, 2)), rows_(rows) {}
+  Computation(Ops& ops, Trainer::Settings settings, size_t rows)
+      : trainer_(small, rows, context, ops, settings), tokens_(some_tokens(small, rows, context, 2)), rows_(rows) {}
 
   Values gradient(const Cancel& cancel = {}) { return gradient(rows_, cancel); }
   // Of the first `count` rows.
@@ -106,6 +106,17 @@ TEST_F(Repeated, BlocksAfterTheFirstAreOneCallOfTheDriverEach) {
   EXPECT_EQ(fake().graphs, 1);
   on_card.weights[3] += 1, expected.weights[3] += 1;
   expect_same_bits(on_card.gradient(), expected.gradient(), "of other weights");
+  EXPECT_EQ(fake().replays, 3);
+}
+
+TEST_F(Repeated, MicroBatchesOfSeveralBlocks) {
+  constexpr size_t rows = 4 * 128 + 5;  // 2, 2 and a part of a block
+  Trainer::Settings settings = Purpose::gradient;
+  settings.micro_batch = 2;
+  const std::unique_ptr<Ops> card = open_card();
+  Computation on_card(*card, settings, rows);
+  const Values expected = gradient_of_the_reference(rows);
+  for (int turn = 0; turn < 2; ++turn) expect_same_bits(on_card.gradient(), expected, "gradient");
   EXPECT_EQ(fake().replays, 3);
 }
 
