@@ -58,7 +58,7 @@ TEST_F(CudaCards, AreOrderedByBus) {
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].bus_id, "0000:02:00.0");
   EXPECT_EQ(found[0].ordinal, 1);
-  EXPECT_EQ(found[0].peak_flops, 2 * 2e3 * 2 * 128) << "of two multiprocessors at 2 kHz";
+  EXPECT_EQ(found[0].peak_flops, 2 * 2e3 * 16 * 128) << "of 16 multiprocessors at 2 kHz";
   EXPECT_EQ(found[0].name, "GTX 1060");
   EXPECT_EQ(found[0].memory_bytes, 6'371'475'456u);
   EXPECT_EQ(found[0].problem, "");

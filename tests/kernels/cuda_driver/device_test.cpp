@@ -118,7 +118,7 @@ TEST_F(CudaDevice, CopiesLargeArraysInPieces) {
 
 TEST_F(CudaDevice, Launches) {
   Device device(*driver_, card("9.0"), ptx, cuda_timeout);
-  EXPECT_EQ(device.multiprocessors(), 2u);
+  EXPECT_EQ(device.multiprocessors(), 16u);
   Args args{7, nullptr, nullptr};
   device.launch({.kernel = "add",
                  .grid = {3, 2, 1},
