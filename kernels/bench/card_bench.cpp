@@ -2,6 +2,7 @@
 // needs nothing but the driver.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -100,12 +101,26 @@ struct Card {
   BenchOps ops;
 };
 
+// Of fp32 multiply-adds, with the clock at which the driver's numbers give it.
+std::string peak_of(const Card& card) {
+  if (card.card.peak_flops == 0) return "fp32 peak not known";
+  cuda::Ordinal device = 0;
+  int kilohertz = 0;
+  card.driver.run(card.card.bus_id, card.driver.cuDeviceGet, &device, card.card.ordinal);
+  card.driver.run(card.card.bus_id, card.driver.cuDeviceGetAttribute, &kilohertz, cuda::attribute::clock_kilohertz,
+                  device);
+  std::array<char, 80> text{};
+  std::snprintf(text.data(), text.size(), "fp32 peak %.4g TFLOP/s at %.4g MHz", card.card.peak_flops * 1e-12,
+                kilohertz * 1e-3);
+  return text.data();
+}
+
 void print_card(const Card& card) {
-  std::printf("%s, %s, compute capability %d.%d, %.1f GB; driver for CUDA %s; code %s, int8 by %s%s%s\n",
+  std::printf("%s, %s, compute capability %d.%d, %.1f GB, %s; driver for CUDA %s; code %s, int8 by %s%s%s\n",
               card.card.name.c_str(), card.card.bus_id.c_str(), card.card.major, card.card.minor,
-              static_cast<double>(card.card.memory_bytes) * 1e-9, cuda::version_text(card.driver.version).c_str(),
-              std::string(card.code.name).c_str(), cuda::name_of(card.int8),
-              card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half));
+              static_cast<double>(card.card.memory_bytes) * 1e-9, peak_of(card).c_str(),
+              cuda::version_text(card.driver.version).c_str(), std::string(card.code.name).c_str(),
+              cuda::name_of(card.int8), card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half));
 }
 
 // Whether every unit of the file, or those named, gives its digest.
@@ -146,7 +161,7 @@ int run(int argc, char** argv) {
   app.add_option("--card", number, "its number, as `gradminer devices` counts (default 0)");
   app.add_option("--ptx", ptx, "a folder with *.compute_NN.ptx, which the driver compiles, instead of the own code");
   app.add_flag("--cublaslt", by_cublaslt, "products of int8 and fast by cuBLASLt where it takes them");
-  app.add_flag("--one-by-one", one_by_one, "each launch by itself, not a block's as one graph");
+  app.add_flag("--one-by-one", one_by_one, "each launch by itself, not a micro-batch's as one graph");
 
   std::string file;
   std::vector<std::string> only;

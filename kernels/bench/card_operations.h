@@ -9,8 +9,13 @@ namespace kernels::bench {
 
 // Seconds of one call of the operation that a line describes, the mean of so many, on random values:
 //
-//   copy | read | leaf_hashes | add | gelu_forward | gelu_backward | adamw  COUNT CALLS
-//   layer_norm_forward | layer_norm_backward | bias_backward | cross_entropy | quantise_rows  ROWS COLUMNS CALLS
+//   copy | read | leaf_hashes | add | subtract | scale | sums_of_squares | first_non_finite  COUNT CALLS
+//   gelu_forward | gelu_backward | adamw  COUNT CALLS
+//   layer_norm_forward | layer_norm_backward | rms_norm_forward | rms_norm_backward  ROWS CHANNELS CALLS
+//   swiglu_forward | swiglu_backward  ROWS INNER CALLS
+//   bias_backward | cross_entropy | quantise_rows | quantise_rows_two_digits | quantise_columns  ROWS COLUMNS CALLS
+//   embedding_forward | embedding_backward  TOKENS CONTEXT VOCABULARY CHANNELS CALLS
+//   rope_forward | rope_backward  TOKENS CONTEXT HEADS KV_HEADS HEAD_SIZE CALLS
 //   matmul_FORM | int8_FORM | fast_FORM  TOKENS IN OUT CALLS      a linear layer; FORM: forward, dx or dw
 //   [fast_]attention_forward | [fast_]attention_backward  SEQUENCES CONTEXT HEADS HEAD_SIZE CALLS
 //

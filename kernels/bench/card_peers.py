@@ -1,6 +1,8 @@
 """PyTorch on the card, in the same run as card_bench: for measure_card.py."""
+import gc
+import math
 import os
-import subprocess
+import statistics
 import time
 
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as card_bench counts
@@ -9,30 +11,35 @@ import torch
 from torch.nn import functional
 
 from gpt2 import Gpt2
-
-FP32_CORES = {(6, 0): 64, (6, 1): 128, (7, 0): 64, (7, 5): 64, (8, 0): 64, (8, 6): 128, (8, 9): 128, (9, 0): 128,
-              (10, 0): 128, (12, 0): 128}  # of a multiprocessor: CUDA C++ programming guide, compute capabilities
-
-BF16 = torch.bfloat16
+from llama import Llama
 
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 
 
 def use(card):
+    """Throws where this PyTorch has no code for the card, too."""
     torch.cuda.set_device(card)
+    torch.ones(1, device="cuda").add(1).item()
 
 
 def version():
-    return f"PyTorch {torch.__version__} on {torch.cuda.get_device_properties(torch.cuda.current_device()).name}"
+    return f"PyTorch {torch.__version__} on {torch.cuda.get_device_name()}"
 
 
-def fma_peak():
-    """FLOP/s of fp32 at the highest clock that the card is allowed: computed, not measured."""
-    card = torch.cuda.get_device_properties(torch.cuda.current_device())
-    clock = subprocess.run(["nvidia-smi", "-i", str(torch.cuda.current_device()), "--query-gpu=clocks.max.sm",
-                            "--format=csv,noheader,nounits"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return 2e6 * float(clock) * card.multi_processor_count * FP32_CORES[card.major, card.minor]
+def half():
+    """As `fast` rounds on the card, whose tensor cores may not multiply bf16."""
+    return torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float16
+
+
+def half_name():
+    return {torch.bfloat16: "bf16", torch.float16: "fp16"}[half()]
+
+
+def step_kinds():
+    """What a training step can be computed by here: Triton, which torch.compile uses, needs compute capability 7.0."""
+    ways = ("eager", "compiled") if torch.cuda.get_device_capability() >= (7, 0) else ("eager",)
+    return [f"{way} {precision}" for precision in ("fp32", "half") for way in ways]
 
 
 def seconds_of(call, calls):
@@ -60,8 +67,8 @@ def product(form, tokens, inputs, outputs, dtype=torch.float32):
 
 
 def int8_product(form, tokens, inputs, outputs):
-    """None where cuBLASLt does not take the shape: sizes must be multiples of 8."""
-    if any(size % 8 for size in (tokens, inputs, outputs)):
+    """None where cuBLASLt does not take it: sizes must be multiples of 8, and the card needs tensor cores for int8."""
+    if any(size % 8 for size in (tokens, inputs, outputs)) or torch.cuda.get_device_capability() < (7, 5):
         return None
     x, w, dy = digits(tokens, inputs), digits(outputs, inputs), digits(tokens, outputs)
     a, b = {"forward": (x, w.T), "dx": (dy, w), "dw": (x.T.contiguous(), dy)}[form]
@@ -77,24 +84,37 @@ def attention(way, sequences, context, heads, size, dtype=torch.float32):
     return lambda: torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True)
 
 
-def training(shape):
-    """Name: one step."""
-    return {"eager fp32": step_of(shape, compiled=False, bf16=False), "compiled fp32": step_of(shape, True, False),
-            "eager bf16": step_of(shape, False, True), "compiled bf16": step_of(shape, True, True)}
+def network(model):
+    if model.kv_heads:
+        return Llama(model.layers, model.heads, model.kv_heads, model.channels, model.inner, model.vocabulary, model.context)
+    return Gpt2(model.layers, model.heads, model.channels, model.vocabulary, model.context)
 
 
-def step_of(shape, compiled, bf16):
-    layers, heads, channels, vocabulary, batch, context = shape
-    model = Gpt2(layers, heads, channels, vocabulary, context).cuda()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
-    tokens = torch.randint(0, vocabulary, (batch, context + 1), device="cuda")
+def step_of(model, kind):
+    net = network(model).cuda()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
+    tokens = torch.randint(0, model.vocabulary, (model.batch, model.context + 1), device="cuda")
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    loss = torch.compile(model.loss) if compiled else model.loss
+    loss = torch.compile(net.loss) if kind.startswith("compiled") else net.loss
 
     def step():
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cuda", half(), enabled=kind.endswith("half")):
             value = loss(inputs, targets)
         value.backward()
         optimiser.step()
     return step
+
+
+def seconds_of_step(model, kind, seconds, turns):
+    """The median of turns that take so long each. free() is for what it leaves on the card."""
+    step = step_of(model, kind)
+    step()  # compiles
+    count = max(1, min(200, math.ceil(seconds / seconds_of(step, 1))))
+    return statistics.median(seconds_of(step, count) for _ in range(turns))
+
+
+def free():
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()

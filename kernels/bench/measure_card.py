@@ -4,8 +4,9 @@
     measure_card.py [--card N] [--seconds S] [--only SECTION ...] [--without-pytorch]
 
 Needs the folder it lies in (the CMake target card_kit makes it), NVIDIA's driver, and for the comparisons PyTorch; nothing
-is compiled or fetched. Prints Markdown; docs/measurements/cards.md holds what it printed. Ends with 1, and without figures,
-where a digest is wrong.
+is compiled or fetched but by torch.compile. Prints Markdown; docs/measurements/cards.md holds what it printed, and says which
+systems the folder runs on. Ends with 1, and without figures, where a digest is wrong. Whatever else fails is named, the rest
+is measured, and it ends with 1, too.
 """
 import argparse
 import datetime
@@ -16,12 +17,17 @@ import shutil
 import statistics
 import subprocess
 import sys
+import typing
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Of both families and all profiles; compute-sanitizer makes a kernel a hundred times as slow.
-SHORT_UNITS = "gradient_odd_shape,gradient_head_size_80,llama_odd_shape,int8_odd_shape,int8_head_odd_shape"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+# Of both families and every exact profile, a gradient and local steps: compute-sanitizer makes a kernel a hundred times as slow.
+SHORT_UNITS = ",".join((
+    "gradient_odd_shape", "gradient_head_size_80", "three_steps_three_lanes", "llama_odd_shape", "llama_three_steps",
+    "int8_odd_shape", "int8_three_steps", "int8_llama", "int8_llama_tied",
+    "int8_head_odd_shape", "int8_head_three_steps", "int8_head_llama", "int8_head_llama_tied"))
 TURNS = 5
+GIVE_UP_AFTER = 5  # lines in a row that fail: each may wait a minute for a card that hangs
 
 # name: tokens, inputs, outputs
 LAYERS = {
@@ -34,51 +40,102 @@ LAYERS = {
 FORMS = ("forward", "dx", "dw")
 # sequences, context, heads, head size
 ATTENTION = [(1, 1024, 12, 64), (4, 256, 6, 64)]
+T, C, V = 16384, 768, 50257  # tokens, channels, vocabulary
 # The line of card_bench, and the bytes that must be read and written, once each.
 MEMORY = {
-    "copy 67108864": 8 * 67108864, "add 67108864": 12 * 67108864, "gelu_forward 33554432": 8 * 33554432,
-    "gelu_backward 33554432": 12 * 33554432, "layer_norm_forward 16384 768": 8 * 16384 * 768,
-    "layer_norm_backward 16384 768": 12 * 16384 * 768, "bias_backward 16384 3072": 4 * 16384 * 3072,
-    "cross_entropy 1024 50257": 8 * 1024 * 50257, "quantise_rows 16384 768": 5 * 16384 * 768,
-    "adamw 124439808": 28 * 124439808,
-    # What a segment's digest costs: hashed on the card, or read by the host, which would then hash it.
-    "leaf_hashes 124439808": 4 * 124439808, "read 124439808": 4 * 124439808,
+    "copy 67108864": 8 * 67108864, "add 67108864": 12 * 67108864, "subtract 67108864": 12 * 67108864,
+    "scale 67108864": 8 * 67108864, "sums_of_squares 67108864": 4 * 67108864, "first_non_finite 67108864": 4 * 67108864,
+    f"embedding_forward {T} 1024 {V} {C}": 4 * (2 * T + 1024) * C,
+    # Of a block, as training calls it: the work grows with the square of the tokens.
+    f"embedding_backward 1024 1024 {V} {C}": 4 * (3 * 1024 + 2 * 1024) * C,
+    f"layer_norm_forward {T} {C}": 8 * T * C, f"layer_norm_backward {T} {C}": 16 * T * C,
+    f"rms_norm_forward {T} {C}": 8 * T * C, f"rms_norm_backward {T} {C}": 16 * T * C,
+    "gelu_forward 33554432": 8 * 33554432, "gelu_backward 33554432": 12 * 33554432,
+    f"swiglu_forward {T} 2048": 12 * T * 2048, f"swiglu_backward {T} 2048": 20 * T * 2048,
+    f"rope_forward {T} 1024 12 4 64": 8 * T * 16 * 64, f"rope_backward {T} 1024 12 4 64": 8 * T * 16 * 64,
+    f"bias_backward {T} 3072": 4 * T * 3072, f"cross_entropy 1024 {V}": 8 * 1024 * V,
+    f"quantise_rows {T} {C}": 5 * T * C, f"quantise_columns {T} {C}": 5 * T * C,
+    f"quantise_rows_two_digits 1024 {V}": 6 * 1024 * V, "adamw 124439808": 28 * 124439808,
 }
-# layers, heads, channels, vocabulary, batch, context
-SHAPES = {"4x128": (4, 4, 128, 256, 12, 64), "6x384": (6, 6, 384, 256, 8, 256), "124M": (12, 12, 768, 50257, 4, 1024),
-          "124M padded": (12, 12, 768, 50304, 16, 1024)}
+MEMORY_GOAL = 0.85  # of the copy
+# What a segment's digest costs: hashed on the card, or read by the host, which would then hash it.
+DIGESTS = {"leaf_hashes 124439808": 4 * 124439808, "read 124439808": 4 * 124439808}
+
+
+class Model(typing.NamedTuple):
+    """A GPT-2, or, with key heads, a LLaMA, and its batch."""
+    layers: int
+    heads: int
+    channels: int
+    vocabulary: int
+    batch: int
+    context: int
+    kv_heads: int = 0
+    inner: int = 0
+
+    def options(self):
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self._asdict().items() if value]
+
+
+MODELS = {"GPT-2 4x128": Model(4, 4, 128, 256, 12, 64), "GPT-2 6x384": Model(6, 6, 384, 256, 8, 256),
+          "GPT-2 124M": Model(12, 12, 768, 50257, 4, 1024), "GPT-2 124M padded": Model(12, 12, 768, 50304, 16, 1024),
+          "LLaMA 125M": Model(12, 12, 768, 32000, 4, 1024, kv_heads=4, inner=2048)}
 # GB of memory that PyTorch needs for one, estimated; a card with less leaves it out.
-NEEDED_GB = {"124M padded": 30}
+NEEDED_GB = {"GPT-2 124M padded": 30}
 PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head", "fast")
-TINY = {
-    "LAYERS": {"tiny": (20, 16, 24)}, "ATTENTION": [(1, 9, 2, 8)], "SHAPES": {"tiny": (1, 2, 8, 11, 2, 5)},
-    "MEMORY": {f"{name} {sizes}": 1 for name, sizes in (
-        ("copy", "100"), ("add", "100"), ("gelu_forward", "100"), ("gelu_backward", "100"), ("layer_norm_forward", "5 16"),
-        ("layer_norm_backward", "5 16"), ("bias_backward", "5 16"), ("cross_entropy", "5 11"), ("quantise_rows", "5 16"),
-        ("adamw", "100"), ("leaf_hashes", "100"), ("read", "100"))},
-}
+TINY_MODELS = {"GPT-2": Model(1, 2, 8, 11, 2, 5), "LLaMA": Model(1, 2, 8, 11, 2, 5, kv_heads=1, inner=12)}
+TINY_SIZES = {1: "100", 2: "5 16", 4: "6 3 11 16", 5: "6 3 4 2 4"}
+
+
+def tiny(lines):
+    return {f"{name} {TINY_SIZES[len(sizes)]}": 1 for name, *sizes in map(str.split, lines)}
+
+
+TINY = {"LAYERS": {"tiny": (20, 16, 24)}, "ATTENTION": [(1, 9, 2, 8)], "MODELS": TINY_MODELS, "MEMORY": tiny(MEMORY),
+        "DIGESTS": tiny(DIGESTS)}
 
 
 class Bench:
-    """A running `card_bench operations` or `card_bench steps`, which answers lines."""
+    """A `card_bench operations` or `card_bench steps`, which answers lines; begun anew after a line that ended it."""
 
     def __init__(self, card, *arguments):
-        self.process = subprocess.Popen([HERE / "card_bench", f"--card={card}", *arguments], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.command = [HERE / "card_bench", f"--card={card}", *arguments]
+        self.process = None
+        self.failed = 0  # lines in a row
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
+        self.stop()
+
+    def stop(self):
+        if self.process:
+            self.process.communicate()
+        self.process = None
 
     def ask(self, line):
-        print(line, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            sys.exit(f"card_bench ended at: {line}")
-        return float(answer)
+        """Seconds. Throws RuntimeError with the last words of card_bench where it has no answer."""
+        if self.failed == GIVE_UP_AFTER:
+            raise RuntimeError("given up after the lines before it")
+        self.process = self.process or subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                        stderr=subprocess.STDOUT, text=True)
+        words = "card_bench ended"
+        try:
+            print(line, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass
+        for answer in self.process.stdout:
+            try:
+                seconds = float(answer)
+            except ValueError:
+                words = answer.strip()
+            else:
+                self.failed = 0
+                return seconds
+        self.stop()
+        self.failed += 1
+        raise RuntimeError(words)
 
 
 class Measurement:
@@ -86,43 +143,85 @@ class Measurement:
         self.card, self.seconds = given.card, given.seconds
         self.profiles, self.memory_gb = PROFILES, 0
         self.peers = self.peak = None
+        self.peak_text = "fp32 peak not known"
         self.cublaslt = False  # whether it is there
+        self.failures = []
         if not given.without_pytorch:
             try:
                 import card_peers
                 card_peers.use(given.card)
             except (ImportError, RuntimeError, AssertionError) as error:
                 sys.exit(f"PyTorch cannot be used: {error}. --without-pytorch measures without comparing.")
-            self.peers, self.peak = card_peers, card_peers.fma_peak()
+            self.peers = card_peers
 
-    def operation(self, bench, line, peer=None):
-        """Seconds of a call, and of the peer's, medians of turns beside each other."""
-        calls = max(1, min(1000, math.ceil(self.seconds / TURNS / max(bench.ask(f"{line} 1"), 1e-7))))
+    def attempt(self, what, action, *given):
+        """What the action returns; None where it fails, which is no reason not to measure the rest."""
+        try:
+            return action(*given)
+        except Exception as error:  # PyTorch has many kinds
+            self.failures.append(f"{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+            return None
+
+    def section(self, name):
+        before = len(self.failures)
+        self.attempt(name, getattr(self, name))
+        for failure in self.failures[before:]:
+            print(f"- FAILED: {failure}")
+        print(flush=True)
+
+    def operation(self, bench, line, peer_of=None):
+        """Seconds of a call, and of the peer's, medians of turns beside each other; None for what fails or has no peer."""
+        theirs_fail = f"PyTorch beside {line}"
+        peer = self.attempt(theirs_fail, peer_of) if peer_of and self.peers else None
         ours, theirs = [], []
-        for _ in range(TURNS):
-            ours.append(bench.ask(f"{line} {calls}"))
-            if peer:
-                theirs.append(self.peers.seconds_of(peer, calls))
-        return statistics.median(ours), statistics.median(theirs) if theirs else None
 
-    def peak_text(self):
-        return f"{1e-12 * self.peak:.1f}, computed from the highest clock" if self.peak else "not known"
+        def take_turns():
+            nonlocal peer
+            calls = max(1, min(1000, math.ceil(self.seconds / TURNS / max(bench.ask(f"{line} 1"), 1e-7))))
+            for _ in range(TURNS):
+                ours.append(bench.ask(f"{line} {calls}"))
+                if peer:
+                    theirs.append(self.attempt(theirs_fail, self.peers.seconds_of, peer, calls))
+                    peer = peer if theirs[-1] else None
+            return True
+
+        whole = self.attempt(line, take_turns)
+        return statistics.median(ours) if whole else None, statistics.median(theirs) if whole and peer else None
 
     def print_rate(self, name, shape, operations, ours, theirs):
         """operations: 10^12, those of a call; ours, theirs: seconds of a call."""
-        cells = [operations / ours, self.peak and 1e12 * operations / ours / self.peak, theirs and operations / theirs,
-                 theirs and theirs / ours]
-        print(f"| {name} | {' x '.join(map(str, shape))} | {' | '.join(map(number, cells))} |", flush=True)
+        rates = [seconds and operations / seconds for seconds in (ours, theirs)]
+        cells = [microseconds(ours), number(rates[0]), number(ours and self.peak and 1e12 * rates[0] / self.peak),
+                 microseconds(theirs), number(rates[1]), number(theirs and theirs / ours)]
+        print(f"| {name} | {' x '.join(map(str, shape))} | {' | '.join(cells)} |", flush=True)
 
     def name_card(self):
         info = subprocess.run([HERE / "card_bench", f"--card={self.card}", "info"], stdout=subprocess.PIPE, text=True)
         if info.returncode != 0:
             sys.exit(1)  # it has said why
         self.capability = int("".join(re.search(r"compute capability (\d+)\.(\d)", info.stdout).groups()))
-        self.memory_gb = float(re.search(r", ([\d.]+) GB;", info.stdout)[1])
+        self.memory_gb = float(re.search(r", ([\d.]+) GB,", info.stdout)[1])
         if ", fast in " not in info.stdout:
             self.profiles = tuple(profile for profile in PROFILES if profile != "fast")
+        self.take_peak(info.stdout)
         return info.stdout.strip()
+
+    def take_peak(self, info):
+        """Computed, not measured. nvidia-smi knows higher clocks than the driver tells, which boosting cards reach."""
+        peak = re.search(r"fp32 peak ([\d.e+-]+) TFLOP/s at ([\d.e+-]+) MHz", info)
+        if peak is None:
+            self.peak_text = "fp32 peak not known for this compute capability"
+            return
+        teraflops, megahertz = map(float, peak.groups())
+        bus_id = re.search(r"[\dA-F]+:[\dA-F]+:[\dA-F]+\.\d", info)[0]
+        try:
+            told = subprocess.run(["nvidia-smi", "-i", bus_id, "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"],
+                                  stdout=subprocess.PIPE, text=True, check=True).stdout
+            highest = max(megahertz, float(told))
+        except (OSError, subprocess.CalledProcessError, ValueError):
+            highest = megahertz
+        self.peak = 1e12 * teraflops * highest / megahertz
+        self.peak_text = f"fp32 peak {1e-12 * self.peak:.4g}, computed, at {highest:.4g} MHz"
 
     # Sections
 
@@ -156,17 +255,22 @@ class Measurement:
     def sanitizer(self):
         program = shutil.which("compute-sanitizer")
         if program is None:
-            print("compute-sanitizer is not in the PATH: not run.\n")
+            print("compute-sanitizer is not in the PATH: not run.")
             return
+        computations = {"units": (["golden", HERE / "golden.txt", "--only", SHORT_UNITS], "")}
+        if "fast" in self.profiles:  # whose gradients are among the above
+            computations |= {f"steps of a {name} in fast": (["steps", "--profile=fast", *model.options()], "2\n")
+                             for name, model in TINY_MODELS.items()}
         for tool in SANITIZER_TOOLS:
-            done = subprocess.run([program, "--tool", tool, "--error-exitcode", "9", HERE / "card_bench",
-                                   f"--card={self.card}", "golden", HERE / "golden.txt", "--only", SHORT_UNITS],
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            last = done.stdout.strip().split("\n")[-1].strip("= ")
-            print(f"- compute-sanitizer {tool}: {'passed' if done.returncode == 0 else 'FAILED'}; {last}", flush=True)
-            if done.returncode != 0:
-                print(f"\n```\n{done.stdout[-3000:]}\n```")
-        print()
+            for what, (arguments, lines) in computations.items():
+                done = subprocess.run([program, "--tool", tool, "--error-exitcode", "9", HERE / "card_bench",
+                                       f"--card={self.card}", *arguments],
+                                      input=lines, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                last = done.stdout.strip().split("\n")[-1].strip("= ")
+                print(f"- compute-sanitizer {tool}, {what}: {'passed' if done.returncode == 0 else 'FAILED'}; {last}", flush=True)
+                if done.returncode != 0:
+                    print(f"\n```\n{done.stdout[-3000:]}\n```")
+                    self.failures.append(f"compute-sanitizer {tool}, {what}")
 
     def products(self):
         self.linear("matmul", "fp32, PyTorch's by cuBLAS without TF32", lambda *n: self.peers.product(*n))
@@ -178,27 +282,29 @@ class Measurement:
 
     def fast(self):
         if "fast" not in self.profiles:
-            print("This card does not compute `fast`: not measured.\n")
+            print("This card does not compute `fast`: not measured.")
             return
+        half = self.peers.half_name() if self.peers else "halves"
         for by, *option in self.ways():
-            self.linear("fast", f"fast{by}, operands in fp32 and rounded on the way; PyTorch's are bf16 before and after",
-                        lambda *n: self.peers.product(*n, self.peers.BF16), *option)
-        self.table_attention("fast_attention", "`fast`; PyTorch's in bf16", lambda *n: self.peers.attention(*n, self.peers.BF16))
+            self.linear("fast", f"fast{by}, operands in fp32 and rounded on the way; PyTorch's are {half} before and after",
+                        lambda *n: self.peers.product(*n, self.peers.half()), *option)
+        self.table_attention("fast_attention", f"`fast`; PyTorch's in {half}",
+                             lambda *n: self.peers.attention(*n, self.peers.half()))
 
     def ways(self):
         """Own kernels, and cuBLASLt where it is there: words for it, and the option of card_bench."""
         return [("",)] + [(", by cuBLASLt where it takes the product", "--cublaslt")] * self.cublaslt
 
     def linear(self, operation, what, peer_of, *options):
-        print(f"Products: {what}; TOP/s; fp32 peak: {self.peak_text()}\n\n"
-              "| product | m x n x k | ours | of the fp32 peak | PyTorch | ours / PyTorch |\n|---|---|---|---|---|---|")
+        print(f"Products: {what}; µs of one, TOP/s; {self.peak_text}\n\n"
+              "| product | m x n x k | ours, µs | ours | of the fp32 peak | PyTorch, µs | PyTorch | ours / PyTorch |\n"
+              "|---|---|---|---|---|---|---|---|")
         ratios = []
         with Bench(self.card, *options, "operations") as bench:
             for name, (tokens, inputs, outputs) in LAYERS.items():
                 for form in FORMS:
-                    line = f"{operation}_{form} {tokens} {inputs} {outputs}"
-                    peer = peer_of(form, tokens, inputs, outputs) if self.peers else None
-                    ours, theirs = self.operation(bench, line, peer)
+                    ours, theirs = self.operation(bench, f"{operation}_{form} {tokens} {inputs} {outputs}",
+                                                  lambda: peer_of(form, tokens, inputs, outputs))
                     shape = {"forward": (tokens, outputs, inputs), "dx": (tokens, inputs, outputs),
                              "dw": (inputs, outputs, tokens)}[form]
                     rate = 2e-12 * tokens * inputs * outputs
@@ -213,66 +319,92 @@ class Measurement:
 
     def table_attention(self, operation, what, peer_of):
         print(f"Attention, {what}, causal; the operations are those under the mask; PyTorch's is scaled_dot_product_attention; "
-              f"TFLOP/s; fp32 peak: {self.peak_text()}\n\n"
-              "| attention | sequences x context x heads x size | ours | of the fp32 peak | PyTorch | ours / PyTorch |\n"
-              "|---|---|---|---|---|---|")
+              f"µs of one, TFLOP/s; {self.peak_text}\n\n"
+              "| attention | sequences x context x heads x size | ours, µs | ours | of the fp32 peak | PyTorch, µs | PyTorch | "
+              "ours / PyTorch |\n|---|---|---|---|---|---|---|---|")
         with Bench(self.card, "operations") as bench:
             for shape in ATTENTION:
                 sequences, context, heads, size = shape
                 for way, products in (("forward", 2), ("backward", 5)):
-                    peer = peer_of(way, *shape) if self.peers else None
-                    ours, theirs = self.operation(bench, f"{operation}_{way} {' '.join(map(str, shape))}", peer)
+                    ours, theirs = self.operation(bench, f"{operation}_{way} {' '.join(map(str, shape))}",
+                                                  lambda: peer_of(way, *shape))
                     rate = 1e-12 * products * sequences * heads * context * context * size
                     self.print_rate(way, shape, rate, ours, theirs)
         print()
 
     def memory(self):
-        print("Operations that memory bounds, and what a segment's digest costs: what must be read and written, once each\n\n"
-              "| operation | GB/s | of the copy |\n|---|---|---|")
-        copy = None
+        print("Operations that memory bounds: MB that must be read and written, once each, and µs of a call")
+        copy, *others = self.transfers(MEMORY)
+        slow = [f"{line} ({rate / copy[1]:.2f})" for line, rate in others if copy[1] and rate and rate < MEMORY_GOAL * copy[1]]
+        print(f"\nBelow {MEMORY_GOAL} of the copy: {', '.join(slow) or 'none'}\n\nWhat a segment's digest costs")
+        self.transfers(DIGESTS, copy[1] or 0)
+
+    def transfers(self, lines, copy=None):
+        """The rate of each line, which a table shows beside that of the copy: given, or the first line's."""
+        print("\n| operation | MB | µs | GB/s | of the copy |\n|---|---|---|---|---|")
+        rates = []
         with Bench(self.card, "operations") as bench:
-            for line, transferred in MEMORY.items():
-                ours, _ = self.operation(bench, line)
-                rate = transferred / ours
-                copy = copy or rate
-                print(f"| {line} | {rate * 1e-9:.0f} | {rate / copy:.2f} |", flush=True)
-        print()
+            for line, transferred in lines.items():
+                seconds, _ = self.operation(bench, line)
+                rate = seconds and transferred / seconds
+                rates.append((line, rate))
+                if copy is None:
+                    copy = rates[0][1]
+                cells = (f"{1e-6 * transferred:.1f}", microseconds(seconds), f"{1e-9 * rate:.0f}" if rate else "-",
+                         number(rate and copy and rate / copy))
+                print(f"| {line} | {' | '.join(cells)} |", flush=True)
+        return rates
 
     def steps(self):
-        print("Training steps (forward, backward, AdamW), tokens/s; PyTorch: SDPA, fused AdamW, fp32 without TF32, and bf16 by "
-              "autocast\n\n| model | ours | tokens/s | PyTorch eager fp32 | compiled fp32 | eager bf16 | compiled bf16 | "
-              "ours / compiled fp32 | ours / compiled bf16 |\n|---|---|---|---|---|---|---|---|---|")
-        for name, shape in SHAPES.items():
-            if self.memory_gb < NEEDED_GB.get(name, 0):
-                continue
-            peers = self.peers.training(shape) if self.peers else {}
-            for profile in self.profiles:
-                ways = self.ways() if profile != "exact-fp32" else [("",), (", launches one by one", "--one-by-one")]
-                for by, *option in ways:
-                    self.step(name, shape, profile, peers, by, *option)
-        print()
+        kinds = self.peers.step_kinds() if self.peers else []
+        half = f", and by autocast in {self.peers.half_name()}" if self.peers else ""
+        print(f"Training steps (forward, backward, AdamW), tokens/s; PyTorch: SDPA, fused AdamW, fp32 without TF32{half}; one "
+              "model after the other, since a card may not hold two\n")
+        if kinds and "compiled fp32" not in kinds:
+            print("torch.compile does not support this card, which needs compute capability 7.0: not measured.\n")
+        models = {name: model for name, model in MODELS.items() if self.memory_gb >= NEEDED_GB.get(name, 0)}
+        for name in MODELS.keys() - models:
+            print(f"{name} needs {NEEDED_GB[name]} GB: not measured.\n")
+        print("| model | ours | ms | tokens/s | PyTorch eager fp32 | compiled fp32 | eager half | compiled half | "
+              "ours / exact-fp32 | ours / compiled fp32 | ours / compiled half |\n|---|---|---|---|---|---|---|---|---|---|---|")
+        for name, model in models.items():
+            theirs = {}
+            for kind in kinds:
+                theirs[kind] = self.attempt(f"{name}, PyTorch {kind}", self.peers.seconds_of_step, model, kind, self.seconds,
+                                            TURNS)
+                self.attempt(f"after {name}, PyTorch {kind}", self.peers.free)
+            self.steps_of(name, model, theirs)
 
-    def step(self, name, shape, profile, peers, by, *option):
-        options = [f"--{key}={value}" for key, value in
-                   zip(("layers", "heads", "channels", "vocabulary", "batch", "context"), shape)]
-        with Bench(self.card, *option, "steps", f"--profile={profile}", *options) as bench:
+    def steps_of(self, name, model, theirs):
+        """theirs: seconds of PyTorch's step by its kind."""
+        tokens = model.batch * model.context
+        exact = None
+        for profile in self.profiles:
+            ways = self.ways() if profile != "exact-fp32" else [("",), (", launches one by one", "--one-by-one")]
+            ways = [(by, option, ()) for by, *option in ways] + [(", one block at a time", (), ("--micro-batch=1",))]
+            for by, option, shape in ways:
+                ours = self.attempt(f"{name} {profile}{by}", self.seconds_of_step, model, profile, option, shape)
+                if (profile, by) == ("exact-fp32", ""):
+                    exact = ours
+                rates = [ours and tokens / ours] + [theirs.get(kind) and tokens / theirs[kind] for kind in (
+                    "eager fp32", "compiled fp32", "eager half", "compiled half")]
+                cells = [f"{1e3 * ours:.2f}" if ours else "-", *(f"{rate:,.0f}" if rate else "-" for rate in rates)]
+                ratios = [number(ours and seconds and seconds / ours) for seconds in
+                          (exact, theirs.get("compiled fp32"), theirs.get("compiled half"))]
+                print(f"| {name}, {model.batch} x {model.context} | {profile}{by} | {' | '.join(cells + ratios)} |", flush=True)
+
+    def seconds_of_step(self, model, profile, option, shape):
+        with Bench(self.card, *option, "steps", f"--profile={profile}", *model.options(), *shape) as bench:
             count = max(1, min(200, math.ceil(self.seconds / max(bench.ask(1), 1e-6))))
-            times = {"ours": []} | {peer: [] for peer in peers}
-            for _ in range(TURNS):
-                times["ours"].append(bench.ask(count) / count)
-                for peer, step in peers.items():
-                    times[peer].append(self.peers.seconds_of(step, count))
-        tokens = shape[4] * shape[5]
-        rates = {what: tokens / statistics.median(each) for what, each in times.items()}
-        cells = [f"{rates[peer]:,.0f}" if peer in rates else "-" for peer in
-                 ("eager fp32", "compiled fp32", "eager bf16", "compiled bf16")]
-        ratios = [number(rates["ours"] / rates[peer] if peer in rates else None) for peer in ("compiled fp32", "compiled bf16")]
-        print(f"| {name}, {shape[4]} x {shape[5]} | {profile}{by} | {rates['ours']:,.0f} | {' | '.join(cells + ratios)} |",
-              flush=True)
+            return statistics.median(bench.ask(count) / count for _ in range(TURNS))
+
+
+def microseconds(seconds):
+    return f"{1e6 * seconds:,.1f}" if seconds else "-"
 
 
 def number(value):
-    return "-" if value is None else f"{value:.2f}"
+    return f"{value:.2f}" if value else "-"
 
 
 SECTIONS = ("golden", "sanitizer", "products", "int8", "attention", "fast", "memory", "steps")
@@ -294,7 +426,9 @@ def main():
     measurement.golden()
     for section in SECTIONS[1:]:
         if section in given.only:
-            getattr(measurement, section)()
+            measurement.section(section)
+    if measurement.failures:
+        sys.exit(f"{len(measurement.failures)} parts failed; each is named above.")
 
 
 if __name__ == "__main__":

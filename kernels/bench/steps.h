@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -14,11 +15,31 @@
 
 namespace kernels::bench {
 
-// A GPT-2.
+// A GPT-2, or, with key heads, a LLaMA whose head is not tied to the embedding.
 struct Shape {
   size_t layers = 12, heads = 12, channels = 768, vocabulary = 50257, batch = 2, context = 256;
+  size_t kv_heads = 0;
+  size_t inner = 0;        // 0: 4 times the channels
+  size_t micro_batch = 0;  // blocks of tokens at once; 0: as an agent would on this memory
   Profile profile = Profile::exact_fp32;
 };
+
+inline ModelConfig config_of(const Shape& shape) {
+  ModelConfig config{.layers = shape.layers,
+                     .heads = shape.heads,
+                     .channels = shape.channels,
+                     .positions = shape.context,
+                     .vocabulary = shape.vocabulary,
+                     .inner = shape.inner > 0 ? shape.inner : 4 * shape.channels};
+  if (shape.kv_heads == 0) return config;
+  config.family = Family::llama, config.kv_heads = shape.kv_heads, config.tied_head = false;
+  const size_t pairs = config.head_size() / 2;
+  for (size_t pair = 0; pair < pairs; ++pair) {
+    const double exponent = -static_cast<double>(pair) / static_cast<double>(pairs);
+    config.rope_inverse_frequencies.push_back(static_cast<float>(std::pow(config.rope_theta, exponent)));
+  }
+  return config;
+}
 
 inline void add_shape_options(CLI::App& app, Shape& shape) {
   app.add_option("--layers", shape.layers);
@@ -27,6 +48,9 @@ inline void add_shape_options(CLI::App& app, Shape& shape) {
   app.add_option("--vocabulary", shape.vocabulary);
   app.add_option("--batch", shape.batch);
   app.add_option("--context", shape.context);
+  app.add_option("--kv-heads", shape.kv_heads, "of a LLaMA; without it, a GPT-2");
+  app.add_option("--inner", shape.inner, "width of the MLP (default: 4 times the channels)");
+  app.add_option("--micro-batch", shape.micro_batch, "blocks of tokens at once (default: as an agent would)");
   app.add_option_function<std::string>(
       "--profile",
       [&shape](const std::string& name) {
@@ -41,12 +65,7 @@ inline void add_shape_options(CLI::App& app, Shape& shape) {
 class Steps {
  public:
   Steps(const Shape& shape, Ops& ops)
-      : config_{.layers = shape.layers,
-                .heads = shape.heads,
-                .channels = shape.channels,
-                .positions = shape.context,
-                .vocabulary = shape.vocabulary,
-                .inner = 4 * shape.channels},
+      : config_(config_of(shape)),
         batch_(shape.batch),
         context_(shape.context),
         trainer_(config_, shape.batch, shape.context, ops, settings_of(shape, ops)),
@@ -84,10 +103,11 @@ class Steps {
   double flops() const { return static_cast<double>(tokens()) * training_flops_per_token(config_, context_); }
 
  private:
-  // As an agent would on this memory.
   Trainer::Settings settings_of(const Shape& shape, Ops& ops) const {
-    return Trainer::settings_within(ops.free_bytes(), config_, shape.batch, shape.context, ops,
-                                    {Trainer::Purpose::local_steps, false, shape.profile});
+    Trainer::Settings settings(Trainer::Purpose::local_steps, false, shape.profile);
+    settings.micro_batch = shape.micro_batch;
+    if (shape.micro_batch > 0) return settings;
+    return Trainer::settings_within(ops.free_bytes(), config_, shape.batch, shape.context, ops, settings);
   }
 
   const ModelConfig config_;

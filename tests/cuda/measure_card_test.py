@@ -1,6 +1,6 @@
 """measure_card.py from its first line to its last, on a card of the driver of the tests (tests/fakes/fake_cuda.h).
 
-usage: measure_card_test.py CARD_BENCH BENCH_FOLDER GOLDEN_FILE PTX_FOLDER FAKE_LIBRARIES
+usage: measure_card_test.py CARD_BENCH BENCH_FOLDER GOLDEN_FILE PTX_FOLDER FAKE_LIBRARIES [TEST ...]
 """
 import os
 import pathlib
@@ -10,10 +10,29 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 PROGRAM, BENCH, GOLDEN, PTX = map(pathlib.Path, sys.argv[1:5])
 LIBRARIES = sys.argv[5]
 UNITS = ("gradient_odd_shape", "int8_odd_shape")
+# In the place of card_peers.py: what it computes takes a second, or cannot be computed.
+PEERS = """
+def use(card): pass
+def version(): return "PyTorch 0"
+def half(): return "bf16"
+def half_name(): return "bf16"
+def step_kinds(): return ["eager fp32", "compiled fp32"]
+def seconds_of(call, calls): return call()
+def product(form, *sizes): return (lambda: 1) if form != "dx" else fail("out of memory")
+def int8_product(*sizes): return None
+def attention(*sizes): return lambda: fail("no kernel image\\nis available")
+def seconds_of_step(model, kind, *_): return 1 if kind == "compiled fp32" else fail("out of memory")
+def free(): pass
+def fail(words): raise RuntimeError(words)
+"""
+sys.path.append(str(BENCH))
+sys.dont_write_bytecode = True
+import measure_card
 
 
 class MeasureCard(unittest.TestCase):
@@ -28,29 +47,43 @@ class MeasureCard(unittest.TestCase):
         (self.kit / "ptx/compute_75").symlink_to(PTX)
         self.units([row for row in GOLDEN.read_text().splitlines() if row.startswith(UNITS)])
         (self.kit / "bin").mkdir()
+        self.libraries = LIBRARIES
 
     def units(self, rows):
         self.assertEqual(len(rows), len(UNITS))
         (self.kit / "golden.txt").write_text("\n".join(rows) + "\n")
 
-    def measure(self, *arguments, card="8.6"):
-        env = os.environ | {"LD_LIBRARY_PATH": LIBRARIES, "FAKE_CUDA_CARDS": f"0000:0A:00.0,{card},6000000000,Card",
-                            "PATH": f"{self.kit}/bin:{os.environ['PATH']}"}
+    def measure(self, *arguments, card="8.6", **more):
+        env = os.environ | {"LD_LIBRARY_PATH": self.libraries, "FAKE_CUDA_CARDS": f"0000:0A:00.0,{card},6000000000,Card",
+                            "PATH": f"{self.kit}/bin:{os.environ['PATH']}"} | more
         done = subprocess.run([sys.executable, self.kit / "measure_card.py", "--tiny", "--seconds=0.001", *arguments],
                               env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return done.returncode, done.stdout
 
-    def sanitizer(self, script):
-        program = self.kit / "bin/compute-sanitizer"
+    def without_trials(self):
+        """Of int8 by other code and by libraries, which take seconds on a CPU."""
+        (self.kit / "ptx/compute_75").unlink()
+        self.libraries = LIBRARIES.split(":")[0]
+
+    def program(self, name, script):
+        program = self.kit / "bin" / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
+    def assert_rows(self, words, rows):
+        for row, count in rows.items():
+            self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), count, f"{row}\n{words}")
+
     def test_all(self):
-        self.sanitizer('[ "$1" = --tool ] && [ "$3" = --error-exitcode ] || exit 1\nshift 4\n"$@" | grep -q "give their digest"'
-                       ' && echo "========= ERROR SUMMARY: 0 errors"')
+        self.program("compute-sanitizer",
+                     '[ "$1" = --tool ] && [ "$3" = --error-exitcode ] || exit 1\nshift 4\n"$@" | grep -q '
+                     '-e "give their digest" -e "^[0-9.e-]*$" && echo "========= ERROR SUMMARY: 0 errors"')
+        self.program("nvidia-smi", '[ "$2" = 0000:0A:00.0 ] && echo 0.004')
         code, words = self.measure("--without-pytorch")
         self.assertEqual(code, 0, words)
-        self.assertIn("Card, 0000:0A:00.0, compute capability 8.6, 6.0 GB; driver for CUDA 12.4; code sm_86", words)
+        self.assertIn("Card, 0000:0A:00.0, compute capability 8.6, 6.0 GB, fp32 peak 8.192e-06 TFLOP/s at 0.002 MHz; "
+                      "driver for CUDA 12.4; code sm_86", words)
+        self.assertIn("fp32 peak 1.638e-05, computed, at 0.004 MHz", words)
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
         self.assertIn("products by cuBLASLt: 2 of 2 units give their digest", words)
@@ -59,15 +92,74 @@ class MeasureCard(unittest.TestCase):
             for model in ("GPT-2, heads of 64", "LLaMA, heads of 80"):
                 self.assertRegex(words, rf"fast in {half}, {model}: [\d.e-]+ from exact-fp32, repeats itself( fast|\n)")
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
-            self.assertIn(f"compute-sanitizer {tool}: passed; ERROR SUMMARY: 0 errors", words)
-        rows = {r"tiny forward \| 20 x 24 x 16 \| [\d.]+ \| - \| - \| - \|": 5, r"tiny dw \| 16 x 24 x 20 ": 5,
-                r"backward \| 1 x 9 x 2 x 8 \| [\d.]+ ": 2, r"copy 100 \| \d+ \| 1\.00 \|": 1,
-                r"adamw 100 \| \d+ \| [\d.]+ \|": 1, r"tiny, 2 x 5 \| exact-int8-head \| [\d,]+ \|": 1,
-                r"tiny, 2 x 5 \| exact-fp32 \| [\d,]+ \|": 1,
-                r"tiny, 2 x 5 \| exact-fp32, launches one by one \| [\d,]+ \|": 1,
-                r"tiny, 2 x 5 \| fast \| [\d,]+ \|": 1, r"tiny, 2 x 5 \| fast, by cuBLASLt [\w ]+\| [\d,]+ \|": 1}
-        for row, count in rows.items():
-            self.assertEqual(len(re.findall(rf"^\| {row}", words, re.MULTILINE)), count, f"{row}\n{words}")
+            for what in ("units", "steps of a GPT-2 in fast", "steps of a LLaMA in fast"):
+                self.assertIn(f"compute-sanitizer {tool}, {what}: passed; ERROR SUMMARY: 0 errors", words)
+        us = r"[\d,]+\.\d"
+        self.assert_rows(words, {
+            rf"tiny forward \| 20 x 24 x 16 \| {us} \| [\d.]+ \| [\d.]+ \| - \| - \| - \|": 5,
+            rf"tiny dw \| 16 x 24 x 20 \| {us} ": 5, rf"backward \| 1 x 9 x 2 x 8 \| {us} \| [\d.]+ ": 2,
+            rf"copy 100 \| 0\.0 \| {us} \| \d+ \| 1\.00 \|": 1,
+            **{rf"{line} \| [\d.]+ \| {us} \| \d+ \| [\d.]+ \|": 1
+               for line in {**measure_card.TINY["MEMORY"], **measure_card.TINY["DIGESTS"]}},
+            **{rf"{model}, 2 x 5 \| {profile} \| [\d.]+ \| [\d,]+ \| - \| - \| - \| - \| {ratio} \| - \| - \|": 1
+               for model in ("GPT-2", "LLaMA")
+               for profile, ratio in (("exact-fp32", r"1\.00"), ("exact-int8-head", r"[\d.]+"), ("fast", r"[\d.]+"),
+                                      ("exact-fp32, launches one by one", r"[\d.]+"),
+                                      ("exact-fp32, one block at a time", r"[\d.]+"),
+                                      ("exact-int8, one block at a time", r"[\d.]+"),
+                                      (r"fast, by cuBLASLt [\w ]+", r"[\d.]+"))}})
+
+    def test_the_sanitizer_sees_every_family_and_exact_profile(self):
+        units = {row[0]: row for row in map(str.split, GOLDEN.read_text().splitlines()) if row and row[0] != "#"}
+        seen = set()
+        for name in measure_card.SHORT_UNITS.split(","):
+            _, family, profile, *_ = row = units[name]
+            seen.add((family.removesuffix("-tied"), profile.split("/")[0], int(row[12]) > 0))
+        self.assertEqual(seen, {(family, profile, steps) for family in ("gpt2", "llama")
+                                for profile in measure_card.PROFILES if profile != "fast" for steps in (False, True)})
+
+    def test_beside_pytorch(self):
+        self.without_trials()
+        (self.kit / "card_peers.py").write_text(PEERS)
+        code, words = self.measure("--only", "products", "attention", "steps")
+        self.assertEqual(code, 1, words)
+        self.assert_rows(words, {
+            r"tiny forward .* \| 1,000,000\.0 \| 0\.00 \| [\d.]{4,} \|": 1, r"tiny dx \| .* \| - \| - \| - \|": 1,
+            r"forward \| 1 x 9 x 2 x 8 \| [\d,.]+ \| [\d.]+ \| [\d.]+ \| - \| - \| - \|": 1,
+            r"LLaMA, 2 x 5 \| exact-int8 \| [\d.]+ \| [\d,]+ \| - \| 10 \| - \| - \| [\d.]+ \| [\d.]+ \| - \|": 1})
+        for failure in ("PyTorch beside matmul_dx 20 16 24: out of memory",
+                        "PyTorch beside attention_backward 1 9 2 8: no kernel image",
+                        "GPT-2, PyTorch eager fp32: out of memory", "LLaMA, PyTorch eager fp32: out of memory"):
+            self.assertEqual(words.count(f"- FAILED: {failure}\n"), 1, words)
+        self.assertIn("5 parts failed; each is named above.", words)
+
+    def test_what_fails_on_the_card_is_named_and_the_rest_goes_on(self):
+        self.without_trials()
+        code, words = self.measure("--without-pytorch", "--only", "memory", FAKE_CUDA_FAIL="cuMemAlloc_v2,0,2,60")
+        self.assertEqual(code, 1, words)
+        lines = list(measure_card.TINY["MEMORY"])
+        failed = re.findall(r"^- FAILED: (\w+ [\d ]+): .*0000:0A:00.0.*cuMemAlloc_v2", words, re.MULTILINE)
+        self.assertTrue(0 < len(failed) < len(lines) / 2, words)
+        for line in lines:
+            self.assert_rows(words, {rf"{line} \| [\d.]+ \| {'-' if line in failed else '[0-9]'}": 1})
+
+    def test_a_card_that_answers_nothing_is_given_up(self):
+        self.program("card_bench", "echo card_bench: the card hangs; exit 1")
+        with unittest.mock.patch("measure_card.HERE", self.kit / "bin"):
+            bench = measure_card.Bench(0, "operations")
+            words = []
+            for _ in range(measure_card.GIVE_UP_AFTER + 1):
+                with self.assertRaises(RuntimeError) as raised:
+                    bench.ask("add 100 1")
+                words.append(str(raised.exception))
+        self.assertEqual(words, ["card_bench: the card hangs"] * measure_card.GIVE_UP_AFTER + ["given up after the lines before it"])
+
+    def test_a_newer_card_has_no_peak(self):
+        self.without_trials()
+        code, words = self.measure("--without-pytorch", "--only", "attention", card="13.0")
+        self.assertEqual(code, 0, words)
+        self.assertIn("fp32 peak not known", words)
+        self.assert_rows(words, {r"forward \| 1 x 9 x 2 x 8 \| [\d,.]+ \| [\d.]+ \| - \|": 1})
 
     def test_a_card_without_fast(self):
         code, words = self.measure("--without-pytorch", "--only", "golden", "fast", "steps", card="6.1")
@@ -77,6 +169,7 @@ class MeasureCard(unittest.TestCase):
         self.assertNotIn("| fast |", words)
 
     def test_a_wrong_digest_ends_it(self):
+        self.without_trials()
         rows = (self.kit / "golden.txt").read_text().splitlines()
         self.units([rows[0], rows[1][:-1] + ("0" if rows[1][-1] != "0" else "1")])
         code, words = self.measure("--without-pytorch")
@@ -86,13 +179,15 @@ class MeasureCard(unittest.TestCase):
         self.assertNotIn("|", words, "no figures")
 
     def test_a_finding_of_the_sanitizer_is_shown(self):
-        self.sanitizer('echo "========= Invalid __global__ write of size 4 bytes"; exit 9')
+        self.without_trials()
+        self.program("compute-sanitizer", 'echo "========= Invalid __global__ write of size 4 bytes"; exit 9')
         code, words = self.measure("--without-pytorch", "--only", "sanitizer")
-        self.assertEqual(code, 0)
-        self.assertIn("compute-sanitizer racecheck: FAILED", words)
+        self.assertEqual(code, 1, words)
+        self.assertIn("compute-sanitizer racecheck, units: FAILED", words)
+        self.assertIn("- FAILED: compute-sanitizer racecheck, units\n", words)
         self.assertIn("Invalid __global__ write", words)
         self.assertNotIn("|", words, "only this section")
 
 
 if __name__ == "__main__":
-    unittest.main(argv=["measure_card_test"], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[6:], verbosity=2)

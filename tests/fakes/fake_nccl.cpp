@@ -122,7 +122,7 @@ void end(Communicator* communicator) {
   const std::lock_guard lock(shared);
   if (communicator->memory != nullptr) peers().give_back(communicator->ordinal(), communicator->memory);
   --communicator->clique->alive;
-  --seen.communicators;
+  --std::atomic_ref(seen.communicators);
   delete communicator;
 }
 
@@ -160,7 +160,7 @@ EXPORTED int ncclCommInitAll(Communicator** made, int count, const int* ordinals
   }
   const std::lock_guard lock(shared);
   seen.ordinals = clique->ordinals;
-  seen.communicators += count;
+  std::atomic_ref(seen.communicators) += count;
   ++seen.cliques;
   return success;
 }
@@ -214,7 +214,7 @@ EXPORTED int ncclCommDestroy(Communicator* communicator) {
 EXPORTED int ncclCommAbort(Communicator* communicator) {
   if (const int failed = begin("ncclCommAbort")) return failed;
   for (const auto& transfers : communicator->clique->transfers) peers().abort(transfers);
-  if (communicator->clique->alive == 1) ++seen.aborted;
+  if (communicator->clique->alive == 1) ++std::atomic_ref(seen.aborted);
   end(communicator);
   return success;
 }

@@ -20,7 +20,9 @@ namespace fakes {
 
 struct FakeNccl {
   std::vector<int> ordinals;  // of the newest clique's ranks
-  int cliques = 0, destroyed = 0, aborted = 0;
+  int cliques = 0, destroyed = 0;
+  // Written by std::atomic_ref, for tests that wait for what threads that are left behind do.
+  int aborted = 0;
   int communicators = 0;  // alive now
   size_t groups = 0, transfers = 0, bytes = 0;
 };

@@ -1,0 +1,72 @@
+// What the operations that card_bench times have in common: their arguments, and arrays of random values.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace kernels::bench {
+
+// What an operation reads and writes, in the memory of its Ops; filled with random values, so that none is special.
+class Arrays {
+ public:
+  explicit Arrays(Ops& ops) : ops_(ops) {}
+  Arrays(const Arrays&) = delete;
+  Arrays& operator=(const Arrays&) = delete;
+  ~Arrays() {
+    for (void* memory : taken_) ops_.free(memory);
+  }
+
+  float* floats(size_t count) {
+    std::uniform_real_distribution<float> uniform(0.1f, 1);  // what is divided by, or a square root is taken of, too
+    return take<float>(count, [&] { return random_() % 2 == 0 ? uniform(random_) : -uniform(random_); });
+  }
+  float* positive(size_t count) {
+    std::uniform_real_distribution<float> uniform(0.1f, 1);
+    return take<float>(count, [&] { return uniform(random_); });
+  }
+  int8_t* digits(size_t count) {
+    return take<int8_t>(count, [&] { return static_cast<int8_t>(static_cast<int>(random_() % 255) - 127); });
+  }
+  uint16_t* below(size_t limit, size_t count) {
+    return take<uint16_t>(count, [&] { return static_cast<uint16_t>(random_() % limit); });
+  }
+  // Tokens that are all different, where the vocabulary has so many and is no multiple of 7919.
+  uint16_t* tokens(size_t vocabulary, size_t count) {
+    return take<uint16_t>(
+        count, [vocabulary, i = size_t{0}]() mutable { return static_cast<uint16_t>(i++ * 7919 % vocabulary); });
+  }
+
+ private:
+  template <typename T, typename Next>
+  T* take(size_t count, Next next) {
+    // A prime number of values over and over: random enough, and made in no time.
+    std::vector<T> values(count);
+    constexpr size_t period = 99'991;
+    for (size_t i = 0; i < count; ++i) values[i] = i < period ? next() : values[i - period];
+    taken_.push_back(ops_.allocate(count * sizeof(T)));
+    ops_.write(taken_.back(), values.data(), count * sizeof(T));
+    return static_cast<T*>(taken_.back());
+  }
+
+  Ops& ops_;
+  std::mt19937 random_{1};
+  std::vector<void*> taken_;
+};
+
+// An operation by its name: how many sizes describe it, and what makes a call of it from them. A call uses ops and
+// arrays, which are to outlive it.
+using Sizes = std::vector<size_t>;
+using Call = std::function<void()>;
+struct Operation {
+  size_t sizes;
+  std::function<Call(Ops&, Arrays&, const Sizes&)> prepare;
+};
+using Operations = std::map<std::string, Operation>;
+
+}  // namespace kernels::bench

@@ -1,0 +1,10 @@
+// The operations on a card that memory bounds, and what a segment's digest costs, for card_operations.h.
+#pragma once
+
+#include "bench/card_arrays.h"
+
+namespace kernels::bench {
+
+Operations memory_operations();
+
+}  // namespace kernels::bench
