@@ -5,11 +5,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <system_error>
 
 #include "compute_command.h"
 #include "devices_command.h"
 #include "earnings_command.h"
 #include "exit.h"
+#include "files.h"
 #include "kernels/training.h"
 #include "keygen_command.h"
 #include "protocol/standard_files.h"
@@ -160,6 +162,9 @@ int guarded(const std::function<int()>& body) {
     return report(error.code, error.what());
   } catch (const std::filesystem::filesystem_error& error) {
     return report(Exit::disk, error.what());
+  } catch (const std::system_error& error) {
+    const Failure failure = system_failure(error);
+    return report(failure.code, failure.what());
   } catch (const kernels::NumericFailure& error) {
     return report(Exit::numeric, error.what());
   } catch (const std::bad_alloc&) {

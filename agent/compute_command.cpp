@@ -124,6 +124,12 @@ Plan plan_or_refuse(const ComputeOptions& options, const kernels::ModelConfig& c
   }
 }
 
+// As `run` says it at the start.
+void tell_missing_cublaslt() {
+  const LibraryState cublaslt = ask_cublaslt();
+  if (!cublaslt.problem.empty()) std::fprintf(stderr, "gradminer: %s\n", cublaslt.problem.c_str());
+}
+
 std::string hex_float(float value) {
   char text[32];
   std::snprintf(text, sizeof text, "%a", static_cast<double>(value));
@@ -146,6 +152,7 @@ void compute_command(const ComputeOptions& options) {
 
   const auto ops = options.device == "cpu" ? make_engine(options.threads) : open_cuda_device(options.device);
   Plan plan = plan_or_refuse(options, model.config, *ops);
+  if (plan.settings.profile == kernels::Profile::fast) tell_missing_cublaslt();
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients;
   kernels::resize_in_huge_pages(gradients, parameters);

@@ -30,7 +30,7 @@ RigKeys with_key(const char* what, Action&& action) {
   } catch (const Failure&) {
     throw;
   } catch (const std::system_error& error) {
-    throw disk_failure(error);
+    throw system_failure(error);
   } catch (const std::runtime_error& error) {
     throw Failure(Exit::input, std::string("the rig's key") + what + ": " + error.what());
   }

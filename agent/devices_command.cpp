@@ -37,15 +37,20 @@ std::string capability(const kernels::CudaCard& card) {
   return std::to_string(card.major) + "." + std::to_string(card.minor);
 }
 
+// A capability of 7.5 does not tell whether there are tensor cores.
+bool fast_by_trial(const kernels::CudaCard& card) { return card.fast == "fp16"; }
+
+// Those that it is known to compute.
 std::vector<std::string> profiles_of(const kernels::CudaCard& card) {
   std::vector<std::string> names = engine_profiles();
-  if (!card.fast.empty()) names.push_back(kernels::name_of(kernels::Profile::fast));
+  if (!card.fast.empty() && !fast_by_trial(card)) names.push_back(kernels::name_of(kernels::Profile::fast));
   return names;
 }
 
 std::string what_computes(const kernels::CudaCard& card) {
-  if (!card.has_code) return "no: this program has no code for it";
-  return "exact profiles, int8 by " + card.int8 + (card.fast.empty() ? "" : "; fast in " + card.fast);
+  if (!card.no_code.empty()) return "no: " + card.no_code;
+  return "exact profiles, int8 by " + card.int8 + (card.fast.empty() ? "" : "; fast in " + card.fast) +
+         (fast_by_trial(card) ? " if it has tensor cores" : "");
 }
 
 bool any_tensor_cores(const Cuda& cuda) { return std::ranges::any_of(cuda.found.cards, has_tensor_cores); }
@@ -64,8 +69,10 @@ nlohmann::ordered_json cuda_json(const Cuda& cuda) {
       entry.update({{"name", card.name},
                     {"compute_capability", capability(card)},
                     {"memory_bytes", card.memory_bytes},
-                    {"computes", card.has_code}});
-      if (card.has_code) {
+                    {"computes", card.no_code.empty()}});
+      if (!card.no_code.empty()) {
+        entry["reason"] = card.no_code;
+      } else {
         entry.update({{"profiles", profiles_of(card)}, {"int8", card.int8}});
         if (!card.fast.empty()) entry["fast"] = card.fast;
       }

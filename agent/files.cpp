@@ -22,7 +22,11 @@ Failure disk_failure(const std::string& action, const std::filesystem::path& fil
   return Failure(Exit::disk, message);
 }
 
-Failure disk_failure(const std::system_error& error) {
+Failure system_failure(const std::system_error& error) {
+  if (error.code() == std::errc::resource_unavailable_try_again) {  // of std::thread; no disk says so
+    return Failure(Exit::input, std::string("the system gives gradminer no thread (") + error.code().message() +
+                                    "); its limit may be ulimit -u, TasksMax or the memory");
+  }
   return Failure(Exit::disk,
                  std::string("the disk fails (") + error.what() + "); check it, or choose another with --data");
 }
@@ -85,7 +89,7 @@ void sync_folders(const std::filesystem::path& folder) try {
     if (entry.is_directory() && !entry.is_symlink()) sync_folders(entry.path());
   }
 } catch (const std::system_error& error) {
-  throw disk_failure(error);
+  throw system_failure(error);
 }
 
 void write_durably(const std::filesystem::path& file, std::string_view text) {

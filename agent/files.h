@@ -15,8 +15,9 @@ namespace agent {
 
 // A Failure(disk) from errno: "cannot ACTION FILE: reason", with advice where the disk is full.
 Failure disk_failure(const std::string& action, const std::filesystem::path& file, int error);
-// The same of what std::filesystem throws, which names the file.
-Failure disk_failure(const std::system_error& error);
+// What the system refuses: a thread, which is a Failure(input) as where the engine lacks one; else the disk's, as
+// std::filesystem throws it, which names the file.
+Failure system_failure(const std::system_error& error);
 
 // An open file descriptor, closed at the end.
 class File {

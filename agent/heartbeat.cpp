@@ -10,7 +10,6 @@ Heartbeat::Heartbeat(PoolClient& client, std::string lease, uint64_t renew_s, st
       lease_(std::move(lease)),
       progress_(std::move(progress)),
       first_renew_s_(static_cast<double>(renew_s)) {
-  client_.set_cancelled([this] { return ended_.load(); });
   thread_ = std::thread([this] { run(); });
 }
 
@@ -29,7 +28,9 @@ std::optional<PoolError> Heartbeat::refusal() const {
   return refusal_;
 }
 
+// The client knows of the heartbeat only while it has a thread, which the system may refuse.
 void Heartbeat::run() {
+  client_.set_cancelled([this] { return ended_.load(); });
   double renew_s = first_renew_s_;
   while (wanted_) {
     {

@@ -43,6 +43,7 @@ struct LaneWorker::Buffers {
   std::unique_ptr<kernels::Trainer> trainer;
   std::vector<float> lane;       // a lane's result, where operations are in the host's memory
   std::vector<float> pieces[2];  // of what is read from a card, in turn
+  uint64_t trainer_bytes = 0;    // of a card's memory
   size_t exchange_asked;         // floats
   std::unique_ptr<float, std::function<void(float*)>> exchange;  // null where they have no room
 
@@ -83,33 +84,45 @@ const LaneWorker::Figures& LaneWorker::measure() {
 }
 
 void LaneWorker::plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                              kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
+                              kernels::Trainer::Settings settings, size_t exchange, uint64_t linked,
+                              std::optional<uint64_t> most) {
   const bool card = !ops().in_host_memory();
   if (card && buffers_)
     settings.recompute = buffers_->settings.recompute, settings.micro_batch = buffers_->settings.micro_batch;
   if (buffers_ && buffers_->fit(unit, settings, exchange)) return;
   buffers_.reset();  // before the new ones: they need not fit side by side
   if (card) {
-    plan_card(unit, config, settings, exchange, linked);
+    plan_card(unit, config, settings, exchange, linked, most);
   } else {
     buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), 0);
   }
 }
+
+uint64_t LaneWorker::planned_bytes() const { return buffers_ ? buffers_->trainer_bytes : 0; }
 
 float* LaneWorker::exchange_buffer() const { return buffers_ ? buffers_->exchange.get() : nullptr; }
 
 void LaneWorker::take_weights(std::span<const float> weights) { buffers_->trainer->keep(weights); }
 
 void LaneWorker::plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config,
-                           kernels::Trainer::Settings settings, size_t exchange, uint64_t linked) {
-  const uint64_t limit = plannable_bytes(ops());
-  settings = kernels::Trainer::settings_within(limit + linked, config, unit.batch, unit.context, ops(), settings);
+                           kernels::Trainer::Settings settings, size_t exchange, uint64_t linked,
+                           std::optional<uint64_t> most) {
+  const uint64_t own = ops().own_bytes(), free = plannable_bytes(ops());
+  const uint64_t limit = most ? std::min(free, *most + own) : free;
+  const auto within = [&](uint64_t bytes) {
+    return kernels::Trainer::settings_within(bytes, config, unit.batch, unit.context, ops(), settings);
+  };
+  const kernels::Trainer::Settings beside_links = within(limit), without_links = within(limit + linked);
+  settings = beside_links.recompute && !without_links.recompute ? without_links : beside_links;
   const uint64_t needed = kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), settings);
   if (needed > limit) {
-    throw kernels::CudaOutOfMemory(name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) +
-                                   " of its memory, " + human_bytes(static_cast<double>(limit)) + " are free");
+    throw kernels::CudaOutOfMemory(
+        name_ + ": the unit needs " + human_bytes(static_cast<double>(needed)) + " of its memory, " +
+        (needed > free ? human_bytes(static_cast<double>(free)) + " are free" : "and ran out of it with that"));
   }
   buffers_ = std::make_unique<Buffers>(unit, config, settings, ops(), exchange);
+  buffers_->trainer_bytes =
+      kernels::Trainer::planned_bytes(config, unit.batch, unit.context, ops(), buffers_->settings) - own;
   const uint64_t bytes = exchange * sizeof(float);
   if (exchange == 0 || bytes > limit - needed) return;
   buffers_->exchange = {static_cast<float*>(ops().allocate(bytes)), [this](float* memory) { ops_->free(memory); }};

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,10 +45,13 @@ class LaneWorker {
   const Figures& figures() const { return figures_; }
 
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
-  // settings that would fit if links had not taken `linked` bytes of it, and `exchange` floats for passing results
-  // between cards where they fit beside. Throws kernels::CudaOutOfMemory where these settings do not fit.
+  // settings that fit; where these compute activations twice and links have taken `linked` bytes of it, those that would
+  // fit without. And `exchange` floats for passing results between cards where they fit beside. Throws
+  // kernels::CudaOutOfMemory where these settings do not fit, or need more than `most` planned_bytes().
   void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                    size_t exchange = 0, uint64_t linked = 0);
+                    size_t exchange = 0, uint64_t linked = 0, std::optional<uint64_t> most = {});
+  // Of a card: what its trainer takes of its memory. 0 without buffers.
+  uint64_t planned_bytes() const;
   // Null where it had no room.
   float* exchange_buffer() const;
   // Once for a unit: Trainer::keep().
@@ -71,7 +75,7 @@ class LaneWorker {
  private:
   struct Buffers;
   void plan_card(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
-                 size_t exchange, uint64_t linked);
+                 size_t exchange, uint64_t linked, std::optional<uint64_t> most);
   protocol::Digest segment_of(std::span<const float> values);
   LaneResult local_steps(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights, LaneData& data,
                          const OnTokens& on_tokens, const kernels::Cancel& cancel);

@@ -95,7 +95,7 @@ OutboxItem Outbox::load(const std::string& name) const try {
   }
   return item;
 } catch (const std::system_error& error) {
-  throw disk_failure(error);
+  throw system_failure(error);
 }
 
 void Outbox::remove(const std::string& name) {

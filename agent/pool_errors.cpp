@@ -48,6 +48,16 @@ PoolTrouble explain_refusal(const PoolError& error, const PoolConfig& pool, bool
   return trouble;
 }
 
+// Of this machine. passes: after the first success it is waited for.
+PoolTrouble explain_failure(const Failure& failure, bool passes, bool ever_connected) {
+  PoolTrouble trouble;
+  trouble.message = failure.what();
+  trouble.exit_code = failure.code;
+  trouble.kind = passes && ever_connected ? Kind::retry : Kind::final;
+  if (passes) trouble.wait_seconds = 30;
+  return trouble;
+}
+
 }  // namespace
 
 PoolTrouble explain(const std::exception_ptr& error, const PoolConfig& pool, bool ever_connected) {
@@ -69,13 +79,9 @@ PoolTrouble explain(const std::exception_ptr& error, const PoolConfig& pool, boo
     if (!ever_connected) trouble.kind = Kind::final;
     trouble.exit_code = Exit::unreachable;
   } catch (const Failure& failure) {
-    trouble.message = failure.what();
-    trouble.exit_code = failure.code;
-    const bool disk = failure.code == Exit::disk;
-    trouble.kind = disk && ever_connected ? Kind::retry : Kind::final;
-    if (disk) trouble.wait_seconds = 30;
-  } catch (const std::system_error& failure) {  // of std::filesystem
-    return explain(std::make_exception_ptr(disk_failure(failure)), pool, ever_connected);
+    trouble = explain_failure(failure, failure.code == Exit::disk, ever_connected);
+  } catch (const std::system_error& refused) {
+    trouble = explain_failure(system_failure(refused), true, ever_connected);
   }
   return trouble;
 }

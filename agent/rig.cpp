@@ -85,7 +85,8 @@ size_t Rig::lend(UnitRunner& runner, uint64_t most) {
   const auto end = idle_.begin() + static_cast<std::ptrdiff_t>(count);
   runner.use_cards(
       {idle_.begin(), end}, [this](const std::string& card, const std::string& why) { left_out(card, why); },
-      [this](const std::string& why) { links_failed(why); });
+      [this](const std::string& why) { links_failed(why); },
+      [this](const std::string& card, const std::string& why) { short_of_memory(card, why); });
   idle_.erase(idle_.begin(), end);
   lent_ += count;
   return count;
@@ -117,6 +118,12 @@ void Rig::links_failed(const std::string& why) {
   world_.log.write(Level::warning, "nccl_failed",
                    why + "; from now on the results of these cards together pass through the host's memory",
                    {{"reason", why}});
+}
+
+void Rig::short_of_memory(const std::string& card, const std::string& why) {
+  world_.log.write(Level::warning, "card_short",
+                   card + " is short of memory: " + why + "; it goes on with a smaller plan, or with other units",
+                   {{"card", card}, {"reason", why}});
 }
 
 void Rig::left_out(const std::string& card, const std::string& why) {

@@ -48,6 +48,7 @@ class Rig {
   void add_idle(const UnitRunner::Cards& cards);
   void left_out(const std::string& card, const std::string& why);
   void links_failed(const std::string& why);
+  void short_of_memory(const std::string& card, const std::string& why);
 
   Surroundings& world_;
   bool ready_ = false;

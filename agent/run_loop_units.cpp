@@ -122,7 +122,11 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
   const size_t number = free_place();
   Place& place = *places_[number];
   place.pool = &pool;
-  place.task = std::make_unique<UnitTask>(lease, pool.heartbeat_client(number), world_.clock, world_.stop);
+  try {
+    place.task = std::make_unique<UnitTask>(lease, pool.heartbeat_client(number), world_.clock, world_.stop);
+  } catch (const std::system_error& error) {  // no thread for its heartbeat
+    return give_back(pool, lease, system_failure(error).what());
+  }
   try {
     UnitInputs inputs = check_demand(place);
     materialise(place, inputs);
@@ -294,9 +298,9 @@ std::string RunLoop::reason_to_give_back(const std::exception_ptr& error, bool k
   } catch (const Failure& failure) {
     if (failure.code != Exit::disk || kept) throw;  // what is in the outbox is sent later
     return failure.what();
-  } catch (const std::system_error& file_system) {
+  } catch (const std::system_error& refused) {
     if (kept) throw;
-    return disk_failure(file_system).what();
+    return system_failure(refused).what();
   }
 }
 

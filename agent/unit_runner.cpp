@@ -76,6 +76,7 @@ class UnitRunner::Computation {
         cpu_(runner.ops()),
         on_card_failed_(runner.on_card_failed_),
         on_links_failed_(runner.on_links_failed_),
+        on_card_short_(runner.on_card_short_),
         sets_(*runner.sets_),
         exchange_(sets_),
         queue_(lanes_of(unit)),
@@ -109,6 +110,8 @@ class UnitRunner::Computation {
   void lose_held_lane(LaneWorker& worker);
   void progress(uint64_t lane, uint64_t tokens);
   void card_failed(LaneWorker& worker, const std::string& what);
+  void ran_out(LaneWorker& worker, const std::string& what);
+  void shrink(LaneWorker& worker);
 
   const protocol::Unit& unit_;
   const kernels::ModelConfig& config_;
@@ -120,6 +123,7 @@ class UnitRunner::Computation {
   kernels::Ops& cpu_;
   const OnCardFailed& on_card_failed_;
   const OnLinksFailed& on_links_failed_;
+  const OnCardShort& on_card_short_;
   CardSets& sets_;
   LaneExchange exchange_;
   LaneQueue queue_;
@@ -128,7 +132,14 @@ class UnitRunner::Computation {
   std::mutex calls_;              // of the caller's functions, and over what they tell
   std::vector<uint64_t> tokens_;  // done, lane by lane
   std::vector<LaneWorker*> failed_;
-  std::string failures_, lacks_;
+  std::string failures_;
+  std::map<std::string, std::string> lacks_;  // by the names of cards that have not the memory
+  struct RanOut {
+    uint64_t planned_bytes, linked;
+    std::string what;
+  };
+  std::map<LaneWorker*, RanOut> ran_out_;  // in the midst of a lane, since they were reserved
+  std::map<LaneWorker*, uint64_t> most_;   // bytes of their next plan, of those that have run out
 
   std::mutex taking_;   // of one lane at a time: few are then in the host's memory
   std::mutex results_;  // over what follows, and the CPU's operations
@@ -144,7 +155,27 @@ void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string&
   const std::lock_guard lock(calls_);
   failed_.push_back(&worker);
   failures_ += (failures_.empty() ? "" : "; ") + what;
-  if (on_card_failed_) on_card_failed_(worker.name(), what);
+  if (on_card_failed_) on_card_failed_(worker.name(), unit_.name + ": " + what);
+}
+
+// At once: the memory is wanted by somebody else, and what is free now is what the next plan may take.
+void UnitRunner::Computation::ran_out(LaneWorker& worker, const std::string& what) {
+  lose_held_lane(worker);
+  const uint64_t planned = worker.planned_bytes();
+  worker.free_buffers();
+  const std::lock_guard lock(calls_);
+  ran_out_[&worker] = {planned, sets_.bytes_on(worker), what};
+  if (on_card_short_) on_card_short_(worker.name(), unit_.name + ": " + what);
+}
+
+// Of one that has run out: links give back what they took, if another card's have not done so, or the next plan is
+// smaller.
+void UnitRunner::Computation::shrink(LaneWorker& worker) {
+  const auto out = ran_out_.extract(&worker);
+  if (!out) return;
+  const auto on_failed = [this](const std::string& what) { links_failed(what); };
+  const auto& [planned, linked, what] = out.mapped();
+  if (!exchange_.unlink(worker, what, on_failed) && linked == 0) most_[&worker] = planned - 1;
 }
 
 void UnitRunner::Computation::links_failed(const std::string& what) {
@@ -163,18 +194,20 @@ void UnitRunner::Computation::link(const Cards& cards) {
 }
 
 bool UnitRunner::Computation::reserve(LaneWorker& worker) {
+  shrink(worker);
   const uint64_t linked = sets_.bytes_on(worker);
   try {
     const size_t exchange = exchange_.buffer_values(kernels::parameter_count(config_), lanes_.size());
-    worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked);
+    const auto most = most_.find(&worker);
+    worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked,
+                        most == most_.end() ? std::nullopt : std::optional(most->second));
     places_[&worker] = queue_.enlist(expected_seconds(worker));
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const auto on_failed = [this](const std::string& what) { links_failed(what); };
     // Or another unit, on another of their cards, has ended the links since.
     if (exchange_.unlink(worker, error.what(), on_failed) || linked > 0) return reserve(worker);
-    const std::lock_guard lock(calls_);
-    lacks_ += (lacks_.empty() ? "" : "; ") + std::string(error.what());
+    lacks_[worker.name()] = error.what();
   } catch (const kernels::CudaError& error) {
     card_failed(worker, error.what());
   }
@@ -203,6 +236,10 @@ void UnitRunner::Computation::compute_lanes(LaneWorker& worker, size_t place) {
       ready = true;
       compute(worker, *lane);
       queue_.done(place);
+    } catch (const kernels::CudaOutOfMemory& error) {
+      ran_out(worker, error.what());
+      queue_.give_back(place, *lane);
+      return;
     } catch (const kernels::CudaError& error) {
       card_failed(worker, error.what());
       queue_.give_back(place, *lane);
@@ -305,7 +342,9 @@ void UnitRunner::Computation::progress(uint64_t lane, uint64_t tokens) {
 UnitResult UnitRunner::Computation::finish() {
   if (unfinished()) {
     if (lacks_.empty()) throw NoCardLeft(failures_);
-    throw UnitRefused("has no card: " + lacks_ + (failures_.empty() ? "" : "; " + failures_));
+    std::string all = failures_;
+    for (const auto& [card, what] : lacks_) all += (all.empty() ? "" : "; ") + what;
+    throw UnitRefused("has no card: " + all);
   }
   queue_.rethrow();
   std::vector<float> losses;  // lane by lane, steps upward
@@ -333,10 +372,12 @@ UnitRunner::UnitRunner(MakeOps make_cpu_ops, std::shared_ptr<CardSets> sets)
     : cpu_("cpu", std::move(make_cpu_ops)), sets_(std::move(sets)) {}
 UnitRunner::~UnitRunner() = default;
 
-void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed) {
+void UnitRunner::use_cards(Cards cards, OnCardFailed on_card_failed, OnLinksFailed on_links_failed,
+                           OnCardShort on_card_short) {
   cards_ = std::move(cards);
   on_card_failed_ = std::move(on_card_failed);
   on_links_failed_ = std::move(on_links_failed);
+  on_card_short_ = std::move(on_card_short);
 }
 
 void UnitRunner::free_buffers() {

@@ -49,8 +49,10 @@ class UnitRunner {
  public:
   using MakeOps = LaneWorker::MakeOps;
   using Cards = CardSets::Cards;
-  // what: one line that names the card. Called by one thread at a time.
+  // what: one line that names the unit, the card and the call. Called by one thread at a time.
   using OnCardFailed = std::function<void(const std::string& card, const std::string& what)>;
+  // Likewise. The card goes on with a smaller plan, or, where there is none, with the next unit.
+  using OnCardShort = std::function<void(const std::string& card, const std::string& what)>;
   // what: one line that names unit, call and cards. From then on these cards' results pass through the host's memory.
   using OnLinksFailed = std::function<void(const std::string& what)>;
 
@@ -59,7 +61,8 @@ class UnitRunner {
   ~UnitRunner();
 
   // From now on these compute, as long as there are any, and the CPU only adds their lanes.
-  void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {});
+  void use_cards(Cards cards, OnCardFailed on_card_failed = {}, OnLinksFailed on_links_failed = {},
+                 OnCardShort on_card_short = {});
   // Those that have not failed.
   const Cards& cards() const { return cards_; }
 
@@ -67,9 +70,11 @@ class UnitRunner {
   // The result's bits are the same.
   UnitPlan plan(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t limit);
 
-  // A card that fails is left out from then on, and others compute its lanes. Throws kernels::NumericFailure (of the
-  // lowest lane that has one), kernels::Cancelled, std::invalid_argument (a token outside the vocabulary), NoCardLeft,
-  // UnitRefused where no card has the memory, and what read_tokens throws. `cancel` is called by one thread at a time.
+  // A card that fails is left out from then on, and others compute its lanes. One that runs out of memory goes on
+  // without links or with a smaller plan; where there is none, it takes no more part in this unit. Throws
+  // kernels::NumericFailure (of the lowest lane that has one), kernels::Cancelled, std::invalid_argument (a token
+  // outside the vocabulary), NoCardLeft, UnitRefused where no card has the memory, and what read_tokens throws.
+  // `cancel` is called by one thread at a time.
   UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
                  std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
                  const kernels::Cancel& cancel);
@@ -87,6 +92,7 @@ class UnitRunner {
   Cards cards_;
   OnCardFailed on_card_failed_;
   OnLinksFailed on_links_failed_;
+  OnCardShort on_card_short_;
   const std::shared_ptr<CardSets> sets_;
 };
 

@@ -62,9 +62,13 @@ CudaCard described(const Driver& driver, CudaCard card) {
   size_t bytes = 0;
   driver.run(card.bus_id, driver.cuDeviceTotalMem, &bytes, device);
   card.memory_bytes = bytes;
-  const Code* const code = choose_code(embedded_code(), {card.major, card.minor});
-  card.has_code = code != nullptr;
-  if (code != nullptr) card.int8 = int8_of(code->capability), card.fast = fast_of(code->capability);
+  try {
+    const Code& code = code_for({card.major, card.minor});
+    card.int8 = int8_of(code.capability);
+    card.fast = fast_of(code.capability);
+  } catch (const std::runtime_error& error) {
+    card.no_code = error.what();
+  }
   return card;
 }
 
@@ -72,7 +76,7 @@ CudaCard described(const Driver& driver, CudaCard card) {
 int count_cards(const Driver& driver) {
   const Result started = driver.cuInit(0);
   if (started == result::no_device) return 0;
-  if (started != result::success) throw driver.error("the CUDA driver does not start", driver.cuInit.name, started);
+  if (started != result::success) driver.fail("the CUDA driver does not start", driver.cuInit.name, started);
   int count = 0;
   driver.run("the CUDA driver", driver.cuDeviceGetCount, &count);
   return count;

@@ -13,8 +13,8 @@
 namespace kernels::cuda {
 
 // Uses the card's primary context. A process has at most one Device for a card at a time, used by one thread at a time.
-// Every function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well. What fails
-// in launch(), copy(), zero() or at the end of write() is thrown by the next function that waits.
+// Every function throws CudaError, which names the card by its bus id, CudaOutOfMemory where its memory does not
+// suffice. What fails in launch(), copy(), zero() or at the end of write() is thrown by the next function that waits.
 //
 // The driver is called by a thread of the Device's own: a call may never return, and is left behind with it after
 // `timeout`, or five times as long while the Device is made. That thread touches nothing but what it owns, and copies

@@ -120,7 +120,7 @@ DeviceCalls::Kernel* DeviceCalls::find(const std::string& name) {
     Function function = nullptr;
     const Result found = driver_.cuModuleGetFunction(&function, module.get(), name.c_str());
     if (found == result::success) return &(kernels_[name] = {function, 0});
-    if (found != result::not_found) throw driver_.error(bus_id_ + ": " + name, driver_.cuModuleGetFunction.name, found);
+    if (found != result::not_found) driver_.fail(bus_id_ + ": " + name, driver_.cuModuleGetFunction.name, found);
   }
   return nullptr;
 }
@@ -159,11 +159,7 @@ void* DeviceCalls::allocate(size_t bytes) {
   require_answers();
   DevicePointer device = 0;
   const std::string where = bus_id_ + ": " + std::to_string(bytes) + " bytes";
-  const Result failed = driver_.cuMemAlloc(&device, std::max<size_t>(bytes, 1));
-  if (failed == result::out_of_memory) {
-    throw CudaOutOfMemory(driver_.error(where, driver_.cuMemAlloc.name, failed).what());
-  }
-  if (failed != result::success) throw driver_.error(where, driver_.cuMemAlloc.name, failed);
+  driver_.run(where, driver_.cuMemAlloc, &device, std::max<size_t>(bytes, 1));
   return reinterpret_cast<void*>(device);  // NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers
 }
 
@@ -241,7 +237,7 @@ bool DeviceCalls::passed(const Handle<Event>& event) const {
   const Result state = driver_.cuEventQuery(event.get());
   if (state == result::success) return true;
   if (state == result::not_ready) return false;
-  throw driver_.error(bus_id_, driver_.cuEventQuery.name, state);
+  driver_.fail(bus_id_, driver_.cuEventQuery.name, state);
 }
 
 void DeviceCalls::wait_for(const Handle<Event>& event) {

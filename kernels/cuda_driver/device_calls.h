@@ -24,7 +24,7 @@ constexpr size_t piece_bytes = 4 << 20;
 void sleep_a_part_of(std::chrono::steady_clock::duration waited);
 
 // Made, used and destroyed by one thread, whose context is the card's. A thread that waits for the card sleeps. Every
-// function throws CudaError, which names the card by its bus id; allocate() CudaOutOfMemory as well.
+// function throws CudaError, which names the card by its bus id, CudaOutOfMemory where its memory does not suffice.
 //
 // A card may hang, and calls of the driver that wait for it never return then: also a launch, once the driver's queue
 // is full, and what frees memory. So the queue is kept short, and a card is waited for by asking, until `timeout` has

@@ -54,13 +54,15 @@ int Driver::supported_version() const {
   return found;
 }
 
-CudaError Driver::error(const std::string& where, const char* call, Result result) const {
+void Driver::fail(const std::string& where, const char* call, Result result) const {
   const char *name = nullptr, *description = nullptr;  // the driver leaves null for a number that it does not know
   if (cuGetErrorName.function(result, &name) != result::success || name == nullptr) name = "unknown";
   if (cuGetErrorString.function(result, &description) != result::success || description == nullptr) {
     description = "no description";
   }
-  return CudaError(where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")");
+  const std::string what = where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")";
+  if (result == result::out_of_memory) throw CudaOutOfMemory(what);
+  throw CudaError(what);
 }
 
 }  // namespace kernels::cuda

@@ -93,9 +93,10 @@ class Driver {
   // Calls a function and throws CudaError where it fails; `where` names the device.
   template <typename... Arguments, typename... Given>
   void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
-    if (const Result failed = call(given...)) throw error(where, call.name, failed);
+    if (const Result failed = call(given...)) fail(where, call.name, failed);
   }
-  CudaError error(const std::string& where, const char* call, Result result) const;
+  // Throws CudaOutOfMemory where the result says so, else CudaError.
+  [[noreturn]] void fail(const std::string& where, const char* call, Result result) const;
 
   const Call<int*> cuDriverGetVersion{library_, "cuDriverGetVersion"};
   const int version = supported_version();  // from here on all functions are there

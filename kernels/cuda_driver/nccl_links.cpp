@@ -5,6 +5,7 @@
 // hangs there does not keep the host from reading the card.
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <future>
 #include <thread>
 #include <vector>
@@ -27,8 +28,8 @@ struct Rank {
 // What the threads that call NCCL share with whoever waits for them.
 struct Clique {
   const Nccl nccl;
-  Result (*set_current)(Context) = nullptr;
-  Context context = nullptr;  // of one of the cards: in a thread without, NCCL makes one on the machine's first card
+  // Takes the context of one of the cards: in a thread without, NCCL makes one on the machine's first card.
+  std::function<void()> set_context;
   std::vector<Rank> ranks;
   std::string all;                       // their bus ids
   std::atomic<bool> left_behind{false};  // nobody waits any more for what is called
@@ -93,8 +94,10 @@ class NcclLinks final : public CardLinks {
 
 NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards, const Cancel& cancel)
     : clique_(std::move(clique)) {
-  clique_->set_current = cards.front()->driver.cuCtxSetCurrent.function;
-  clique_->context = cards.front()->device.context();
+  const OpenCard& first = *cards.front();
+  clique_->set_context = [driver = first.driver, context = first.device.context(), bus_id = first.device.bus_id()] {
+    driver.run(bus_id, driver.cuCtxSetCurrent, context);
+  };
   for (OpenCard* card : cards) {
     Device& device = card->device;
     devices_.push_back(&device);
@@ -106,13 +109,13 @@ NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*
 }
 
 NcclLinks::~NcclLinks() {
-  if (failed_) {
-    left_threads_behind = true;
-    std::thread([clique = clique_] { clique->end(clique->nccl.ncclCommAbort); }).detach();
-    return;
-  }
   try {
-    call("ncclCommDestroy", [](Clique& clique) { clique.end(clique.nccl.ncclCommDestroy); });
+    if (failed_) {
+      left_threads_behind = true;
+      std::thread([clique = clique_] { clique->end(clique->nccl.ncclCommAbort); }).detach();
+    } else {
+      call("ncclCommDestroy", [](Clique& clique) { clique.end(clique.nccl.ncclCommDestroy); });
+    }
   } catch (const std::exception&) {
     // Nobody needs them any more, and nobody waits for them.
   }
@@ -121,7 +124,7 @@ NcclLinks::~NcclLinks() {
 // Throws what `body` throws.
 void NcclLinks::call(const char* name, std::function<void(Clique&)> body, const Cancel& cancel) {
   std::packaged_task<void()> task([clique = clique_, body = std::move(body)] {
-    clique->set_current(clique->context);
+    clique->set_context();
     body(*clique);
   });
   std::future<void> done = task.get_future();

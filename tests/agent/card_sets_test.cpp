@@ -73,6 +73,34 @@ TEST_F(CardSetsTest, LinksWhoseMemoryAUnitNeedsAreGivenUp) {
   EXPECT_TRUE(failures.empty());
 }
 
+// Both do, so nobody else computes their lanes; the links give back what they took on either.
+TEST_F(CardSetsTest, CardsThatRunOutOfMemoryGoOnWithoutLinks) {
+  use_layers(3);
+  std::atomic<int> products = 0;
+  std::atomic<bool> full = false;
+  const auto card = [&](const std::string& name) {
+    return sized_card(
+        name, [this] { return size_t{6'000'000'000} - static_cast<size_t>(seen.alive); },
+        [&, name, shortage = 1]() mutable {
+          if (full && shortage-- > 0) run_out_as_card(name);
+          ++products;
+        });
+  };
+  const auto x = card("x"), y = card("y");
+  compute(runner, {x, y});
+  const int fast = products.exchange(0);
+  full = true;
+  compute(linked, {x, y});
+  EXPECT_EQ(products, fast);
+  EXPECT_EQ(shortages.size(), 2u);
+  EXPECT_EQ(seen.linked, 1);
+  EXPECT_EQ(seen.alive, 0);
+  ASSERT_EQ(troubles.size(), 1u);
+  EXPECT_EQ(troubles[0].rfind("tiny.0.t0: x, y: NCCL's memory is needed: x: 4 bytes: cuMemAlloc_v2: ", 0), 0u)
+      << troubles[0];
+  EXPECT_TRUE(failures.empty());
+}
+
 // The card has what the unit needs at its fastest, but not beside links.
 TEST_F(CardSetsTest, NoUnitIsSlowerForTheSakeOfLinks) {
   use_layers(3);
@@ -152,7 +180,7 @@ TEST_F(CardSetsTest, AFailureFromBeforeIsTheCards) {
   expect_the_cpus(run(linked, unit_of(3)), unit_of(3));
   EXPECT_EQ(linked.cards(), (UnitRunner::Cards{a, b}));
   ASSERT_EQ(failures.size(), 1u);
-  EXPECT_EQ(failures[0].rfind("bad bad: cuLaunchKernel: ", 0), 0u) << failures[0];
+  EXPECT_EQ(failures[0].rfind("bad tiny.0.t0: bad: cuLaunchKernel: ", 0), 0u) << failures[0];
   compute(linked, {a, b});
   EXPECT_EQ(seen.linked, 1);
   EXPECT_TRUE(troubles.empty());

@@ -22,6 +22,13 @@ class CardsTest : public testing::Test {
     job.rounds[0].resize(kernels::parameter_count(job.config));
     kernels::initialise_weights(job.config, 5, job.rounds[0].data());
   }
+  void use_llama() {
+    job.config.family = kernels::Family::llama;
+    job.config.kv_heads = 1;
+    job.config.tied_head = false;
+    job.config.rope_inverse_frequencies.assign(job.config.head_size() / 2, 0.5f);
+    use_layers(1);
+  }
   protocol::Unit unit_of(uint64_t lanes) const {
     protocol::Unit unit = job.unit();
     unit.lanes = lanes;
@@ -65,6 +72,10 @@ class CardsTest : public testing::Test {
   std::vector<std::string> failures;
   const UnitRunner::OnCardFailed on_failed = [this](const std::string& card, const std::string& what) {
     failures.push_back(card + " " + what);
+  };
+  std::vector<std::string> shortages;
+  const UnitRunner::OnCardShort on_short = [this](const std::string& card, const std::string& what) {
+    shortages.push_back(card + " " + what);
   };
 };
 

@@ -1,8 +1,10 @@
 // A unit's lanes over several cards, some of which fail.
 #include <future>
 #include <thread>
+#include <utility>
 
 #include "cards_fixture.h"
+#include "unit_refused.h"
 
 namespace agent {
 namespace {
@@ -38,8 +40,9 @@ TEST_F(CardsTest, ACardThatFailsIsLeftOutAndItsLanesAreComputed) {
   });
   const protocol::Unit unit = unit_of(4);
   expect_the_cpus(run(runner, unit), unit);
-  EXPECT_EQ(failures, std::vector<std::string>{
-                          "bad bad: cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
+  EXPECT_EQ(failures,
+            std::vector<std::string>{
+                "bad tiny.0.t0: bad: cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
   EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
   expect_the_cpus(run(runner, unit), unit);
 }
@@ -58,6 +61,82 @@ TEST_F(CardsTest, ACardThatWouldHoldUpTheUnitTakesNoLane) {
   const protocol::Unit unit = unit_of(4);
   expect_the_cpus(run(runner, unit), unit);
   EXPECT_EQ(products, 0);
+}
+
+// Its lane is computed again, with activations computed twice, and so are those of the next unit.
+TEST_F(CardsTest, ACardThatRunsOutOfMemoryGoesOnWithASmallerPlan) {
+  use_layers(3);
+  int products = 0, runs_out_at = 0;
+  runner.use_cards({cpu_as_card("full",
+                                [&] {
+                                  if (++products == runs_out_at) run_out_as_card("full");
+                                })},
+                   on_failed, {}, on_short);
+  const protocol::Unit unit = unit_of(2);
+  const auto products_of_a_run = [&] {
+    products = 0;
+    expect_the_cpus(run(runner, unit), unit);
+    return products;
+  };
+  const int fast = products_of_a_run();
+  runs_out_at = fast - 5;  // in the second lane: the card holds nothing then
+  const int with_the_failure = products_of_a_run();
+  runs_out_at = 0;
+  const int lean = products_of_a_run();
+  EXPECT_GT(lean, fast);
+  EXPECT_EQ(with_the_failure, fast - 5 + lean / 2);
+  EXPECT_EQ(shortages, std::vector<std::string>{"full tiny.0.t0: full: 4 bytes: cuMemAlloc_v2: out of memory "
+                                                "(CUDA_ERROR_OUT_OF_MEMORY, 2)"});
+  EXPECT_TRUE(failures.empty());
+}
+
+// Whatever it held goes with its buffers.
+TEST_F(CardsTest, ALaneThatAShortCardHeldIsComputedAgain) {
+  use_layers(3);
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  int results = 0;
+  runner.use_cards({cpu_as_card("full", {},
+                                [&](size_t bytes) {
+                                  if (bytes == whole && ++results == 1) run_out_as_card("full");
+                                })},
+                   on_failed, {}, on_short);
+  expect_the_cpus(run(runner, unit_of(3)), unit_of(3));
+  EXPECT_EQ(shortages.size(), 1u);
+}
+
+TEST_F(CardsTest, ACardThatHasNoSmallerPlanIsThereForTheNextUnit) {
+  use_layers(3);
+  int shortage = 2;  // of the fastest plan and of the other
+  const auto full = cpu_as_card("full", [&] {
+    if (shortage > 0 && shortage-- > 0) run_out_as_card("full");
+  });
+  runner.use_cards({full}, on_failed, {}, on_short);
+  try {
+    run(runner, unit_of(2));
+    FAIL();
+  } catch (const UnitRefused& refused) {
+    const std::string what = refused.what();
+    EXPECT_EQ(what.rfind("has no card: full: the unit needs ", 0), 0u) << what;
+    EXPECT_TRUE(what.ends_with(" of its memory, and ran out of it with that")) << what;
+  }
+  EXPECT_EQ(shortages.size(), 2u);
+  EXPECT_TRUE(failures.empty());
+  EXPECT_EQ(runner.cards(), UnitRunner::Cards{full});
+  expect_the_cpus(run(runner, unit_of(2)), unit_of(2));
+}
+
+// The good card waits with its first lane until the other has run out.
+TEST_F(CardsTest, OthersComputeTheLanesOfAShortCard) {
+  std::promise<void> out;
+  const std::shared_future<void> has_run_out = out.get_future().share();
+  const auto full = cpu_as_card("full", [&out, once = true]() mutable {
+    if (std::exchange(once, false)) out.set_value();
+    run_out_as_card("full");
+  });
+  runner.use_cards({full, cpu_as_card("good", [=] { has_run_out.wait(); })}, on_failed, {}, on_short);
+  expect_the_cpus(run(runner, unit_of(4)), unit_of(4));
+  EXPECT_EQ(shortages.size(), 1u);
+  EXPECT_EQ(runner.cards().size(), 2u);
 }
 
 // Whichever of its copies of a result fails: the one that makes room for the next lane, or the one at the end.

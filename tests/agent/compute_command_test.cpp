@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "kernels/files.h"
 #include "kernels/training.h"
@@ -232,6 +233,30 @@ TEST_F(ComputeTest, ACardComputesFast) {
   EXPECT_NE(words.find(fast["digest"].get<std::string>() + " (another model of card gives another)\n"),
             std::string::npos)
       << words;
+}
+
+// What stands in its place is no library: as on a machine without it, whatever this one has.
+TEST_F(ComputeTest, WhatAMissingCublasLtCostsIsSaidOnce) {
+  for (const char* name : {"libcublasLt.so.11", "libcublasLt.so.12"})
+    fakes::write_file(folder.path / name, "no library");
+  const auto lines = [&](const std::string& profile, const std::string& libraries) {
+    const Ended ended = run(paths() + "--batch 2 --context 5 --device cuda:1 --profile " + profile,
+                            "LD_LIBRARY_PATH=" + libraries + ":" FAKE_CUDA_SIMT_FOLDER " FAKE_CUDA_CARDS='" +
+                                two_large + "' " GRADMINER_FOR_CARDS);
+    EXPECT_EQ(ended.code, 0) << ended.error;
+    std::vector<std::string> found;
+    std::istringstream all(ended.error);
+    for (std::string line; std::getline(all, line);) {
+      if (line.find("cuBLASLt") != std::string::npos) found.push_back(line);
+    }
+    return found;
+  };
+  const std::vector<std::string> said = lines("fast", folder.path);
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_EQ(said[0].rfind("gradminer: no cuBLASLt (", 0), 0u) << said[0];
+  EXPECT_TRUE(said[0].ends_with("); own kernels multiply, what that costs is not measured yet")) << said[0];
+  EXPECT_TRUE(lines("exact-fp32", folder.path).empty()) << "which does not use it";
+  EXPECT_TRUE(lines("fast", FAKE_CUBLASLT_FOLDER).empty());
 }
 
 // Where the kernels are compiled, those for 6.1 are without it.

@@ -54,4 +54,8 @@ inline std::shared_ptr<LaneWorker> cpu_as_card(const std::string& name, std::fun
   throw kernels::CudaError(name + ": cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)");
 }
 
+[[noreturn]] inline void run_out_as_card(const std::string& name) {
+  throw kernels::CudaOutOfMemory(name + ": 4 bytes: cuMemAlloc_v2: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)");
+}
+
 }  // namespace agent

@@ -16,10 +16,11 @@ namespace {
 constexpr char two_cards[] =
     "FFFE:0A:00.0,8.6,25447170048,NVIDIA GeForce RTX 3090;FFFE:02:00.0,6.1,6371475456,GTX 1060";
 
-std::string devices(const std::string& environment, const std::string& arguments = "") {
+std::string devices(const std::string& environment, const std::string& arguments = "",
+                    const std::string& program = GRADMINER_FOR_CARDS) {
   const fakes::TemporaryFolder folder;
   const std::string out = folder.path / "out";
-  const std::string command = environment + " " GRADMINER_FOR_CARDS " devices " + arguments + " >" + out;
+  const std::string command = environment + " " + program + " devices " + arguments + " >" + out;
   EXPECT_EQ(std::system(command.c_str()), 0) << command;
   std::ostringstream text;
   text << std::ifstream(out).rdbuf();
@@ -115,15 +116,31 @@ TEST(Devices, ACublasLtThatTheDriverDoesNotTake) {
 TEST(Devices, OlderTensorCores) {
   if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
   const std::string text = devices(with("FFFE:02:00.0,7.5,8000000000,RTX 2080;FFFE:0A:00.0,7.0,16000000000,V100"));
-  EXPECT_NE(text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16 if it has tensor cores\n"),
+            std::string::npos)
+      << text;
   EXPECT_NE(text.find("exact profiles, int8 by dp4a\n"), std::string::npos) << text;
+  const nlohmann::json json = nlohmann::json::parse(devices(with("FFFE:02:00.0,7.5,6000000000,GTX 1660"), "--json"));
+  EXPECT_EQ(json["cuda"]["cards"][0]["profiles"].size(), 3u) << "of a GTX 16xx fast is not known, and not there";
 }
 
 // A card from before 6.0.
 TEST(Devices, ACardWithoutCode) {
   const std::string text = devices(with("FFFE:02:00.0,5.2,4000000000,GTX 960"));
-  EXPECT_NE(text.find("5.2        4.0 GB   -          no: this program has no code for it\n"), std::string::npos)
+  EXPECT_NE(text.find("5.2        4.0 GB   -          no: no code for compute capability 5.2; this program has "),
+            std::string::npos)
       << text;
+}
+
+TEST(Devices, AProgramWithoutCuda) {
+  constexpr char card[] = "FFFE:02:00.0,8.6,8000000000,RTX 3070";
+  const std::string reason =
+      "this program was built without CUDA code (GRADMINER_CUDA); build it with GRADMINER_CUDA=ON";
+  const std::string text = devices(with(card), "", GRADMINER_WITHOUT_CUDA);
+  EXPECT_NE(text.find(" no: " + reason + "\n"), std::string::npos) << text;
+  const nlohmann::json answer = nlohmann::json::parse(devices(with(card), "--json", GRADMINER_WITHOUT_CUDA));
+  EXPECT_EQ(answer["cuda"]["cards"][0]["computes"], false);
+  EXPECT_EQ(answer["cuda"]["cards"][0]["reason"], reason);
 }
 
 TEST(Devices, ACardThatFails) {

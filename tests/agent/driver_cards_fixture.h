@@ -26,7 +26,7 @@ class DriverCardsTest : public CardsTest {
   void SetUp() override {
     fake_cuda();
     fake_nccl() = {};
-    for (const char* variable : {"FAKE_NCCL_FAIL", "FAKE_NCCL_HANG"}) setenv(variable, "", 1);
+    for (const char* variable : {"FAKE_CUDA_FAIL", "FAKE_NCCL_FAIL", "FAKE_NCCL_HANG"}) setenv(variable, "", 1);
   }
 
   void use_cards(UnitRunner& with, size_t count, std::chrono::milliseconds timeout = kernels::cuda_timeout,
@@ -40,7 +40,8 @@ class DriverCardsTest : public CardsTest {
     for (const kernels::CudaCard& card : kernels::cuda_cards().cards) {
       cards.push_back(std::make_shared<LaneWorker>(card.bus_id, [=] { return kernels::make_cuda_ops(card, timeout); }));
     }
-    with.use_cards(std::move(cards), on_failed, [this](const std::string& what) { troubles.push_back(what); });
+    with.use_cards(
+        std::move(cards), on_failed, [this](const std::string& what) { troubles.push_back(what); }, on_short);
   }
   protocol::Unit short_unit(uint64_t lanes) const {
     protocol::Unit unit = unit_of(lanes);

@@ -4,6 +4,7 @@
 
 #include "fake_pool.h"
 #include "manual_clock.h"
+#include "refused_threads.h"
 
 namespace agent {
 namespace {
@@ -59,6 +60,20 @@ TEST_F(HeartbeatTest, OutlivesAPoolOutOfReach) {
   Heartbeat heartbeat(client, std::string(32, 'a'), 1, [] { return 0.5; });
   EXPECT_TRUE(ends(heartbeat));
   EXPECT_GE(calls, 3);
+}
+
+TEST_F(HeartbeatTest, WithoutAThreadItLeavesNothingInTheClient) {
+  {
+    const fakes::RefusedThreads refused;
+    EXPECT_THROW(Heartbeat(client, std::string(32, 'a'), 1, [] { return 0.5; }), std::system_error);
+  }
+  bool asks = true;
+  pool.before = [&](const HttpRequest& request) -> std::optional<protocol::Error> {
+    asks = request.cancelled != nullptr;
+    return {};
+  };
+  client.renew(std::string(32, 'a'), 0.5);
+  EXPECT_FALSE(asks);
 }
 
 TEST_F(HeartbeatTest, EndsAtOnce) {

@@ -17,7 +17,8 @@ class LinkedCardsTest : public CardsTest {
   }
   void use(UnitRunner::Cards given) { use(std::move(given), linked); }
   void use(UnitRunner::Cards given, UnitRunner& by) {
-    by.use_cards(std::move(given), on_failed, [this](const std::string& what) { troubles.push_back(what); });
+    by.use_cards(
+        std::move(given), on_failed, [this](const std::string& what) { troubles.push_back(what); }, on_short);
   }
   // A card that says how much of its memory is free.
   static std::shared_ptr<LaneWorker> sized_card(const std::string& name, std::function<size_t()> free,

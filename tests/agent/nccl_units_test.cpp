@@ -1,6 +1,8 @@
 // A unit's lanes over cards that pass them to each other by NCCL: the whole way but for the driver, which runs the
 // kernels on the CPU (tests/fakes/fake_cuda.h), and for NCCL (tests/fakes/fake_nccl.h), which ends the program where a
 // real one would wait for ever.
+#include <map>
+
 #include "driver_cards_fixture.h"
 
 namespace agent {
@@ -37,6 +39,29 @@ TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {
     }
     EXPECT_EQ(fake_nccl().destroyed, 1);
     EXPECT_EQ(fake_cuda().contexts, 0) << "the cards are free";
+  }
+  EXPECT_TRUE(failures.empty());
+  EXPECT_TRUE(troubles.empty());
+}
+
+// However few lanes there are for them; NCCL's links are made where a unit has two.
+TEST_F(NcclUnits, AnyNumberOfLanesGivesTheResultOfTheCpu) {
+  for (const kernels::Family family : {kernels::Family::gpt2, kernels::Family::llama}) {
+    if (family == kernels::Family::llama) use_llama();
+    std::map<uint64_t, UnitResult> of_the_cpu;
+    for (const size_t cards : {1, 2, 3, 5}) {
+      UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+      use_cards(fresh, cards);
+      for (uint64_t lanes = 1; lanes <= 12; ++lanes) {
+        protocol::Unit unit = short_unit(lanes);
+        unit.codec = lanes % 2 == 0 ? "fp32" : "int4";
+        UnitResult& expected = of_the_cpu[lanes];
+        if (cards == 1) expected = on_cpu(unit);
+        const UnitResult result = run(fresh, unit);
+        EXPECT_EQ(result.digest, expected.digest) << lanes << " lanes on " << cards << " cards, " << unit.codec;
+        EXPECT_EQ(result.segments_root, expected.segments_root);
+      }
+    }
   }
   EXPECT_TRUE(failures.empty());
   EXPECT_TRUE(troubles.empty());

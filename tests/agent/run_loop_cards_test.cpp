@@ -126,7 +126,29 @@ TEST_F(RunLoopCards, WhenTheLastCardFailsTheUnitIsGivenBackAndTheCpuGoesOn) {
   ASSERT_EQ(pool.releases.size(), 1u);
   EXPECT_NE(pool.releases[0].find("no card is left: 0000:01:00.0: cuLaunchKernel"), std::string::npos)
       << pool.releases[0];
-  EXPECT_EQ(logged("0000:01:00.0 A is left out: "), 1u) << log();
+  EXPECT_EQ(logged("0000:01:00.0 A is left out: tiny.0.t0: 0000:01:00.0: cuLaunchKernel: "), 1u) << log();
+  EXPECT_EQ(pool.submissions.size(), 1u);
+}
+
+// There is no smaller plan for a model of one layer.
+TEST_F(RunLoopCards, ACardThatIsShortOfMemoryTakesTheNextUnit) {
+  bool full = false;
+  world.cards = {card("0000:01:00.0 A", [&] {
+    if (full) run_out_as_card("0000:01:00.0");
+  })};
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    full = pool.releases.empty() && (full || request.path == "/v1/leases");
+    return {};
+  };
+  job.lease(job.unit());
+  job.lease(job.unit());
+  EXPECT_FALSE(run(1000, 1));
+  ASSERT_EQ(pool.releases.size(), 1u);
+  EXPECT_EQ(pool.releases[0].rfind("has no card: 0000:01:00.0 A: the unit needs ", 0), 0u) << pool.releases[0];
+  EXPECT_EQ(logged("0000:01:00.0 A is short of memory: tiny.0.t0: 0000:01:00.0: 4 bytes: cuMemAlloc_v2: "), 1u)
+      << log();
+  EXPECT_EQ(logged("is left out"), 0u) << log();
+  EXPECT_EQ(logged("self-test passed ("), 1u) << "neither the card's again nor the CPU's";
   EXPECT_EQ(pool.submissions.size(), 1u);
 }
 

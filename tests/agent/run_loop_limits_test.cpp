@@ -1,4 +1,6 @@
-// What a pool cannot make the loop do; over real TLS: tests/end_to_end/hostile_test.py.
+// What a pool, or a system that lacks something, cannot make the loop do; over real TLS:
+// tests/end_to_end/hostile_test.py.
+#include "refused_threads.h"
 #include "run_loop_fixture.h"
 #include "system_info.h"
 
@@ -29,6 +31,32 @@ TEST_F(RunLoopTest, AUnitThatTakesTwiceTheLimitIsGivenBack) {
   ASSERT_EQ(pool.releases.size(), 1u);
   EXPECT_NE(pool.releases[0].find("takes more than 2000 s"), std::string::npos) << pool.releases[0];
   EXPECT_TRUE(pool.submissions.empty());
+}
+
+// For its heartbeat, and for itself: that is no failure of the disk.
+TEST_F(RunLoopTest, AUnitThatTheSystemGivesNoThreadIsGivenBack) {
+  std::optional<fakes::RefusedThreads> refused;
+  std::string at;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path.rfind(at, 0) == 0 && pool.submissions.empty() && pool.releases.empty()) refused.emplace();
+    if (request.path.ends_with("/release")) refused.reset();
+    return {};
+  };
+  for (const char* request : {"/v1/leases", "/v1/blobs"}) {
+    at = request;
+    pool.releases.clear();
+    pool.submissions.clear();
+    std::filesystem::remove_all(folder.path / "cache");
+    job.lease(job.unit());
+    job.lease(job.unit());
+    EXPECT_FALSE(run(1000, 1));
+    EXPECT_EQ(pool.releases, std::vector<std::string>{"the system gives gradminer no thread (Resource temporarily "
+                                                      "unavailable); its limit may be ulimit -u, TasksMax or the "
+                                                      "memory"})
+        << request << "\n"
+        << log();
+    EXPECT_EQ(pool.submissions.size(), 1u) << request;
+  }
 }
 
 TEST_F(RunLoopTest, NoSettlementsWithoutRoom) {

@@ -18,8 +18,8 @@ class StuckCards : public DriverCardsTest {
     const protocol::Unit unit = short_unit(6);
     for (int again = 0; again < 2; ++again) expect_the_cpus(run(with, unit), unit);
     const std::string seconds = call == "cuDevicePrimaryCtxRetain" ? "5" : "1";
-    EXPECT_EQ(failures, std::vector<std::string>{"0000:0B:00.0 0000:0B:00.0: " + call + " has not returned for " +
-                                                 seconds + " s; restart the machine"});
+    EXPECT_EQ(failures, std::vector<std::string>{"0000:0B:00.0 tiny.0.t0: 0000:0B:00.0: " + call +
+                                                 " has not returned for " + seconds + " s; restart the machine"});
     EXPECT_EQ(with.cards().size(), 2u);
     with.free_buffers();
     with.use_cards({});

@@ -186,6 +186,14 @@ TEST_F(NcclTest, WhatFailsIsNamedAndAborted) {
   }
 }
 
+// The card's own thread takes its context, and then the one that calls NCCL does not.
+TEST_F(NcclTest, AContextThatIsNotTakenIsNamed) {
+  setenv("FAKE_CUDA_FAIL", "cuCtxSetCurrent,1,201,1", 1);
+  open(2);
+  EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0: cuCtxSetCurrent: no description (unknown, 201)");
+  EXPECT_EQ(fake_nccl().cliques, 0);
+}
+
 TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
   open(2, Milliseconds(50));
   told("", "ncclCommInitAll,0");

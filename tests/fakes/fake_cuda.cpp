@@ -1,3 +1,4 @@
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -69,7 +70,7 @@ void read_environment() {
     s.contexts.push_back(
         std::make_unique<Context>(Context{static_cast<int>(s.contexts.size()), fakes::DeviceMemory(card.bytes)}));
   }
-  std::string ordinal, result, after;
+  std::string ordinal, result, after, times;
   s.hang_call.clear();
   std::istringstream hang(environment("FAKE_CUDA_HANG"));
   if (std::getline(hang, s.hang_call, ',') && std::getline(hang, ordinal, ',') && std::getline(hang, after)) {
@@ -82,7 +83,8 @@ void read_environment() {
   if (std::getline(fail, s.fail_call, ',') && std::getline(fail, ordinal, ',') && std::getline(fail, result, ',')) {
     s.fail_ordinal = std::stoi(ordinal);
     s.fail_result = std::stoi(result);
-    s.fail_after = std::getline(fail, after) ? std::stoi(after) : 0;
+    s.fail_after = std::getline(fail, after, ',') ? std::stoi(after) : 0;
+    s.fail_times = std::getline(fail, times) ? std::stoi(times) : INT_MAX;
   }
 }
 
@@ -92,7 +94,7 @@ int begin(const char* call, int ordinal) {
   if (!s.started) return not_initialised;
   if (s.stuck.meets(call, ordinal)) fakes::be_stuck();
   const bool meant = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
-  return meant && s.fail_after-- <= 0 ? s.fail_result : success;
+  return meant && s.fail_after-- <= 0 && s.fail_times-- > 0 ? s.fail_result : success;
 }
 
 int begin_device(const char* call, int ordinal) {

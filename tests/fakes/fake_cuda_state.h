@@ -85,7 +85,7 @@ struct State {
   std::vector<Card> cards;
   std::string fail_call;
   int fail_ordinal = -1, fail_result = 0;
-  std::atomic<int> fail_after = 0;  // calls that go well yet
+  std::atomic<int> fail_after = 0, fail_times = 0;  // calls that go well yet, and then fail
   std::string hang_call;
   int hang_ordinal = -1, hang_after = 0;
   Stuck stuck;

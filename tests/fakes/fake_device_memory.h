@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -20,7 +21,8 @@ class DeviceMemory {
   size_t bytes() const { return bytes_; }
   size_t free_bytes() const { return bytes_ - used_; }
 
-  // Whole pages with a closed one behind, filled with NaN; null where the card has too little.
+  // Whole pages with a closed one behind, filled with NaN, of a large block the beginning; null where the card has too
+  // little.
   char* allocate(size_t bytes) {
     const std::lock_guard lock(*mutex_);
     if (bytes > free_bytes()) return nullptr;
@@ -30,7 +32,7 @@ class DeviceMemory {
     char* first = blocks_.emplace(static_cast<char*>(memory), bytes).first->first;
     used_ += bytes;
     const Opened opened(*this);
-    std::memset(first, 0xff, bytes);
+    std::memset(first, 0xff, std::min(bytes, size_t{256} << 20));
     return first;
   }
 

@@ -32,9 +32,11 @@ struct CudaCard {
   int major = 0, minor = 0;  // compute capability
   uint64_t memory_bytes = 0;
   double peak_flops = 0;  // fp32 multiply-adds at the highest clock, by the number of its cores; 0: not known
-  bool has_code = false;  // whether this program has code for it; then
+  std::string no_code;    // why this program has no code for it; else empty, and then
   std::string int8;       // what its int8 products go through: "fp32", "dp4a", "tensor cores", or two of them
-  std::string fast;  // what `fast` rounds its operands to there: "bf16", "fp16" (if a trial is right), or "": not there
+  // What `fast` rounds its operands to there: "bf16", "fp16" (if the card has tensor cores: a GTX 16xx has none and
+  // says 7.5 as well; a trial tells when it is opened), or "": not there.
+  std::string fast;
   std::string problem;  // why the driver told no more of this card; else empty
 };
 
