@@ -7,6 +7,7 @@
 #include "delivery.h"
 #include "engine.h"
 #include "lane_data.h"
+#include "protocol/blob.h"
 #include "system_info.h"
 #include "unit_limits.h"
 
@@ -89,7 +90,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.instance = instance_;
   request.agent = "gradminer/" GRADMINER_VERSION;
   request.profiles = engine_profiles();
-  request.codecs = {"fp32", "int4"};
+  request.codecs = protocol::codec_names();
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = memory_on_offer();
   request.flops = speed_factor_ * rig_.idle_flops(lanes_of_a_unit_.value_or(UINT64_MAX));

@@ -26,8 +26,8 @@ kernels::ModelConfig golden_model_of_cards() {
   return {.layers = 1, .heads = 3, .channels = 36, .positions = 40, .vocabulary = golden_vocabulary, .inner = 70};
 }
 
-GoldenUnit golden_unit(const kernels::ModelConfig& model, kernels::Profile profile, uint64_t lanes, uint64_t steps,
-                       uint64_t batch, uint64_t context, const char* commitments) {
+GoldenUnit golden_unit(const kernels::ModelConfig& model, kernels::Profile profile, const char* codec, uint64_t lanes,
+                       uint64_t steps, uint64_t batch, uint64_t context, const char* commitments) {
   GoldenUnit golden;
   golden.config = model;
   golden.commitments = commitments;
@@ -38,7 +38,7 @@ GoldenUnit golden_unit(const kernels::ModelConfig& model, kernels::Profile profi
   unit.name = "self-test.0.t0";
   unit.job = "self-test";
   unit.profile = kernels::name_of(profile);
-  unit.codec = "int4";
+  unit.codec = codec;
   unit.model = kernels::to_json(golden.config);
   unit.parameters = golden.weights.size();
   unit.lanes = lanes;
@@ -60,24 +60,27 @@ GoldenUnit golden_unit(const kernels::ModelConfig& model, kernels::Profile profi
 std::vector<GoldenUnit> golden_units() {
   using kernels::Profile;
   const kernels::ModelConfig model = golden_model();
-  return {golden_unit(model, Profile::exact_fp32, 1, 1, 15, 77,  // two blocks: 14 rows and 1
+  return {golden_unit(model, Profile::exact_fp32, "int4", 1, 1, 15, 77,  // two blocks: 14 rows and 1
                       "f0b851f6c33a1b39d6bacb671c11d93c4986257688309e53649d853534a40cc4 "
                       "79c4ef9b6676def5e3bb4e2958fe0c6a1b8b039c5930a5df0c12d36264c138f6"),
-          golden_unit(model, Profile::exact_fp32, 3, 2, 2, 41,
+          golden_unit(model, Profile::exact_fp32, "int4", 3, 2, 2, 41,
                       "1a3a5eb5456b7f69ebd9b92772a98db57649b867f46fccde33fc7191be056345 "
                       "c7ba4f0eb9af6c2289af176b8e5c71e2e682809129bad301b3a67534afe9b16e"),
-          golden_unit(model, Profile::exact_int8_head, 1, 2, 15, 77,
+          golden_unit(model, Profile::exact_int8_head, "int4", 1, 2, 15, 77,
                       "1efd9def2e60251043ffd29aabe2bc181dc5b4d9c266f6492d2faf4edc934a92 "
-                      "935a5d2b0e2c7c4dd67cf0314d11282171ad6c872d873e90a59ce8fe90eadddb")};
+                      "935a5d2b0e2c7c4dd67cf0314d11282171ad6c872d873e90a59ce8fe90eadddb"),
+          golden_unit(golden_model_of_cards(), Profile::exact_fp32, "int8", 2, 1, 2, 37,
+                      "63a1ff31b941745d2134a9c30d633532645a6c7affad87bc5a72c4be5bad3f4e "
+                      "00816a625e85b1698d4cf0e62fb9079fe67a49d077eb9d0885d654220295e20f")};
 }
 
 std::vector<GoldenUnit> golden_units_of_cards() {
   using kernels::Profile;
   const kernels::ModelConfig model = golden_model_of_cards();
-  return {golden_unit(model, Profile::exact_fp32, 1, 1, 2, 37,
+  return {golden_unit(model, Profile::exact_fp32, "int4", 1, 1, 2, 37,
                       "e659febd6c6c19a2f2f71d61ba2e4f121f2a6dbbb4cc38d8570763de896458fe "
                       "bb696c2bf17c29154179732ebb2d718c2880a81dfe94fc76d2dfdba9301861a3"),
-          golden_unit(model, Profile::exact_int8_head, 1, 2, 2, 37,
+          golden_unit(model, Profile::exact_int8_head, "int4", 1, 2, 2, 37,
                       "8cefd085d720ace0f242f445ecc83f82ea7a97a20f8cb79239603012cc8cb929 "
                       "1f5e17349c50047614a84cc5d3c73a99c91248c71fe06cee939ccc136c3931e4")};
 }

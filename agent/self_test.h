@@ -17,8 +17,8 @@ struct GoldenUnit {
   std::string commitments;  // what it must give; computed with the reference operations
 };
 
-// Odd shapes, int4. For the CPU: gradients over several blocks, local steps of several lanes, local steps in int8. For
-// a card: a gradient, and local steps in int8.
+// Odd shapes. For the CPU: gradients over several blocks, local steps of several lanes, local steps in int8, and a
+// result whose codec is int8, not int4. For a card: a gradient, and local steps in int8.
 std::vector<GoldenUnit> golden_units();
 std::vector<GoldenUnit> golden_units_of_cards();
 

@@ -46,20 +46,20 @@ protocol::CodecId codec_of(std::span<const uint8_t> blob) {
   if (blob.size() >= protocol::blob_header_bytes) {
     std::memcpy(&codec, blob.data() + offsetof(protocol::BlobHeader, codec), sizeof codec);
   }
-  return codec == static_cast<uint16_t>(protocol::CodecId::int4) ? protocol::CodecId::int4 : protocol::CodecId::fp32;
+  for (const protocol::CodecId known : protocol::all_codecs) {
+    if (codec == static_cast<uint16_t>(known)) return known;
+  }
+  return protocol::CodecId::fp32;
 }
 
 // The payload of elements [first, first + count) of `total`, as if there were no others; first is a multiple of 64.
-std::vector<uint8_t> read_elements(const File& in, protocol::CodecId codec, size_t total, size_t first, size_t count) {
-  std::vector<uint8_t> payload(protocol::payload_bytes(codec, count));
-  if (codec == protocol::CodecId::fp32) {
-    in.read_at(protocol::blob_header_bytes + first * sizeof(float), payload);
-    return payload;
-  }
-  const size_t scales = payload.size() - (count + 1) / 2;  // in bytes: nibbles lie behind all scales
-  const size_t all_scales = protocol::payload_bytes(codec, total) - (total + 1) / 2;
-  in.read_at(protocol::blob_header_bytes + first / 64 * sizeof(float), std::span(payload).first(scales));
-  in.read_at(protocol::blob_header_bytes + all_scales + first / 2, std::span(payload).subspan(scales));
+std::vector<uint8_t> read_elements(const File& in, kernels::Codec codec, size_t total, size_t first, size_t count) {
+  std::vector<uint8_t> payload(kernels::encoded_bytes(codec, count));
+  const size_t scales = kernels::scale_bytes(codec, count);
+  const size_t all_scales = protocol::blob_header_bytes;
+  const size_t all_digits = all_scales + kernels::scale_bytes(codec, total);
+  in.read_at(all_scales + kernels::scale_bytes(codec, first), std::span(payload).first(scales));
+  in.read_at(all_digits + kernels::digit_bytes(codec, first), std::span(payload).subspan(scales));
   return payload;
 }
 
@@ -69,13 +69,14 @@ void apply_update(const fs::path& file, std::span<float> weights) {
   const uint64_t bytes = fs::file_size(file);
   std::vector<uint8_t> header(std::min<uint64_t>(bytes, protocol::blob_header_bytes));
   in.read_at(0, header);
-  const protocol::CodecId codec = codec_of(header);
-  protocol::parse_blob_header(header, bytes, protocol::BlobKind::update, codec, weights.size());
+  const protocol::CodecId id = codec_of(header);
+  protocol::parse_blob_header(header, bytes, protocol::BlobKind::update, id, weights.size());
+  const auto codec = static_cast<kernels::Codec>(id);
   std::vector<float> piece(std::min<size_t>(weights.size(), 1 << 16));  // a multiple of 64, but for the last
   for (size_t first = 0; first < weights.size(); first += piece.size()) {
     const std::span<float> decoded(piece.data(), std::min(piece.size(), weights.size() - first));
     const std::vector<uint8_t> payload = read_elements(in, codec, weights.size(), first, decoded.size());
-    kernels::decode(static_cast<kernels::Codec>(codec), payload, decoded.size(), 0, decoded);
+    kernels::decode(codec, payload, decoded.size(), 0, decoded);
     for (size_t i = 0; i < decoded.size(); ++i) weights[first + i] += decoded[i];
   }
 }

@@ -14,7 +14,7 @@ using protocol::Error;
 using protocol::ErrorCode;
 
 constexpr size_t segment = 4096;  // of a row sum
-constexpr size_t block = 64;      // of int4
+constexpr size_t block = 64;      // of int4 and int8
 
 uint64_t block_count(const protocol::JobDescription& d) {
   const uint64_t rows_per_block = (1024 + d.context - 1) / d.context;

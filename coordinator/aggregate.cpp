@@ -10,29 +10,23 @@
 namespace pool {
 namespace {
 
-constexpr size_t chunk_elements = 1 << 16;  // a multiple of int4's block of 64
+constexpr size_t chunk_elements = 1 << 16;  // a multiple of the codecs' block of 64
 
-// Fills an encoded blob chunk by chunk: int4 keeps all scales before all nibbles.
+// Fills an encoded blob chunk by chunk: all scales lie before all digits.
 class UpdateEncoder {
  public:
   UpdateEncoder(kernels::Codec codec, size_t count)
-      : codec_(codec),
-        count_(count),
-        scales_(codec == kernels::Codec::int4 ? (count + 63) / 64 * 4 : 0),
-        payload_(kernels::encoded_bytes(codec, count)) {}
+      : codec_(codec), count_(count), payload_(kernels::encoded_bytes(codec, count)) {}
 
   // Encodes elements from `first` on; decoded: what a rig will read.
   void encode(size_t first, std::span<const float> values, std::span<float> decoded) {
     chunk_.resize(kernels::encoded_bytes(codec_, values.size()));
     kernels::encode(codec_, values, chunk_);
     kernels::decode(codec_, chunk_, values.size(), 0, decoded);
-    if (codec_ == kernels::Codec::int4) {
-      const size_t scales = (values.size() + 63) / 64 * 4;
-      std::memcpy(payload_.data() + first / 64 * 4, chunk_.data(), scales);
-      std::memcpy(payload_.data() + scales_ + first / 2, chunk_.data() + scales, chunk_.size() - scales);
-    } else {
-      std::memcpy(payload_.data() + first * 4, chunk_.data(), chunk_.size());
-    }
+    const size_t scales = kernels::scale_bytes(codec_, values.size());
+    uint8_t* all_digits = payload_.data() + kernels::scale_bytes(codec_, count_);
+    std::memcpy(payload_.data() + kernels::scale_bytes(codec_, first), chunk_.data(), scales);
+    std::memcpy(all_digits + kernels::digit_bytes(codec_, first), chunk_.data() + scales, chunk_.size() - scales);
   }
 
   StagedFile write(const std::filesystem::path& file) const {
@@ -46,7 +40,7 @@ class UpdateEncoder {
 
  private:
   kernels::Codec codec_;
-  size_t count_, scales_;
+  size_t count_;
   std::vector<uint8_t> payload_, chunk_;
 };
 

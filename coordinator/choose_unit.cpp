@@ -105,15 +105,16 @@ class Chooser {
   bool fits(protocol::UnitKind kind) {
     const protocol::JobDescription& d = job_.description;
     const std::string unit = std::string(protocol::to_string(kind)) + " units of " + job_.name();
-    const std::string codec = kind == protocol::UnitKind::train ? d.codec : "fp32";
+    // Updates, of which both kinds make their weights, are in the job's codec, losses in fp32.
+    const bool losses_fit = kind == protocol::UnitKind::train || contains(request_.codecs, "fp32");
     const uint64_t memory = kind == protocol::UnitKind::train ? job_.train_memory : job_.evaluate_memory;
     std::string misfit;
     if (!contains(request_.profiles, d.profile)) {
       misfit = unit + " need the profile " + d.profile;
     } else if (!contains(request_.kinds, protocol::to_string(kind))) {
       misfit = "this rig does not take " + unit;
-    } else if (!contains(request_.codecs, codec)) {
-      misfit = unit + " need the codec " + codec;
+    } else if (!contains(request_.codecs, d.codec) || !losses_fit) {
+      misfit = unit + " need the codec " + (losses_fit ? d.codec : "fp32");
     } else if (request_.memory_bytes < memory) {
       misfit = unit + " need " + gigabytes(memory) + " of memory; this rig offers " + gigabytes(request_.memory_bytes);
     } else if (estimate(kind) > max_estimate_s) {

@@ -45,7 +45,8 @@ void require_settings(const protocol::JobDescription& d) {
   }
   require(kernels::profile_named(d.profile).has_value(),
           "--profile must be one of " + kernels::profile_names() + ", not \"" + d.profile + "\"");
-  require(d.codec == "int4" || d.codec == "fp32", "--codec must be int4 or fp32, not \"" + d.codec + "\"");
+  const std::vector<std::string> codecs = protocol::codec_names();
+  require(std::ranges::count(codecs, d.codec) == 1, "--codec must be fp32, int4 or int8, not \"" + d.codec + "\"");
   require(d.outer.name == "nesterov" || d.outer.name == "adamw",
           "--outer must be nesterov or adamw, not \"" + d.outer.name + "\"");
   require(d.outer.name != "adamw" || d.steps == 1,

@@ -101,7 +101,7 @@ void add_plan_options(CLI::App& command, protocol::JobDescription& d) {
   command.add_option("--batch", d.batch, "Sequences of a step")->capture_default_str();
   command.add_option("--context", d.context, "Tokens of a sequence")->capture_default_str();
   command.add_option("--profile", d.profile, "Numeric profile: " + kernels::profile_names())->capture_default_str();
-  command.add_option("--codec", d.codec, "How results travel: int4 or fp32")->capture_default_str();
+  command.add_option("--codec", d.codec, "How results travel: fp32, int4 or int8")->capture_default_str();
   command.add_option("--clip-norm", d.clip_norm, "Limit on a result's norm; 0: none")->capture_default_str();
   command.add_option("--evaluate-every", d.evaluate_every, "Rounds between evaluations")->capture_default_str();
   command.add_option("--evaluate-rows", d.evaluate_rows, "Sequences of an evaluation")->capture_default_str();

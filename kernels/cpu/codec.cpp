@@ -24,52 +24,84 @@ size_t blocks_of(size_t count) { return (count + block - 1) / block; }
   throw std::invalid_argument("payload refused: " + reason);
 }
 
-// Encodes one block; nibbles are or-ed into `bytes`, whose first nibble belongs to x[0].
-float encode_int4_block(const float* x, size_t n, uint8_t* bytes) {
-  float amax = 0;
-  for (size_t i = 0; i < n; ++i) amax = std::max(amax, std::fabs(x[i]));
-  std::memset(bytes, 0, (n + 1) / 2);
-  if (amax < smallest_amax) return 0;
-  const float inverse = 7 / amax;
-  for (size_t i = 0; i < n; ++i) {
-    const float shifted = x[i] * inverse + math::round_magic;  // the integer stands in the low bits
-    bytes[i / 2] |= static_cast<uint8_t>((std::bit_cast<uint32_t>(shifted) & 15) << (i % 2 * 4));
+// Digits are -largest ... largest; largest_scale is the largest float whose `largest`-fold is finite.
+struct Int4 {
+  static constexpr int largest = 7;
+  static constexpr float largest_scale = 0x1.249248p125f;
+  static size_t bytes(size_t count) { return (count + 1) / 2; }
+  static int get(const uint8_t* digits, size_t i) {
+    const int nibble = digits[i / 2] >> (i % 2 * 4) & 15;
+    return nibble < 8 ? nibble : nibble - 16;
   }
-  return amax / 7;
+  // Into zeros; q's low bits count.
+  static void put(uint8_t* digits, size_t i, uint32_t q) {
+    digits[i / 2] |= static_cast<uint8_t>((q & 15) << (i % 2 * 4));
+  }
+};
+
+struct Int8 {
+  static constexpr int largest = 127;
+  static constexpr float largest_scale = 0x1.020406p121f;
+  static size_t bytes(size_t count) { return count; }
+  static int get(const uint8_t* digits, size_t i) { return static_cast<int8_t>(digits[i]); }
+  static void put(uint8_t* digits, size_t i, uint32_t q) { digits[i] = static_cast<uint8_t>(q); }
+};
+
+// Returns the scale.
+template <class Digits>
+float encode_block(std::span<const float> x, uint8_t* digits) {
+  float amax = 0;
+  for (const float value : x) amax = std::max(amax, std::fabs(value));
+  std::memset(digits, 0, Digits::bytes(x.size()));
+  if (amax < smallest_amax) return 0;
+  const float inverse = Digits::largest / amax;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float shifted = x[i] * inverse + math::round_magic;  // the integer stands in the low bits
+    Digits::put(digits, i, std::bit_cast<uint32_t>(shifted));
+  }
+  return std::min(amax / Digits::largest, Digits::largest_scale);
 }
 
-void encode_int4(std::span<const float> values, uint8_t* out) {
+template <class Digits>
+void encode_blocks(std::span<const float> values, uint8_t* out) {
   const size_t blocks = blocks_of(values.size());
-  uint8_t* nibbles = out + blocks * sizeof(float);
+  uint8_t* digits = out + blocks * sizeof(float);
   for (size_t b = 0; b < blocks; ++b) {
-    const size_t n = std::min(block, values.size() - b * block);
-    const float scale = encode_int4_block(values.data() + b * block, n, nibbles + b * block / 2);
+    const auto x = values.subspan(b * block, std::min(block, values.size() - b * block));
+    const float scale = encode_block<Digits>(x, digits + Digits::bytes(b * block));
     std::memcpy(out + b * sizeof(float), &scale, sizeof scale);
   }
 }
 
-void decode_int4_block(float scale, const uint8_t* bytes, size_t first, std::span<float> out) {
-  if (std::signbit(scale) || !std::isfinite(scale * 7)) {
+template <class Digits>
+void decode_block(float scale, const uint8_t* digits, size_t first, std::span<float> out) {
+  if (std::signbit(scale) || !(scale <= Digits::largest_scale)) {
     refuse_payload("the scale of elements from " + std::to_string(first) + " on is negative or not finite");
   }
+  int lowest = 0;
   for (size_t i = 0; i < out.size(); ++i) {
-    const int nibble = bytes[i / 2] >> (i % 2 * 4) & 15;
-    if (nibble == 8) refuse_payload("element " + std::to_string(first + i) + " is -8");
-    out[i] = static_cast<float>(nibble < 8 ? nibble : nibble - 16) * scale;
+    const int q = Digits::get(digits, i);
+    lowest = std::min(lowest, q);
+    out[i] = static_cast<float>(q) * scale;
+  }
+  if (lowest < -Digits::largest) {
+    refuse_payload("one of the elements from " + std::to_string(first) + " on is " + std::to_string(lowest));
   }
 }
 
-void decode_int4(const uint8_t* payload, size_t count, size_t first, std::span<float> out) {
-  const uint8_t* nibbles = payload + blocks_of(count) * sizeof(float);
+template <class Digits>
+void decode_blocks(const uint8_t* payload, size_t count, size_t first, std::span<float> out) {
+  const uint8_t* digits = payload + blocks_of(count) * sizeof(float);
   for (size_t done = 0; done < out.size(); done += block) {
     float scale;
     std::memcpy(&scale, payload + (first + done) / block * sizeof(float), sizeof scale);
-    decode_int4_block(scale, nibbles + (first + done) / 2, first + done,
-                      out.subspan(done, std::min(block, out.size() - done)));
+    decode_block<Digits>(scale, digits + Digits::bytes(first + done), first + done,
+                         out.subspan(done, std::min(block, out.size() - done)));
   }
-  if (count % 2 == 1 && first + out.size() == count && nibbles[count / 2] >> 4 != 0) {
-    refuse_payload("the nibble after the last element is not 0");
-  }
+}
+
+void refuse_last_nibble(std::span<const uint8_t> payload, size_t count) {
+  if (count % 2 == 1 && payload.back() >> 4 != 0) refuse_payload("the nibble after the last element is not 0");
 }
 
 void decode_fp32(const uint8_t* payload, size_t first, std::span<float> out) {
@@ -81,23 +113,36 @@ void decode_fp32(const uint8_t* payload, size_t first, std::span<float> out) {
 
 }  // namespace
 
-size_t encoded_bytes(Codec codec, size_t count) {
+size_t scale_bytes(Codec codec, size_t count) { return codec == Codec::fp32 ? 0 : blocks_of(count) * sizeof(float); }
+
+size_t digit_bytes(Codec codec, size_t count) {
   switch (codec) {
     case Codec::fp32:
       return count * sizeof(float);
     case Codec::int4:
-      return blocks_of(count) * sizeof(float) + (count + 1) / 2;
+      return Int4::bytes(count);
+    case Codec::int8:
+      return Int8::bytes(count);
   }
   throw std::invalid_argument("codec number " + std::to_string(static_cast<int>(codec)) + " is not known");
 }
 
+size_t encoded_bytes(Codec codec, size_t count) { return scale_bytes(codec, count) + digit_bytes(codec, count); }
+
 void encode(Codec codec, std::span<const float> values, std::span<uint8_t> out) {
   if (out.size() != encoded_bytes(codec, values.size())) throw std::invalid_argument("encode: wrong output size");
   const FloatEnvironment environment;
-  if (codec == Codec::int4) {
-    encode_int4(values, out.data());
-  } else if (!values.empty()) {
-    std::memcpy(out.data(), values.data(), values.size_bytes());
+  if (values.empty()) return;
+  switch (codec) {
+    case Codec::fp32:
+      std::memcpy(out.data(), values.data(), values.size_bytes());
+      break;
+    case Codec::int4:
+      encode_blocks<Int4>(values, out.data());
+      break;
+    case Codec::int8:
+      encode_blocks<Int8>(values, out.data());
+      break;
   }
 }
 
@@ -112,10 +157,17 @@ void decode(Codec codec, std::span<const uint8_t> payload, size_t count, size_t 
   }
   if (out.empty()) return;
   const FloatEnvironment environment;
-  if (codec == Codec::int4) {
-    decode_int4(payload.data(), count, first, out);
-  } else {
-    decode_fp32(payload.data(), first, out);
+  switch (codec) {
+    case Codec::fp32:
+      decode_fp32(payload.data(), first, out);
+      break;
+    case Codec::int4:
+      decode_blocks<Int4>(payload.data(), count, first, out);
+      if (first + out.size() == count) refuse_last_nibble(payload, count);
+      break;
+    case Codec::int8:
+      decode_blocks<Int8>(payload.data(), count, first, out);
+      break;
   }
 }
 

@@ -11,7 +11,7 @@ namespace {
 constexpr char magic[8] = {'G', 'R', 'A', 'D', 'B', 'L', 'O', 'B'};
 constexpr uint16_t blob_version = 1;
 constexpr uint64_t max_count = uint64_t{1} << 56;
-constexpr uint64_t int4_block = 64;
+constexpr uint64_t block = 64;  // elements that share a scale
 
 static_assert(offsetof(BlobHeader, version) == 8 && offsetof(BlobHeader, kind) == 10 &&
               offsetof(BlobHeader, codec) == 12 && offsetof(BlobHeader, zero) == 14 &&
@@ -26,9 +26,10 @@ void check(const char* field, uint64_t found, uint64_t expected) {
 }  // namespace
 
 CodecId codec_from_name(const std::string& name) {
-  if (name == "fp32") return CodecId::fp32;
-  if (name == "int4") return CodecId::int4;
-  throw Error(ErrorCode::bad_member, "codec: must be \"fp32\" or \"int4\"");
+  for (const CodecId codec : all_codecs) {
+    if (name == name_of(codec)) return codec;
+  }
+  throw Error(ErrorCode::bad_member, "codec: must be \"fp32\", \"int4\" or \"int8\"");
 }
 
 const char* name_of(CodecId codec) {
@@ -37,17 +38,28 @@ const char* name_of(CodecId codec) {
       return "fp32";
     case CodecId::int4:
       return "int4";
+    case CodecId::int8:
+      return "int8";
   }
   throw std::logic_error("no such codec");
 }
 
+std::vector<std::string> codec_names() {
+  std::vector<std::string> names;
+  for (const CodecId codec : all_codecs) names.emplace_back(name_of(codec));
+  return names;
+}
+
 uint64_t payload_bytes(CodecId codec, uint64_t count) {
   if (count > max_count) throw std::invalid_argument("a blob of " + std::to_string(count) + " elements");
+  const uint64_t scales = 4 * ((count + block - 1) / block);
   switch (codec) {
     case CodecId::fp32:
       return 4 * count;
     case CodecId::int4:
-      return 4 * ((count + int4_block - 1) / int4_block) + (count + 1) / 2;
+      return scales + (count + 1) / 2;
+    case CodecId::int8:
+      return scales + count;
   }
   throw std::logic_error("no such codec");
 }

@@ -165,9 +165,7 @@ TEST_F(WeightsCacheTest, UpdatesOfManyPieces) {
   TinyJob large(pool, 2101);
   ASSERT_GT(large.rounds[0].size(), size_t{1} << 16);
   ASSERT_NE(large.rounds[0].size() % 64, 0u);
-  for (const auto codec : {protocol::CodecId::int4, protocol::CodecId::fp32, protocol::CodecId::int4}) {
-    large.close_round(codec);
-  }
+  for (const protocol::CodecId codec : protocol::all_codecs) large.close_round(codec);
   EXPECT_EQ(*cache.materialise(client, large.unit(), large.config, never), large.rounds[3]);
 }
 

@@ -17,6 +17,7 @@ TEST_F(RunLoopTest, AUnitFromLeaseToReceipt) {
   EXPECT_EQ(protocol::sha256(pool.uploads.at(submission.result.digest)), submission.result.digest);
   EXPECT_EQ(pool.enrolment->account, "ann");
   EXPECT_EQ(pool.enrolment->rig_id, "rig");
+  EXPECT_EQ(pool.lease_request->codecs, (std::vector<std::string>{"fp32", "int4", "int8"}));
   EXPECT_GT(pool.lease_request->flops, 1e6);
   EXPECT_GT(pool.lease_request->memory_bytes, 1'000'000u);
   EXPECT_TRUE(outbox().names().empty());

@@ -68,6 +68,8 @@ TEST(UnitLimits, AResultIsAsLongAsItsModelAndCodecMakeIt) {
   unit.max_result_bytes = 1;  // what the pool says of it does not count
   const uint64_t count = unit.parameters;
   EXPECT_EQ(result_bytes(unit, job.config), 32 + (count + 63) / 64 * 4 + (count + 1) / 2);
+  unit.codec = "int8";
+  EXPECT_EQ(result_bytes(unit, job.config), 32 + (count + 63) / 64 * 4 + count);
   unit.codec = "fp32";
   EXPECT_EQ(result_bytes(unit, job.config), 32 + 4 * count);
   unit.kind = protocol::UnitKind::evaluate;
@@ -114,7 +116,7 @@ TEST(UnitLimits, WhatIsNotUnderstoodIsRefused) {
       {"exact-fp32/2", [](protocol::Unit& u) { u.profile = "exact-fp32/2"; }},
       {"exact-int8 ", [](protocol::Unit& u) { u.profile = "exact-int8"; }},  // which revision?
       {"fast/1", [](protocol::Unit& u) { u.profile = "fast/1"; }},           // which no pool can check
-      {"codec", [](protocol::Unit& u) { u.codec = "int8"; }},
+      {"codec", [](protocol::Unit& u) { u.codec = "sparse"; }},
       {"model", [](protocol::Unit& u) { u.model["n_head"] = 3; }},
       {"parameters", [](protocol::Unit& u) { u.parameters += 1; }},
       {"positions", [](protocol::Unit& u) { u.context = 17; }},

@@ -1,4 +1,5 @@
-// Closing a round against plain loops written from docs/numerics.md, over several rounds so that the state counts too.
+// Closing a round against plain loops written from docs/numerics.md, over several rounds so that the state counts too;
+// and whole jobs in each codec.
 #include "aggregate.h"
 
 #include <cmath>
@@ -197,12 +198,12 @@ TEST_P(Aggregate, EqualsPlainLoopsOverThreeRounds) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, Aggregate,
-                         ::testing::Values(Case{"Int4Nesterov", "int4", "nesterov", 0},
-                                           Case{"Int4NesterovClipped", "int4", "nesterov", 0.7},
-                                           Case{"Fp32AdamW", "fp32", "adamw", 0},
-                                           Case{"Int4AdamWClipped", "int4", "adamw", 0.7}),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Aggregate,
+    ::testing::Values(Case{"Int4Nesterov", "int4", "nesterov", 0}, Case{"Int4NesterovClipped", "int4", "nesterov", 0.7},
+                      Case{"Fp32AdamW", "fp32", "adamw", 0}, Case{"Int4AdamWClipped", "int4", "adamw", 0.7},
+                      Case{"Int8Nesterov", "int8", "nesterov", 0}, Case{"Int8AdamWClipped", "int8", "adamw", 0.7}),
+    [](const auto& instance) { return instance.param.name; });
 
 TEST(AggregateLimits, AStepThatOverflowsIsNoRound) {
   const Job job = make_job({"", "fp32", "nesterov", 0});
@@ -217,6 +218,24 @@ TEST(AggregateLimits, AStepThatOverflowsIsNoRound) {
   const auto ops = kernels::make_cpu_ops(1);
   EXPECT_THROW(aggregate(job, 0, inputs, *ops, [&] { return folder.path / std::to_string(++files); }), NotFinite);
   EXPECT_TRUE(std::filesystem::is_empty(folder.path));  // nothing half-written stays
+}
+
+class WholeJob : public PoolFixture {};
+
+TEST_F(WholeJob, FinerCodecsStayCloserToFp32) {
+  Rig a = rig("alice"), b = rig("bob");
+  for (const char* codec : {"fp32", "int4", "int8"}) {
+    JobRequest request = tiny_job(codec);
+    request.description.codec = codec;
+    const CreatedJob created = create(request);
+    EXPECT_EQ(created.estimate.bytes_down,
+              32 + protocol::payload_bytes(protocol::codec_from_name(codec), created.description.parameters));
+    run({&a, &b}, codec);
+    EXPECT_EQ(status(codec).state, "completed");
+  }
+  const auto loss = [&](const char* job) { return status(job).validation_loss.back().second; };
+  EXPECT_NE(weights_digests("int8").back(), weights_digests("fp32").back());
+  EXPECT_LT(std::abs(loss("int8") - loss("fp32")), std::abs(loss("int4") - loss("fp32")));
 }
 
 }  // namespace

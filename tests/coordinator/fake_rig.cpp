@@ -190,7 +190,7 @@ protocol::LeaseRequest Rig::request() const {
   request.instance = instance;
   request.agent = "gradminer/0.1.0";
   request.profiles = {"exact-fp32/1", "exact-int8/1"};
-  request.codecs = {"fp32", "int4"};
+  request.codecs = protocol::codec_names();
   request.kinds = {"train", "evaluate"};
   request.memory_bytes = 1 << 30;
   request.flops = 1e9;
@@ -211,7 +211,7 @@ protocol::Lease Rig::take() {
 
 const std::vector<float>& Rig::weights_of(const protocol::Unit& unit) {
   const protocol::WeightsSource& source = unit.weights;
-  if (const auto found = cache_.find(source.round); found != cache_.end()) return found->second;
+  if (const auto found = cache_.find({unit.job, source.round}); found != cache_.end()) return found->second;
   const kernels::ModelConfig model = kernels::parse_model_config(unit.model);
   const std::string header = kernels::safetensors_header(model);
   const auto published = [&](const protocol::BlobReference& blob) {
@@ -226,7 +226,7 @@ const std::vector<float>& Rig::weights_of(const protocol::Unit& unit) {
   if (source.checkpoint) {
     weights = floats(std::span<const uint8_t>(published(source.checkpoint->blob)).subspan(header.size()));
   } else {
-    weights = cache_.at(source.updates.empty() ? source.round : source.updates.front().round);
+    weights = cache_.at({unit.job, source.updates.empty() ? source.round : source.updates.front().round});
   }
   for (const protocol::UpdateReference& update : source.updates) {
     const std::vector<uint8_t> blob = published(update.blob);
@@ -240,7 +240,7 @@ const std::vector<float>& Rig::weights_of(const protocol::Unit& unit) {
   hash.update(bytes_of(weights));
   if (hash.finish() != source.digest) throw std::runtime_error("the weights' source does not give their digest");
   held.push_back({unit.job, source.round});
-  return cache_[source.round] = std::move(weights);
+  return cache_[{unit.job, source.round}] = std::move(weights);
 }
 
 Work Rig::train(const protocol::Unit& unit, const std::vector<float>& weights) {

@@ -6,8 +6,10 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "accounts.h"
@@ -102,7 +104,7 @@ class Rig {
 
   std::unique_ptr<Pool>* pool_;
   ManualClock* clock_;
-  std::map<uint64_t, std::vector<float>> cache_;
+  std::map<std::pair<std::string, uint64_t>, std::vector<float>> cache_;  // by job and round
 };
 
 nlohmann::json tiny_config();

@@ -445,7 +445,7 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("--rounds", [](auto& r) { r.description.rounds = 0; });
   expect("--profile must be one of exact-fp32, exact-int8, exact-int8-head, not \"fast\"",
          [](auto& r) { r.description.profile = "fast"; });
-  expect("--codec", [](auto& r) { r.description.codec = "int8"; });
+  expect("--codec must be fp32, int4 or int8, not \"int2\"", [](auto& r) { r.description.codec = "int2"; });
   expect("--outer", [](auto& r) { r.description.outer.name = "sgd"; });
   expect("--steps 1", [](auto& r) { r.description.outer.name = "adamw"; });
   expect("n_positions of 16", [](auto& r) { r.description.context = 17; });

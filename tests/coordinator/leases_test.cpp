@@ -240,8 +240,7 @@ TEST_F(Leases, OnlyWhatFits) {
   create(tiny_job());
   Rig a = rig("alice");
   EXPECT_EQ(reason(a, [](auto& r) { r.profiles = {"exact-int8/1"}; }), "does_not_fit");
-  EXPECT_EQ(reason(a, [](auto& r) { r.codecs = {"fp32"}; }), "lease of tiny.0.e0");  // losses are fp32
-  pool->release(a.identity, a.take().lease, {});
+  EXPECT_EQ(reason(a, [](auto& r) { r.codecs = {"fp32"}; }), "does_not_fit");
   EXPECT_EQ(reason(a, [](auto& r) { r.kinds = {}; }), "does_not_fit");
   EXPECT_EQ(reason(a, [](auto& r) { r.memory_bytes = 1000; }), "does_not_fit");
   EXPECT_EQ(reason(a, [](auto& r) { r.flops = 1; }), "does_not_fit");
@@ -252,6 +251,26 @@ TEST_F(Leases, OnlyWhatFits) {
               a.ask(old);
             }),
             ErrorCode::agent_too_old);
+}
+
+TEST_F(Leases, OnlyRigsThatKnowTheCodec) {
+  JobRequest job = tiny_job();
+  job.description.codec = "int8";
+  create(job);
+  Rig a = rig("alice");
+  protocol::LeaseRequest request = a.request();
+  request.codecs = {"fp32", "int4"};
+  const protocol::LeaseAnswer answer = a.ask(request);
+  ASSERT_TRUE(answer.none);
+  EXPECT_EQ(answer.none->reason, "does_not_fit");
+  EXPECT_NE(answer.none->message.find("need the codec int8"), std::string::npos) << answer.none->message;
+  // An evaluation's losses are in fp32, and its weights come in updates of the job's codec.
+  for (const char* codec : {"fp32", "int8"}) {
+    EXPECT_EQ(reason(a, [&](auto& r) { r.kinds = {"evaluate"}, r.codecs = {codec}; }), "does_not_fit") << codec;
+  }
+  EXPECT_EQ(reason(a, [](auto& r) { r.kinds = {"evaluate"}; }), "lease of tiny.0.e0");
+  Rig b = rig("bob");
+  EXPECT_EQ(reason(b, [](auto& r) { r.codecs = {"int8"}; }), "lease of tiny.0.t0");
 }
 
 TEST_F(Leases, ReasonsOfAPoolWithoutWork) {

@@ -324,20 +324,21 @@ class Losses(Refusals):
 
 
 class PackedResults(Refusals):
-    """The same for int4."""
+    """The same for int4, and for int8 below."""
+    codec, lowest = "int4", b"\x88"
 
     @classmethod
     def setUpClass(cls):
         cls.pool = ServedPool(job=False)
         cls.pool.pool.dataset("text", harness.generated_text(20000))
-        cls.pool.pool.job("packed", "text", rounds=5, units=1, lanes=1, steps=1, batch=4, context=32, codec="int4",
+        cls.pool.pool.job("packed", "text", rounds=5, units=1, lanes=1, steps=1, batch=4, context=32, codec=cls.codec,
                           outer="adamw", evaluate_every=1000, check_share=0)
 
     def test_values(self):
         rig = self.pool.rig()
         lease = rig.leased()
         count = lease["unit"]["parameters"]
-        good = wire.random_result("int4", count)
+        good = wire.random_result(self.codec, count)
         blocks = (count + 63) // 64
         for name, scale in (("NaN", NAN), ("infinity", INFINITY), ("negative", struct.pack("<f", -1)), ("-0", struct.pack("<f", -0.0)),
                             ("overflow", struct.pack("<f", 1e38))):
@@ -345,9 +346,14 @@ class PackedResults(Refusals):
                 blob = good[:at] + scale + good[at + 4:]
                 self.check((422, 1302), rig.submit(lease, blob, ZERO), f"scale {name} at {at}")
         at = 32 + 4 * blocks
-        self.check((422, 1302), rig.submit(lease, good[:at] + b"\x88" + good[at + 1:], ZERO), "a nibble of -8")
+        self.check((422, 1302), rig.submit(lease, good[:at] + self.lowest + good[at + 1:], ZERO), "the lowest digit, which none has")
         status, answer = rig.submit(lease, good, ZERO)
         self.assertEqual(status, 200, answer)
+
+
+class ByteResults(PackedResults):
+    """The same for int8."""
+    codec, lowest = "int8", b"\x80"
 
 
 class HostileJson(Refusals):

@@ -114,12 +114,12 @@ class Exact(harness.TestCase):
         self.assertEqual(frequencies, [float(numpy.float32(x) / 2) for x in (1, 0.1, 0.01, 0.001)])
 
     def test_int8(self):
-        """One agent and three that check each other, on paths with and without instructions for int8."""
-        for kind, profile, model in (("gradients", "exact-int8", None), ("local", "exact-int8-head", None),
-                                     ("local", "exact-int8", harness.Pool.TINY_LLAMA)):
+        """One agent and three that check each other, on paths with and without instructions for int8; results in int8, too."""
+        for kind, profile, model, codec in (("gradients", "exact-int8", None, "int8"), ("local", "exact-int8-head", None, "int4"),
+                                            ("local", "exact-int8", harness.Pool.TINY_LLAMA, "int8")):
             with self.subTest(kind=kind, profile=profile):
                 names = [f"int8-{kind}-{'llama' if model else 'gpt2'}-{run}" for run in range(2)]
-                options = dict(profile=profile)
+                options = dict(profile=profile, codec=codec)
                 alone = self.run_job(self.job(names[0], kind, 2, model, check_share=0, **options), [("portable", 1)])
                 several = self.run_job(self.job(names[1], kind, 2, model, check_share=1, **options),
                                        [("avx512_vnni", 2), ("avx2", 1), ("portable", 3)])
@@ -127,6 +127,8 @@ class Exact(harness.TestCase):
                 self.assertEqual(self.pool.show(names[1])["checks_failed"], 0)
                 self.check_against_reference(names[0])
                 self.assertEqual(json.loads(self.pool.document(f"/v1/jobs/{names[0]}"))["profile"], profile + "/1")
+                self.assertEqual(wire.sha256(wire.weights_after(self.pool, names[0], ROUNDS)),
+                                 self.pool.weights_digests(names[0], ROUNDS)[-1])
 
     def test_golden(self):
         """The digests of a short job of each kind are those of every other machine that ran this test."""

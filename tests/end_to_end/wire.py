@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 RESULT, UPDATE, LOSSES = 1, 2, 3
-CODECS = {"fp32": 1, "int4": 2}
+CODECS = {"fp32": 1, "int4": 2, "int8": 3}
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
@@ -48,10 +48,12 @@ def decode_blob(data, kind):
     if codec == CODECS["fp32"]:
         return numpy.frombuffer(payload, "<f4")
     scales = numpy.frombuffer(payload, "<f4", (count + 63) // 64)
-    packed = numpy.frombuffer(payload, "u1", offset=scales.nbytes)
-    nibbles = numpy.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype("i1")
-    values = numpy.where(nibbles > 7, nibbles - 16, nibbles).astype("f4")
-    return values * numpy.repeat(scales, 64)[:count]
+    digits = numpy.frombuffer(payload, "i1", offset=scales.nbytes)
+    if codec == CODECS["int4"]:
+        packed = digits.view("u1")
+        nibbles = numpy.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype("i1")
+        digits = numpy.where(nibbles > 7, nibbles - 16, nibbles)
+    return digits.astype("f4") * numpy.repeat(scales, 64)[:count]
 
 
 def read_safetensors(data):
@@ -176,7 +178,7 @@ class Client:
     def lease(self, kinds=("train",), held=()):
         return self.call("POST", "/v1/leases", {
             "request_id": secrets.token_hex(16), "instance": self.instance, "agent": "gradminer/0.1.0",
-            "profiles": ["exact-fp32/1"], "codecs": ["fp32", "int4"], "kinds": list(kinds),
+            "profiles": ["exact-fp32/1"], "codecs": list(CODECS), "kinds": list(kinds),
             "memory_bytes": 8 << 30, "flops": 1e9, "held": list(held)})
 
     def submit(self, lease, result, segments_root, loss=5.0):
@@ -197,8 +199,11 @@ def random_result(codec, count, size=1e-4):
     """A well-formed result of noise."""
     if codec == "fp32":
         payload = numpy.random.default_rng(int.from_bytes(os.urandom(8), "big")).normal(0, size, count).astype("<f4").tobytes()
+        return blob(RESULT, codec, count, payload)
+    scales = numpy.full((count + 63) // 64, size, "<f4").tobytes()
+    if codec == "int8":
+        payload = scales + os.urandom(count).replace(b"\x80", b"\x81")  # no -128
     else:
-        scales = numpy.full((count + 63) // 64, size, "<f4").tobytes()
         nibbles = numpy.frombuffer(os.urandom((count + 1) // 2 * 2), "u1") % 15  # 0 ... 14
         nibbles = numpy.where(nibbles > 7, nibbles + 1, nibbles)  # leaves -8 (nibble 8) out
         nibbles[count:] = 0

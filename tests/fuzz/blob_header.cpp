@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t count = 0;
   if (size >= 24) std::memcpy(&count, data + 16, sizeof count);
   for (const auto kind : {protocol::BlobKind::result, protocol::BlobKind::update, protocol::BlobKind::losses})
-    for (const auto codec : {protocol::CodecId::fp32, protocol::CodecId::int4}) try {
+    for (const auto codec : protocol::all_codecs) try {
         const auto header = protocol::parse_blob_header({data, size}, size, kind, codec, count);
         if (header.payload_bytes != size - protocol::blob_header_bytes) std::abort();
       } catch (const protocol::Error&) {

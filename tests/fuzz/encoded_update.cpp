@@ -12,7 +12,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t count = 0;
   if (size >= 24) std::memcpy(&count, data + 16, sizeof count);
-  for (const auto codec : {protocol::CodecId::fp32, protocol::CodecId::int4}) try {
+  for (const auto codec : protocol::all_codecs) try {
       protocol::parse_blob_header({data, size}, size, protocol::BlobKind::update, codec, count);
       const std::span<const uint8_t> payload(data + protocol::blob_header_bytes, size - protocol::blob_header_bytes);
       std::vector<float> whole(count), part(std::min<uint64_t>(count, 128));

@@ -44,6 +44,7 @@ ModelConfig config_of(const GoldenUnit& unit) {
 Codec codec_of(const GoldenUnit& unit) {
   if (unit.codec == "fp32") return Codec::fp32;
   if (unit.codec == "int4") return Codec::int4;
+  if (unit.codec == "int8") return Codec::int8;
   throw std::runtime_error(unit.name + ": the codec " + unit.codec + " is not known");
 }
 

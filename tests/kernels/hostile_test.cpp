@@ -349,7 +349,7 @@ TEST_F(HostileModel, WeightsNormAndLanes) {
 
 TEST(Hostile, Codecs) {
   const Values values = some_values(1000, 6);
-  for (const Codec codec : {Codec::fp32, Codec::int4}) {
+  for (const Codec codec : {Codec::fp32, Codec::int4, Codec::int8}) {
     expect_unmoved("codec", [&] {
       std::vector<uint8_t> payload(encoded_bytes(codec, values.size()));
       encode(codec, values, payload);

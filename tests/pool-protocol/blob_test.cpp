@@ -25,13 +25,17 @@ TEST(Blob, PayloadSizes) {
   EXPECT_EQ(payload_bytes(CodecId::int4, 64), 4u + 32);
   EXPECT_EQ(payload_bytes(CodecId::int4, 65), 8u + 33);
   EXPECT_EQ(payload_bytes(CodecId::int4, 131), 12u + 66);
-  EXPECT_THROW(payload_bytes(CodecId::fp32, UINT64_MAX), std::invalid_argument);
-  EXPECT_THROW(payload_bytes(CodecId::int4, UINT64_MAX), std::invalid_argument);
+  EXPECT_EQ(payload_bytes(CodecId::int8, 0), 0u);
+  EXPECT_EQ(payload_bytes(CodecId::int8, 1), 4u + 1);
+  EXPECT_EQ(payload_bytes(CodecId::int8, 64), 4u + 64);
+  EXPECT_EQ(payload_bytes(CodecId::int8, 131), 12u + 131);
+  for (const CodecId codec : all_codecs) EXPECT_THROW(payload_bytes(codec, UINT64_MAX), std::invalid_argument);
 }
 
 TEST(Blob, CodecNames) {
-  for (const CodecId codec : {CodecId::fp32, CodecId::int4}) EXPECT_EQ(codec_from_name(name_of(codec)), codec);
-  for (const std::string name : {"", "int8", "FP32", "fp32 "})
+  EXPECT_EQ(codec_names(), (std::vector<std::string>{"fp32", "int4", "int8"}));
+  for (const CodecId codec : all_codecs) EXPECT_EQ(codec_from_name(name_of(codec)), codec);
+  for (const std::string name : {"", "sparse", "int", "int88", "FP32", "fp32 "})
     expect_refusal([&] { codec_from_name(name); }, ErrorCode::bad_member, "codec", name);
 }
 

@@ -185,24 +185,29 @@ def blob(name, kind, codec, count):
     return data[32:]
 
 
+def check_blocks(codec, largest, values, payload, digits):
+    scales = struct.unpack("<3f", payload[:12])
+    for i, value in enumerate(values):
+        block = values[i // 64 * 64:i // 64 * 64 + 64]
+        amax = max(abs(x) for x in block)
+        tiny = amax < 2.0 ** -100
+        same(f"{codec} scale {i // 64}", scales[i // 64], 0.0 if tiny else fp32(amax / largest))
+        same(f"{codec} element {i}", digits[i], 0 if tiny else round(fp32(value * fp32(largest / amax))))  # round(): ties to even
+
+
 def check_blobs():
     values = [((37 * i) % 129 - 64) / 1024 for i in range(64)] + [0.0] * 64 + [1.5, -1.5, 0.75]
     count = len(values)
     same("fp32 payload", blob("result.fp32.blob", 1, 1, count), struct.pack(f"<{count}f", *values))
 
     payload = blob("update.int4.blob", 2, 2, count)
-    scales = struct.unpack("<3f", payload[:12])
-    nibbles = payload[12:]
-    same("int4 payload bytes", len(nibbles), (count + 1) // 2)
-    for i, value in enumerate(values):
-        block = values[i // 64 * 64:i // 64 * 64 + 64]
-        amax = max(abs(x) for x in block)
-        tiny = amax < 2.0 ** -100
-        same(f"scale {i // 64}", scales[i // 64], 0.0 if tiny else fp32(amax / 7))
-        nibble = nibbles[i // 2] >> 4 if i % 2 else nibbles[i // 2] & 15
-        q = nibble - 16 if nibble >= 8 else nibble
-        same(f"element {i}", q, 0 if tiny else round(fp32(value * fp32(7 / amax))))  # round(): ties to even
-    same("missing last nibble", nibbles[-1] >> 4, 0)
+    nibbles = [nibble for byte in payload[12:] for nibble in (byte & 15, byte >> 4)]
+    same("int4 payload bytes", len(payload), 12 + (count + 1) // 2)
+    same("missing last nibble", nibbles.pop(), 0)
+    check_blocks("int4", 7, values, payload, [nibble - 16 if nibble >= 8 else nibble for nibble in nibbles])
+
+    payload = blob("update.int8.blob", 2, 3, count)
+    check_blocks("int8", 127, values, payload, list(struct.unpack(f"<{count}b", payload[12:])))
     same("losses", blob("losses.blob", 3, 1, 3), struct.pack("<3f", 5.5, 5.25, 5.0))
 
 

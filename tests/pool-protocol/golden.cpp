@@ -98,22 +98,37 @@ std::vector<float> blob_values() {
   return values;
 }
 
-// docs/numerics.md section 7, as plainly as it can be said.
-std::string int4_payload(const std::vector<float>& values) {
+// docs/numerics.md section 7, as plainly as it can be said: the scales, and digits of -largest ... largest.
+struct Blocks {
   std::vector<float> scales;
-  std::vector<uint8_t> nibbles((values.size() + 1) / 2);
+  std::vector<int> digits;
+};
+
+Blocks blocks_of(const std::vector<float>& values, float largest) {
+  Blocks blocks;
   for (size_t begin = 0; begin < values.size(); begin += 64) {
     const size_t end = std::min(begin + 64, values.size());
     float amax = 0;
     for (size_t i = begin; i < end; ++i) amax = std::max(amax, std::fabs(values[i]));
     const bool tiny = amax < std::ldexp(1.0f, -100);
-    scales.push_back(tiny ? 0 : amax / 7);
-    for (size_t i = begin; i < end; ++i) {
-      const int q = tiny ? 0 : static_cast<int>(std::nearbyint(values[i] * (7 / amax)));
-      nibbles[i / 2] |= static_cast<uint8_t>((q & 15) << (i % 2 * 4));
-    }
+    blocks.scales.push_back(tiny ? 0 : amax / largest);
+    for (size_t i = begin; i < end; ++i)
+      blocks.digits.push_back(tiny ? 0 : static_cast<int>(std::nearbyint(values[i] * (largest / amax))));
   }
-  return raw_of(scales) + raw_of(nibbles);
+  return blocks;
+}
+
+std::string int4_payload(const std::vector<float>& values) {
+  const Blocks blocks = blocks_of(values, 7);
+  std::vector<uint8_t> nibbles((values.size() + 1) / 2);
+  for (size_t i = 0; i < values.size(); ++i)
+    nibbles[i / 2] |= static_cast<uint8_t>((blocks.digits[i] & 15) << (i % 2 * 4));
+  return raw_of(blocks.scales) + raw_of(nibbles);
+}
+
+std::string int8_payload(const std::vector<float>& values) {
+  const Blocks blocks = blocks_of(values, 127);
+  return raw_of(blocks.scales) + raw_of(std::vector<int8_t>(blocks.digits.begin(), blocks.digits.end()));
 }
 
 std::string blob(BlobKind kind, CodecId codec, uint64_t count, const std::string& payload) {
@@ -207,6 +222,7 @@ std::map<std::string, std::string> golden_files() {
   const std::vector<float> values = blob_values();
   files["result.fp32.blob"] = blob(BlobKind::result, CodecId::fp32, values.size(), raw_of(values));
   files["update.int4.blob"] = blob(BlobKind::update, CodecId::int4, values.size(), int4_payload(values));
+  files["update.int8.blob"] = blob(BlobKind::update, CodecId::int8, values.size(), int8_payload(values));
   files["losses.blob"] = blob(BlobKind::losses, CodecId::fp32, 3, raw_of(std::vector<float>{5.5f, 5.25f, 5.0f}));
   return files;
 }

@@ -5,15 +5,18 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace protocol {
 
 enum class BlobKind : uint16_t { result = 1, update = 2, losses = 3 };
-enum class CodecId : uint16_t { fp32 = 1, int4 = 2 };
+enum class CodecId : uint16_t { fp32 = 1, int4 = 2, int8 = 3 };
+inline constexpr std::array all_codecs = {CodecId::fp32, CodecId::int4, CodecId::int8};
 
-// "fp32" | "int4"; throws Error(bad_member) otherwise.
+// "fp32" | "int4" | "int8"; throws Error(bad_member) otherwise.
 CodecId codec_from_name(const std::string& name);
 const char* name_of(CodecId codec);
+std::vector<std::string> codec_names();  // of all_codecs
 
 struct BlobHeader {
   char magic[8];
