@@ -10,7 +10,7 @@ struct GeluForwardArgs {
   const float* x;
   float* y;
 };
-static_assert(sizeof(GeluForwardArgs) == 24);
+static_assert(sizeof(GeluForwardArgs) == 24 && offsetof(GeluForwardArgs, y) == 16);
 
 struct GeluBackwardArgs {
   uint64_t count;
@@ -18,14 +18,14 @@ struct GeluBackwardArgs {
   const float* dy;
   float* dx;  // may be dy
 };
-static_assert(sizeof(GeluBackwardArgs) == 32);
+static_assert(sizeof(GeluBackwardArgs) == 32 && offsetof(GeluBackwardArgs, dx) == 24);
 
 struct SwigluForwardArgs {
   uint32_t rows, inner;
   const float* gate_up;  // (rows, 2 * inner): gate | up
   float* y;              // (rows, inner)
 };
-static_assert(sizeof(SwigluForwardArgs) == 24);
+static_assert(sizeof(SwigluForwardArgs) == 24 && offsetof(SwigluForwardArgs, y) == 16);
 
 struct SwigluBackwardArgs {
   uint32_t rows, inner;
@@ -33,6 +33,6 @@ struct SwigluBackwardArgs {
   const float* dy;  // (rows, inner)
   float* dgate_up;  // (rows, 2 * inner); may be gate_up
 };
-static_assert(sizeof(SwigluBackwardArgs) == 32);
+static_assert(sizeof(SwigluBackwardArgs) == 32 && offsetof(SwigluBackwardArgs, dgate_up) == 24);
 
 }  // namespace kernels::cuda

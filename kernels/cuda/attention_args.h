@@ -17,7 +17,7 @@ struct AttentionShape {
   float scale;       // 1 / sqrt(head_size)
   uint32_t aligned;  // groups of four neighbouring dimensions may be moved at once
 };
-static_assert(sizeof(AttentionShape) == 56);
+static_assert(sizeof(AttentionShape) == 56 && offsetof(AttentionShape, aligned) == 52);
 
 // AttentionForward of kernels/ops.h.
 struct AttentionForwardArgs {
@@ -26,7 +26,7 @@ struct AttentionForwardArgs {
   float* row_max;
   float* inverse_sum;
 };
-static_assert(sizeof(AttentionForwardArgs) == 80);
+static_assert(sizeof(AttentionForwardArgs) == 80 && offsetof(AttentionForwardArgs, inverse_sum) == 72);
 
 // AttentionBackward of kernels/ops.h: one kernel for the queries' gradients, one for those of keys and values.
 struct AttentionBackwardArgs {
@@ -35,6 +35,6 @@ struct AttentionBackwardArgs {
   const float* dout;
   float* dqkv;
 };
-static_assert(sizeof(AttentionBackwardArgs) == 80);
+static_assert(sizeof(AttentionBackwardArgs) == 80 && offsetof(AttentionBackwardArgs, dqkv) == 72);
 
 }  // namespace kernels::cuda

@@ -9,6 +9,6 @@ struct BiasBackwardArgs {
   RunSums run;      // of one sum
   const float* dy;  // (rows, columns)
 };
-static_assert(sizeof(BiasBackwardArgs) == 48);
+static_assert(sizeof(BiasBackwardArgs) == 48 && offsetof(BiasBackwardArgs, dy) == 40);
 
 }  // namespace kernels::cuda

@@ -13,6 +13,6 @@ struct CrossEntropyArgs {
   uint32_t vocabulary;
   float scale_gradient;
 };
-static_assert(sizeof(CrossEntropyArgs) == 32);
+static_assert(sizeof(CrossEntropyArgs) == 32 && offsetof(CrossEntropyArgs, scale_gradient) == 28);
 
 }  // namespace kernels::cuda

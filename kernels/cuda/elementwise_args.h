@@ -11,7 +11,7 @@ struct AddArgs {
   const float* x;
   float* y;
 };
-static_assert(sizeof(AddArgs) == 24);
+static_assert(sizeof(AddArgs) == 24 && offsetof(AddArgs, y) == 16);
 
 // y = y * factor
 struct ScaleArgs {
@@ -20,7 +20,7 @@ struct ScaleArgs {
   float factor;
   uint32_t padding;
 };
-static_assert(sizeof(ScaleArgs) == 24);
+static_assert(sizeof(ScaleArgs) == 24 && offsetof(ScaleArgs, padding) == 20);
 
 // out = a - b; out may be either.
 struct SubtractArgs {
@@ -29,7 +29,7 @@ struct SubtractArgs {
   const float* b;
   float* out;
 };
-static_assert(sizeof(SubtractArgs) == 32);
+static_assert(sizeof(SubtractArgs) == 32 && offsetof(SubtractArgs, out) == 24);
 
 // *index becomes the smaller of itself and the place of the first element that is not finite.
 struct FirstNonFiniteArgs {
@@ -37,13 +37,13 @@ struct FirstNonFiniteArgs {
   const float* x;
   unsigned long long* index;  // the type of atomicMin
 };
-static_assert(sizeof(FirstNonFiniteArgs) == 24);
+static_assert(sizeof(FirstNonFiniteArgs) == 24 && offsetof(FirstNonFiniteArgs, index) == 16);
 
 // *index = value
 struct SetIndexArgs {
   unsigned long long* index;
   uint64_t value;
 };
-static_assert(sizeof(SetIndexArgs) == 16);
+static_assert(sizeof(SetIndexArgs) == 16 && offsetof(SetIndexArgs, value) == 8);
 
 }  // namespace kernels::cuda

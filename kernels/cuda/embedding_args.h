@@ -12,7 +12,7 @@ struct EmbeddingForwardArgs {
   const float* wpe;     // (positions, channels) or null
   float* out;           // (tokens, channels)
 };
-static_assert(sizeof(EmbeddingForwardArgs) == 48);
+static_assert(sizeof(EmbeddingForwardArgs) == 48 && offsetof(EmbeddingForwardArgs, out) == 40);
 
 // dwte = dwte + the block's row sums
 struct EmbeddingBackwardTokensArgs {
@@ -21,7 +21,7 @@ struct EmbeddingBackwardTokensArgs {
   const float* dout;    // (tokens, channels)
   float* dwte;          // (vocabulary, channels)
 };
-static_assert(sizeof(EmbeddingBackwardTokensArgs) == 32);
+static_assert(sizeof(EmbeddingBackwardTokensArgs) == 32 && offsetof(EmbeddingBackwardTokensArgs, dwte) == 24);
 
 // dwpe = dwpe + the block's row sums
 struct EmbeddingBackwardPositionsArgs {
@@ -29,6 +29,6 @@ struct EmbeddingBackwardPositionsArgs {
   const float* dout;  // (tokens, channels)
   float* dwpe;        // (positions, channels)
 };
-static_assert(sizeof(EmbeddingBackwardPositionsArgs) == 32);
+static_assert(sizeof(EmbeddingBackwardPositionsArgs) == 32 && offsetof(EmbeddingBackwardPositionsArgs, dwpe) == 24);
 
 }  // namespace kernels::cuda

@@ -13,6 +13,6 @@ struct HalvesCopyArgs {
   uint32_t aligned;  // groups of four neighbours of x may be read at once
   uint32_t padding;
 };
-static_assert(sizeof(HalvesCopyArgs) == 48);
+static_assert(sizeof(HalvesCopyArgs) == 48 && offsetof(HalvesCopyArgs, padding) == 44);
 
 }  // namespace kernels::cuda

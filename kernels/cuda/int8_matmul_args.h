@@ -26,6 +26,6 @@ struct Int8MatmulArgs {
   uint32_t padding;
   uint64_t block_scales;  // from a block's scales to the next one's
 };
-static_assert(sizeof(Int8MatmulArgs) == 144);
+static_assert(sizeof(Int8MatmulArgs) == 144 && offsetof(Int8MatmulArgs, block_scales) == 136);
 
 }  // namespace kernels::cuda

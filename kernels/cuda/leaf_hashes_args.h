@@ -13,6 +13,6 @@ struct LeafHashesArgs {
   uint32_t leaf;    // floats; the last leaf may have fewer
   uint32_t padding;
 };
-static_assert(sizeof(LeafHashesArgs) == 32);
+static_assert(sizeof(LeafHashesArgs) == 32 && offsetof(LeafHashesArgs, padding) == 28);
 
 }  // namespace kernels::cuda

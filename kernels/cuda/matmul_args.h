@@ -26,6 +26,6 @@ struct MatmulArgs {
   uint32_t chunk;   // terms of one
   uint32_t blocks;  // whether each chunk is a block, which is added to c by itself
 };
-static_assert(sizeof(MatmulArgs) == 128);
+static_assert(sizeof(MatmulArgs) == 128 && offsetof(MatmulArgs, blocks) == 124);
 
 }  // namespace kernels::cuda

@@ -16,7 +16,7 @@ struct LayerNormForwardArgs {
   float epsilon;
   uint32_t padding;
 };
-static_assert(sizeof(LayerNormForwardArgs) == 64);
+static_assert(sizeof(LayerNormForwardArgs) == 64 && offsetof(LayerNormForwardArgs, padding) == 60);
 
 // Of both kernels of the backward pass: the gains' run before the rows', since dx may be dy.
 struct LayerNormBackwardArgs {
@@ -30,7 +30,7 @@ struct LayerNormBackwardArgs {
   float* dx;
   RunSums gains;  // of the weight and the bias
 };
-static_assert(sizeof(LayerNormBackwardArgs) == 104);
+static_assert(sizeof(LayerNormBackwardArgs) == 104 && offsetof(LayerNormBackwardArgs, gains) == 64);
 
 struct RmsNormForwardArgs {
   uint32_t rows, channels;
@@ -41,7 +41,7 @@ struct RmsNormForwardArgs {
   float epsilon;
   uint32_t padding;
 };
-static_assert(sizeof(RmsNormForwardArgs) == 48);
+static_assert(sizeof(RmsNormForwardArgs) == 48 && offsetof(RmsNormForwardArgs, padding) == 44);
 
 struct RmsNormBackwardArgs {
   uint32_t rows, channels;
@@ -53,6 +53,6 @@ struct RmsNormBackwardArgs {
   float* dx;
   RunSums gains;  // of the weight
 };
-static_assert(sizeof(RmsNormBackwardArgs) == 96);
+static_assert(sizeof(RmsNormBackwardArgs) == 96 && offsetof(RmsNormBackwardArgs, gains) == 56);
 
 }  // namespace kernels::cuda

@@ -21,7 +21,7 @@ struct AdamWArgs {
     uint32_t padding;
   } tensors[launch_tensors];
 };
-static_assert(sizeof(AdamWArgs) == 72 + 16 * launch_tensors);
+static_assert(sizeof(AdamWArgs) == 72 + 16 * launch_tensors && offsetof(AdamWArgs, tensors) == 72);
 
 struct NesterovArgs {
   uint64_t count;
@@ -30,6 +30,6 @@ struct NesterovArgs {
   float* m;
   float lr, momentum;
 };
-static_assert(sizeof(NesterovArgs) == 40);
+static_assert(sizeof(NesterovArgs) == 40 && offsetof(NesterovArgs, momentum) == 36);
 
 }  // namespace kernels::cuda

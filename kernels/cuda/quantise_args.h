@@ -15,6 +15,6 @@ struct QuantiseArgs {
   int8_t* low;               // (rows, columns) or null
   float* scales;             // (rows), or (blocks, columns)
 };
-static_assert(sizeof(QuantiseArgs) == 56);
+static_assert(sizeof(QuantiseArgs) == 56 && offsetof(QuantiseArgs, scales) == 48);
 
 }  // namespace kernels::cuda

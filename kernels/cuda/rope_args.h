@@ -14,6 +14,6 @@ struct RopeArgs {
   uint32_t back;  // 1: the rotation back
   uint32_t padding;
 };
-static_assert(sizeof(RopeArgs) == 56);
+static_assert(sizeof(RopeArgs) == 56 && offsetof(RopeArgs, padding) == 52);
 
 }  // namespace kernels::cuda

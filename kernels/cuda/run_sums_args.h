@@ -12,6 +12,6 @@ struct RunSums {
   float* out[run_sums];  // (columns) each, added to
   float* block_sums;     // (blocks, sums, columns), which add_block_sums adds to out upward; null where one block is
 };
-static_assert(sizeof(RunSums) == 40);
+static_assert(sizeof(RunSums) == 40 && offsetof(RunSums, block_sums) == 32);
 
 }  // namespace kernels::cuda

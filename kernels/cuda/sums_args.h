@@ -20,6 +20,6 @@ struct SegmentSumsArgs {
     uint32_t padding;
   } bounds[launch_tensors + 1];
 };
-static_assert(sizeof(SegmentSumsArgs) == 32 + 16 * (launch_tensors + 1));
+static_assert(sizeof(SegmentSumsArgs) == 32 + 16 * (launch_tensors + 1) && offsetof(SegmentSumsArgs, bounds) == 32);
 
 }  // namespace kernels::cuda

@@ -1,7 +1,10 @@
-// The integer types of kernel arguments, which host and device share: NVRTC has no <cstdint>.
+// The integer types of kernel arguments, which host and device share: NVRTC has no <cstdint> and no <cstddef>. Both
+// sides compile the structs, and assert the size of each and where its last member lies.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
+
+#define offsetof(type, member) __INTADDR__(&(((type*)0)->member))
 
 namespace kernels::cuda {
 typedef signed char int8_t;
@@ -16,6 +19,7 @@ typedef unsigned long long uint64_t;
 
 #else
 
+#include <cstddef>
 #include <cstdint>
 
 namespace kernels::cuda {

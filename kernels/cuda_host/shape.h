@@ -54,6 +54,7 @@ inline Shape over_columns(size_t columns, size_t blocks, uint32_t warps) {
 
 template <class Args>
 void launch(Launcher& device, const char* kernel, const Shape& shape, const Args& args) {
+  static_assert(sizeof(Args) <= maximum_args_bytes);
   Launch all{.kernel = kernel, .shared_bytes = shape.shared_bytes, .args = &args, .args_bytes = sizeof args};
   std::copy_n(shape.grid, 3, all.grid);
   std::copy_n(shape.block, 3, all.block);
