@@ -20,7 +20,7 @@ MAY_USE = {
 MUST_NOT_INCLUDE = [
     ("kernels", ("kernels/files/", "kernels/bench/", "kernels/include/kernels/files.h"), r"nlohmann/|kernels/files\.h",
      "JSON belongs to kernels/files"),
-    ("kernels/cuda", (), r"^(?!cuda/|cpu/math_constants\.h$|cstdint$)", "device code has no headers but its own"),
+    ("kernels/cuda", (), r"^(?!cuda/|cpu/math_constants\.h$|cstddef$|cstdint$)", "device code has no headers but its own"),
     ("kernels", (), r"curl/|boost/asio|boost/beast|sys/socket\.h|openssl/|sqlite|SQLiteCpp|spdlog/", "kernels are maths"),
     ("pool-protocol", (), r"curl/|boost/|sys/socket\.h|cuda|SQLiteCpp|spdlog/", "the protocol has no sockets and no CUDA"),
     ("agent", (), r"SQLiteCpp|prometheus/", "the store and the metrics are the pool's"),
