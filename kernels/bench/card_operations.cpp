@@ -1,5 +1,6 @@
 #include "bench/card_operations.h"
 
+#include <algorithm>
 #include <functional>
 #include <sstream>
 #include <stdexcept>
@@ -11,6 +12,8 @@
 namespace kernels::bench {
 namespace {
 
+constexpr size_t block_tokens = 1024;  // whose sums the gradient of a weight adds up one by one
+
 void require_fast(bool fast, const Ops& ops) {
   if (fast && ops.half_precision() == HalfPrecision::none)
     throw std::invalid_argument("the card does not compute fast");
@@ -20,6 +23,7 @@ Call matmul(Form form, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   require_fast(fast, ops);
   Matmul op = product_of(form, n[0], n[1], n[2]);
   op.fast = fast;
+  if (op.accumulate) op.block = block_tokens;
   op.a = arrays.floats(op.m * op.k), op.b = arrays.floats(op.k * op.n), op.c = arrays.floats(op.m * op.n);
   if (fast) op.workspace = arrays.floats(ops.fast_workspace(op.m, op.k, op.n) / sizeof(float) + 1);
   return [&ops, op] { ops.matmul(op); };
@@ -27,20 +31,24 @@ Call matmul(Form form, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
 
 Call int8_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   const Matmul shape = product_of(form, n[0], n[1], n[2]);
+  const size_t blocks = shape.accumulate ? (shape.k + block_tokens - 1) / block_tokens : 1;
+  const size_t scales = std::max(shape.m, shape.n);  // of a block
   const Int8Matmul op{.m = shape.m,
                       .n = shape.n,
                       .k = shape.k,
                       .a = arrays.digits(shape.m * shape.k),
                       .a_row = shape.a_row,
                       .a_col = shape.a_col,
-                      .a_scales = arrays.positive(shape.m),
+                      .a_scales = arrays.positive(blocks * scales),
                       .b = arrays.digits(shape.k * shape.n),
                       .b_row = shape.b_row,
                       .b_col = shape.b_col,
-                      .b_scales = arrays.positive(shape.n),
+                      .b_scales = arrays.positive(blocks * scales),
                       .c = arrays.floats(shape.m * shape.n),
                       .ldc = shape.ldc,
-                      .accumulate = shape.accumulate};
+                      .accumulate = shape.accumulate,
+                      .block = shape.accumulate ? block_tokens : 0,
+                      .block_scales = scales};
   return [&ops, op] { ops.int8_matmul(op); };
 }
 
