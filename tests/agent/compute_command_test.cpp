@@ -217,6 +217,27 @@ TEST_F(ComputeTest, ACardGivesTheDigestOfTheCpu) {
   }
 }
 
+// Of three blocks two at once, or one.
+TEST_F(ComputeTest, ACardsMicroBatchIsWhatTheLimitAllows) {
+  for (size_t i = tokens.size(); i < 160 * 16 + 1; ++i) tokens.push_back(static_cast<uint16_t>(i * i % 50));
+  write_tokens(tokens);
+  const std::string shape = paths() + "--batch 160 --context 16";  // 64 rows are a block
+  const auto answer = [&](const std::string& limit) {
+    const Ended ended = run_with_cards(shape + " --device cuda --json --memory-limit " + limit, two_large);
+    EXPECT_EQ(ended.code, 0) << ended.error;
+    return nlohmann::json::parse(ended.out);
+  };
+  const nlohmann::json free = answer("0");
+  const std::string limit = std::to_string(free["planned_bytes"].get<uint64_t>() - 1);
+  const nlohmann::json limited = answer(limit);
+  EXPECT_LT(limited["planned_bytes"], free["planned_bytes"]);
+  const std::string digest = nlohmann::json::parse(run(shape + " --json").out)["digest"];
+  EXPECT_EQ(free["digest"], digest);
+  EXPECT_EQ(limited["digest"], digest);
+  const std::string words = run_with_cards(shape + " --device cuda", two_large).out;
+  EXPECT_NE(words.find(" planned on the card, 2 blocks at once\n"), std::string::npos) << words;
+}
+
 // Another gradient than the exact one, near it and the same each time.
 TEST_F(ComputeTest, ACardComputesFast) {
   const std::string shape = paths() + "--batch 2 --context 5 --device cuda:1 --profile ";
