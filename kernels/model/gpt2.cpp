@@ -28,6 +28,8 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
   const LinearPlan linear(arithmetic, plan, C, std::max(3 * C, F), ops, arena);
+  linear.require_terms("n_embd", C, plan.backward ? 3 * C : C);
+  linear.require_terms("n_inner", F, F);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of gelu.

@@ -59,10 +59,8 @@ void multiply(Ops& ops, const Int8Matmul& whole, const Cancel& cancel) {
   });
 }
 
-void require_terms(const char* what, size_t count) {
-  if (count <= int8_terms) return;
-  throw std::invalid_argument("int8 profiles: " + std::to_string(count) + " " + what + "; supported: 1 to " +
-                              std::to_string(int8_terms));
+[[noreturn]] void refuse_terms(const std::string& what) {
+  throw std::invalid_argument("int8 profiles: " + what + "; supported: at most " + std::to_string(int8_terms));
 }
 
 }  // namespace
@@ -85,18 +83,23 @@ LinearPlan::LinearPlan(Arithmetic how, const NetworkPlan& network, size_t channe
   q = arena.take<int8_t>(rows * widest);
   if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
   scales = arena.take<float>(std::max(rows, (rows + block - 1) / block * widest));
+  const size_t terms = std::min(block, rows);  // of a weight's gradient
+  if (terms > int8_terms) refuse_terms(std::to_string(terms) + " tokens in a block");
+}
+
+void LinearPlan::require_terms(const char* key, size_t value, size_t terms) const {
+  if (!is_int8(arithmetic) || terms <= int8_terms) return;
+  refuse_terms(std::string(key) + " = " + std::to_string(value) + " makes sums of " + std::to_string(terms) +
+               " products");
 }
 
 Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
     : inputs_(inputs), outputs_(outputs), layout_(layout), plan_(plan) {
   if (!is_int8(plan.arithmetic)) return;
-  require_terms("inputs of a linear layer", inputs);
   by_output_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(outputs)};
   input_ = same_input ? same_input->input_ : plan.arena.take<int8_t>(plan.rows * inputs);
   input_scales_ = same_input ? same_input->input_scales_ : plan.arena.take<float>(plan.rows);
   if (!plan.backward) return;
-  require_terms("outputs of a linear layer", outputs);
-  require_terms("tokens in a block", std::min(plan.block, plan.rows));
   by_input_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(inputs)};
 }
 

@@ -23,10 +23,14 @@ inline bool is_int8(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_two_digits;
 }
 
-// What the linear layers of a network are planned with.
+// What the linear layers of a network are planned with. Throws std::invalid_argument for int8 and more than int8_terms
+// tokens in a block.
 struct LinearPlan {
   // channels: of each layer's inputs or outputs; the others are at most `widest`.
   LinearPlan(Arithmetic how, const NetworkPlan& network, size_t channels, size_t widest, Ops& engine, Arena& memory);
+
+  // Throws std::invalid_argument for int8 where a config's `key` asks for products of more than int8_terms terms.
+  void require_terms(const char* key, size_t value, size_t terms) const;
 
   Arithmetic arithmetic;
   size_t rows, block;  // at most, and of a full block

@@ -30,6 +30,8 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
   const LinearPlan linear(arithmetic, plan, C, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
+  linear.require_terms("hidden_size", C, plan.backward ? std::max(qkv_outputs_, C) : C);
+  linear.require_terms("intermediate_size", F, plan.backward ? 2 * F : F);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of hidden.

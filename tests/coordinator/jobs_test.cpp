@@ -463,7 +463,7 @@ TEST_F(Jobs, MistakesAreNamed) {
       r.config = folder.path / "other.json";
     };
   };
-  expect("int8 profiles: 133145 outputs of a linear layer; supported: 1 to 133144", [&](JobRequest& r) {
+  expect("int8 profiles: n_inner = 133145 makes sums of 133145 products; supported: at most 133144", [&](JobRequest& r) {
     with_config("n_inner", 133145u)(r);
     r.description.profile = "exact-int8";
   });

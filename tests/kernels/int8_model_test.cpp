@@ -135,6 +135,27 @@ TEST(Int8Failure, IsNamed) {
   }
 }
 
+TEST(Int8Limits, TheKeyIsNamed) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops(1);
+  const auto refusal = [&](const ModelConfig& config, Purpose purpose) -> std::string {
+    try {
+      Trainer::planned_bytes(config, 1, 2, *ops, {purpose, false, Profile::exact_int8});
+      return "none";
+    } catch (const std::invalid_argument& refused) {
+      return refused.what();
+    }
+  };
+  const std::string limit = " products; supported: at most 133144";
+  const ModelConfig wide{1, 1, 44'382, 2, 11, 8, 1e-5f}, wide_llama = test::llama({1, 1, 1, 8, 2, 11, 66'573});
+  EXPECT_EQ(refusal(wide, Purpose::gradient), "int8 profiles: n_embd = 44382 makes sums of 133146" + limit);
+  EXPECT_EQ(refusal(wide, Purpose::evaluate), "none");
+  EXPECT_EQ(refusal(wide_llama, Purpose::gradient),
+            "int8 profiles: intermediate_size = 66573 makes sums of 133146" + limit);
+  EXPECT_EQ(refusal(test::llama({1, 1, 1, 8, 2, 11, 66'572}), Purpose::gradient), "none");
+  EXPECT_EQ(refusal(test::llama({1, 1, 1, 44'382, 2, 11, 8}), Purpose::gradient),
+            "int8 profiles: hidden_size = 44382 makes sums of 133146" + limit);
+}
+
 TEST(Int8Limits, SumsBeyondInt32AreRefused) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(1);
   const ModelConfig wide{1, 1, 8, 16, 11, int8_terms + 1, 1e-5f};
