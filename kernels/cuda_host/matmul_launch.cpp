@@ -105,6 +105,10 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
   const Layout layout = fill_fp32(op, size, args);
   if (op.m == 0 || op.n == 0) return;
   args.chunk = terms_at_once(op.k, op.block), args.blocks = op.block > 0 && op.block < op.k;
+  if (args.chunk % 4 != 0) {  // where terms are neighbours, groups of them then begin anywhere
+    args.a_aligned = args.a_aligned && !layout.a_terms;
+    args.b_aligned = args.b_aligned && !layout.b_terms;
+  }
   if (args.chunk > chunk_terms)
     return for_each_block(op, [&](const Matmul& one) { launch_matmul(one, size, chunk_sums, device); });
   args.tile = size;
