@@ -60,7 +60,11 @@ std::optional<uint64_t> LaneQueue::take(size_t worker) {
   std::unique_lock lock(mutex_);
   while (waiting_.empty() || !should_take(worker)) {
     if (waiting_.empty() && taken_ == 0) return std::nullopt;
-    changed_.wait_for(lock, look_again);
+    if (waiting_.empty()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_for(lock, look_again);
+    }
   }
   const uint64_t lane = *waiting_.begin();
   waiting_.erase(waiting_.begin());

@@ -7,7 +7,7 @@ GRADMINER_SIMD chooses the path. Prints a Markdown table.
 """
 import statistics
 
-from step_bench import SHAPES, StepBench, run_comparison
+from step_bench import SHAPES, StepBench, run_comparison, times_in_turns
 
 PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head")
 
@@ -15,9 +15,7 @@ PROFILES = ("exact-fp32", "exact-int8", "exact-int8-head")
 def compare(name, program, threads, turns):
     shape, steps = SHAPES[name]
     running = [StepBench(program, shape, threads, profile) for profile in PROFILES]
-    times = [[bench.seconds(steps) for bench in running] for _ in range(turns)]
-    for bench in running:
-        bench.stop()
+    times = times_in_turns(running, steps, turns)
     tokens = steps * shape[4] * shape[5]
     cells = [f"{tokens / statistics.median(own):,.0f}" for own in zip(*times)]
     ratios = [f"{statistics.median(turn[0] / turn[i] for turn in times):.2f}" for i in (1, 2)]

@@ -8,15 +8,13 @@ machine's noise. GRADMINER_SIMD chooses the path. Prints a Markdown table.
 """
 import statistics
 
-from step_bench import SHAPES, StepBench, run_comparison
+from step_bench import SHAPES, StepBench, run_comparison, times_in_turns
 
 
 def compare(name, program, threads, turns):
     shape, steps = SHAPES[name]
     running = [StepBench(program, shape, count) for count in (1, threads)]
-    times = [[bench.seconds(steps) for bench in running] for _ in range(turns)]
-    for bench in running:
-        bench.stop()
+    times = times_in_turns(running, steps, turns)
     tokens = steps * shape[4] * shape[5]
     rates = [f"{tokens / statistics.median(own):,.0f}" for own in zip(*times)]
     ratios = [one / several for one, several in times]

@@ -28,6 +28,14 @@ class StepBench:
         self.process.wait()
 
 
+def times_in_turns(benches, steps, turns):
+    """Seconds of each bench, turn by turn; then they are stopped."""
+    times = [[bench.seconds(steps) for bench in benches] for _ in range(turns)]
+    for bench in benches:
+        bench.stop()
+    return times
+
+
 def run_comparison(description, heading, compare):
     """compare(name, program, threads, turns) prints a row for each model and number of threads asked for."""
     parser = argparse.ArgumentParser(description=description)

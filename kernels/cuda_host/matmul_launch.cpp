@@ -47,6 +47,8 @@ void require_neighbours(const char* operand, size_t stride, size_t other) {
 struct Layout {
   bool a_terms, b_terms;
   std::string name() const { return std::string(a_terms ? "_t" : "_l") + (b_terms ? "t" : "l"); }
+  // As in the gradient of a weight, which alone has blocks of tokens; only there a launch computes several.
+  bool both_lines() const { return !a_terms && !b_terms; }
 };
 
 // Checks the strides and fills the fields that MatmulArgs and Int8MatmulArgs have in common.
@@ -105,11 +107,7 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
   const Layout layout = fill_fp32(op, size, args);
   if (op.m == 0 || op.n == 0) return;
   args.chunk = terms_at_once(op.k, op.block), args.blocks = op.block > 0 && op.block < op.k;
-  if (args.chunk % 4 != 0) {  // where terms are neighbours, groups of them then begin anywhere
-    args.a_aligned = args.a_aligned && !layout.a_terms;
-    args.b_aligned = args.b_aligned && !layout.b_terms;
-  }
-  if (args.chunk > chunk_terms)
+  if (args.blocks && (!layout.both_lines() || args.chunk > chunk_terms))
     return for_each_block(op, [&](const Matmul& one) { launch_matmul(one, size, chunk_sums, device); });
   args.tile = size;
   const std::string name = "matmul_" + std::to_string(size) + layout.name();
@@ -144,7 +142,7 @@ void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arit
   args.a_low = op.a_low, args.a_scales = op.a_scales, args.b_scales = op.b_scales;
   args.block = op.block > 0 && op.block < op.k ? narrow(op.block) : args.k, args.block_scales = op.block_scales;
   const bool several = args.block < args.k;
-  if (several && (layout.a_terms || layout.b_terms || op.a_low))
+  if (several && (!layout.both_lines() || op.a_low))
     return for_each_block(op, [&](const Int8Matmul& one) { launch_int8_matmul(one, tile, arithmetic, device); });
   args.a_aligned =
       aligned_digits(op.a, args.a_stride, layout.a_terms) && aligned_digits(op.a_low, args.a_stride, layout.a_terms);

@@ -22,8 +22,9 @@ constexpr size_t chunk_sums_floats = size_t{1} << 23;
 uint32_t matmul_tile(size_t m, size_t n, size_t k, size_t block, uint32_t multiprocessors);
 
 // chunk_sums: the device's memory, of any content, for products of several chunks or blocks of tokens; as many tiles as
-// fit are computed at once. Throws std::length_error where one does not. Blocks longer than a chunk are launched one
-// after the other.
+// fit are computed at once. Throws std::length_error where one does not. Several blocks of tokens, of at most a chunk
+// each, are computed in one launch where both operands' lines are neighbours in memory, as in the gradient of a linear
+// layer's weight; else one after the other.
 void launch_matmul(const Matmul& op, uint32_t tile, std::span<float> chunk_sums, Launcher& device);
 
 // As matmul_tile() for blocks that compute whole contractions: 64 or 128.
@@ -32,8 +33,7 @@ uint32_t tensor_core_tile(size_t m, size_t n, uint32_t multiprocessors);
 // Likewise: 64, with tensor cores also 128.
 uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic, uint32_t multiprocessors);
 
-// Several blocks of tokens are computed in one launch where both operands' lines are neighbours in memory and a has one
-// digit, as in the gradient of a linear layer's weight; else one after the other.
+// Several blocks of tokens as in launch_matmul(), of any length, where a has one digit.
 void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device);
 
 // Tiles of 64 or 128.
