@@ -26,6 +26,17 @@ class Arrays {
     std::uniform_real_distribution<float> uniform(0.1f, 1);  // what is divided by, or a square root is taken of, too
     return take<float>(count, [&] { return random_() % 2 == 0 ? uniform(random_) : -uniform(random_); });
   }
+  // As Ops::half_precision() says.
+  uint16_t* halves(size_t count) {
+    const float* const values = floats(count);
+    taken_.push_back(ops_.allocate(count * sizeof(uint16_t)));
+    auto* const made = static_cast<uint16_t*>(taken_.back());
+    ops_.round_to_halves({.count = count, .x = values, .y = made});
+    return made;
+  }
+  FloatsOrHalves floats_or_halves(size_t count, bool of_halves) {
+    return of_halves ? FloatsOrHalves(halves(count)) : FloatsOrHalves(floats(count));
+  }
   float* positive(size_t count) {
     std::uniform_real_distribution<float> uniform(0.1f, 1);
     return take<float>(count, [&] { return uniform(random_); });

@@ -8,78 +8,82 @@
 namespace kernels::bench {
 namespace {
 
-Call layer_norm_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call layer_norm_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const LayerNormForward op{.rows = n[0],
                             .channels = n[1],
                             .epsilon = 1e-5f,
                             .x = arrays.floats(n[0] * n[1]),
                             .weight = arrays.floats(n[1]),
                             .bias = arrays.floats(n[1]),
-                            .y = arrays.floats(n[0] * n[1]),
+                            .y = arrays.floats_or_halves(n[0] * n[1], fast),
                             .mean = arrays.floats(n[0]),
                             .rstd = arrays.floats(n[0])};
   return [&ops, op] { ops.layer_norm_forward(op); };
 }
 
 // The gradient of the residual stream is what it is added to, as in a model.
-Call layer_norm_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call layer_norm_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   float* const dx = arrays.floats(n[0] * n[1]);
   const LayerNormBackward op{.rows = n[0],
                              .channels = n[1],
-                             .dy = arrays.floats(n[0] * n[1]),
+                             .dy = arrays.floats_or_halves(n[0] * n[1], fast),
                              .x = arrays.floats(n[0] * n[1]),
                              .weight = arrays.floats(n[1]),
                              .mean = arrays.floats(n[0]),
                              .rstd = arrays.positive(n[0]),
                              .dresidual = dx,
                              .dx = dx,
+                             .dx_halves = fast ? arrays.halves(n[0] * n[1]) : nullptr,
                              .dweight = arrays.floats(n[1]),
                              .dbias = arrays.floats(n[1])};
   return [&ops, op] { ops.layer_norm_backward(op); };
 }
 
-Call rms_norm_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call rms_norm_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const RmsNormForward op{.rows = n[0],
                           .channels = n[1],
                           .epsilon = 1e-5f,
                           .x = arrays.floats(n[0] * n[1]),
                           .weight = arrays.floats(n[1]),
-                          .y = arrays.floats(n[0] * n[1]),
+                          .y = arrays.floats_or_halves(n[0] * n[1], fast),
                           .rstd = arrays.floats(n[0])};
   return [&ops, op] { ops.rms_norm_forward(op); };
 }
 
-Call rms_norm_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call rms_norm_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   float* const dx = arrays.floats(n[0] * n[1]);
   const RmsNormBackward op{.rows = n[0],
                            .channels = n[1],
-                           .dy = arrays.floats(n[0] * n[1]),
+                           .dy = arrays.floats_or_halves(n[0] * n[1], fast),
                            .x = arrays.floats(n[0] * n[1]),
                            .weight = arrays.floats(n[1]),
                            .rstd = arrays.positive(n[0]),
                            .dresidual = dx,
                            .dx = dx,
+                           .dx_halves = fast ? arrays.halves(n[0] * n[1]) : nullptr,
                            .dweight = arrays.floats(n[1])};
   return [&ops, op] { ops.rms_norm_backward(op); };
 }
 
-Call swiglu_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
-  const SwigluForward op{
-      .rows = n[0], .inner = n[1], .gate_up = arrays.floats(2 * n[0] * n[1]), .y = arrays.floats(n[0] * n[1])};
+Call swiglu_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  const SwigluForward op{.rows = n[0],
+                         .inner = n[1],
+                         .gate_up = arrays.floats_or_halves(2 * n[0] * n[1], fast),
+                         .y = arrays.floats_or_halves(n[0] * n[1], fast)};
   return [&ops, op] { ops.swiglu_forward(op); };
 }
 
-Call swiglu_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call swiglu_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const SwigluBackward op{.rows = n[0],
                           .inner = n[1],
-                          .gate_up = arrays.floats(2 * n[0] * n[1]),
-                          .dy = arrays.floats(n[0] * n[1]),
-                          .dgate_up = arrays.floats(2 * n[0] * n[1])};
+                          .gate_up = arrays.floats_or_halves(2 * n[0] * n[1], fast),
+                          .dy = arrays.floats_or_halves(n[0] * n[1], fast),
+                          .dgate_up = arrays.floats_or_halves(2 * n[0] * n[1], fast)};
   return [&ops, op] { ops.swiglu_backward(op); };
 }
 
 // Of queries and keys; a row holds the values, too.
-Call rope(bool back, Ops& ops, Arrays& arrays, const Sizes& n) {
+Call rope(bool back, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const size_t tokens = n[0], context = n[1], heads = n[2], kv_heads = n[3], head_size = n[4];
   const size_t row = (heads + 2 * kv_heads) * head_size;
   const Rope op{.tokens = tokens,
@@ -89,7 +93,7 @@ Call rope(bool back, Ops& ops, Arrays& arrays, const Sizes& n) {
                 .row = row,
                 .cos = arrays.floats(context * head_size / 2),
                 .sin = arrays.floats(context * head_size / 2),
-                .x = arrays.floats(tokens * row),
+                .x = arrays.floats_or_halves(tokens * row, fast),
                 .back = back};
   return [&ops, op] { ops.rope(op); };
 }
@@ -121,15 +125,16 @@ Call embedding_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
   return [&ops, op] { ops.embedding_backward(op); };
 }
 
-Call bias_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
-  const BiasBackward op{.rows = n[0], .channels = n[1], .dy = arrays.floats(n[0] * n[1]), .dbias = arrays.floats(n[1])};
+Call bias_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  const BiasBackward op{
+      .rows = n[0], .channels = n[1], .dy = arrays.floats_or_halves(n[0] * n[1], fast), .dbias = arrays.floats(n[1])};
   return [&ops, op] { ops.bias_backward(op); };
 }
 
-Call cross_entropy(Ops& ops, Arrays& arrays, const Sizes& n) {
+Call cross_entropy(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const CrossEntropy op{.rows = n[0],
                         .vocabulary = n[1],
-                        .logits = arrays.floats(n[0] * n[1]),
+                        .logits = arrays.floats_or_halves(n[0] * n[1], fast),
                         .targets = arrays.below(n[1], n[0]),
                         .losses = arrays.floats(n[0]),
                         .scale_gradient = 1};
@@ -166,6 +171,12 @@ Call adamw(Ops& ops, Arrays& arrays, const Sizes& n) {
   float *const w = arrays.floats(n[0]), *const m = arrays.floats(n[0]), *const v = arrays.positive(n[0]);
   const TensorEnd tensor{.end = n[0], .decays = true};
   return [&ops, tensor, g, w, m, v] { ops.adamw(adamw_step(tensor, g, w, m, v)); };
+}
+
+// Of the weights before a step.
+Call round_to_halves(Ops& ops, Arrays& arrays, const Sizes& n) {
+  const RoundToHalves op{.count = n[0], .x = arrays.floats(n[0]), .y = arrays.halves(n[0])};
+  return [&ops, op] { ops.round_to_halves(op); };
 }
 
 Call copy(Ops& ops, Arrays& arrays, const Sizes& n) {
@@ -218,48 +229,71 @@ Call first_non_finite(Ops& ops, Arrays& arrays, const Sizes& n) {
   return [&ops, x, count = n[0]] { ops.first_non_finite(x, count); };
 }
 
-Call gelu_forward(Ops& ops, Arrays& arrays, const Sizes& n) {
-  const GeluForward op{.count = n[0], .x = arrays.floats(n[0]), .y = arrays.floats(n[0])};
+Call gelu_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  const GeluForward op{
+      .count = n[0], .x = arrays.floats_or_halves(n[0], fast), .y = arrays.floats_or_halves(n[0], fast)};
   return [&ops, op] { ops.gelu_forward(op); };
 }
 
-Call gelu_backward(Ops& ops, Arrays& arrays, const Sizes& n) {
-  const GeluBackward op{.count = n[0], .x = arrays.floats(n[0]), .dy = arrays.floats(n[0]), .dx = arrays.floats(n[0])};
+Call gelu_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
+  const GeluBackward op{.count = n[0],
+                        .x = arrays.floats_or_halves(n[0], fast),
+                        .dy = arrays.floats_or_halves(n[0], fast),
+                        .dx = arrays.floats_or_halves(n[0], fast)};
   return [&ops, op] { ops.gelu_backward(op); };
 }
+
+Call rope_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) { return rope(false, fast, ops, arrays, n); }
+Call rope_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) { return rope(true, fast, ops, arrays, n); }
+
+// What there is of fp32, and by names with fast_ of halves.
+struct OfBoth {
+  const char* name;
+  size_t sizes;
+  Call (*prepare)(bool fast, Ops& ops, Arrays& arrays, const Sizes& n);
+};
+constexpr OfBoth of_both[] = {
+    {"layer_norm_forward", 2, layer_norm_forward},
+    {"layer_norm_backward", 2, layer_norm_backward},
+    {"rms_norm_forward", 2, rms_norm_forward},
+    {"rms_norm_backward", 2, rms_norm_backward},
+    {"gelu_forward", 1, gelu_forward},
+    {"gelu_backward", 1, gelu_backward},
+    {"swiglu_forward", 2, swiglu_forward},
+    {"swiglu_backward", 2, swiglu_backward},
+    {"rope_forward", 5, rope_forward},
+    {"rope_backward", 5, rope_backward},
+    {"bias_backward", 2, bias_backward},
+    {"cross_entropy", 2, cross_entropy},
+};
 
 }  // namespace
 
 Operations memory_operations() {
-  using std::placeholders::_1, std::placeholders::_2, std::placeholders::_3;
-  return {
+  Operations all = {
       {"copy", {1, copy}},
       {"read", {1, read}},
+      {"round_to_halves", {1, round_to_halves}},
       {"leaf_hashes", {1, leaf_hashes}},
       {"add", {1, add}},
       {"subtract", {1, subtract}},
       {"scale", {1, scale}},
       {"sums_of_squares", {1, sums_of_squares}},
       {"first_non_finite", {1, first_non_finite}},
-      {"gelu_forward", {1, gelu_forward}},
-      {"gelu_backward", {1, gelu_backward}},
       {"adamw", {1, adamw}},
-      {"layer_norm_forward", {2, layer_norm_forward}},
-      {"layer_norm_backward", {2, layer_norm_backward}},
-      {"rms_norm_forward", {2, rms_norm_forward}},
-      {"rms_norm_backward", {2, rms_norm_backward}},
-      {"swiglu_forward", {2, swiglu_forward}},
-      {"swiglu_backward", {2, swiglu_backward}},
-      {"bias_backward", {2, bias_backward}},
-      {"cross_entropy", {2, cross_entropy}},
       {"quantise_rows", {2, quantise_rows}},
       {"quantise_rows_two_digits", {2, quantise_rows_two_digits}},
       {"quantise_columns", {2, quantise_columns}},
       {"embedding_forward", {4, embedding_forward}},
       {"embedding_backward", {4, embedding_backward}},
-      {"rope_forward", {5, std::bind(rope, false, _1, _2, _3)}},
-      {"rope_backward", {5, std::bind(rope, true, _1, _2, _3)}},
   };
+  for (const auto& [name, sizes, prepare] : of_both) {
+    for (const bool fast : {false, true}) {
+      all[(fast ? "fast_" : "") + std::string(name)] = {
+          sizes, [prepare, fast](Ops& ops, Arrays& arrays, const Sizes& n) { return prepare(fast, ops, arrays, n); }};
+    }
+  }
+  return all;
 }
 
 }  // namespace kernels::bench

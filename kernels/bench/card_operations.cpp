@@ -19,14 +19,31 @@ void require_fast(bool fast, const Ops& ops) {
     throw std::invalid_argument("the card does not compute fast");
 }
 
-Call matmul(Form form, bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
-  require_fast(fast, ops);
+Call matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   Matmul op = product_of(form, n[0], n[1], n[2]);
-  op.fast = fast;
   if (op.accumulate) op.block = block_tokens;
   op.a = arrays.floats(op.m * op.k), op.b = arrays.floats(op.k * op.n), op.c = arrays.floats(op.m * op.n);
-  if (fast) op.workspace = arrays.floats(ops.fast_workspace(op.m, op.k, op.n) / sizeof(float) + 1);
   return [&ops, op] { ops.matmul(op); };
+}
+
+// As in a model: gradients of weights are fp32, the rest halves.
+Call fast_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
+  require_fast(true, ops);
+  const Matmul shape = product_of(form, n[0], n[1], n[2]);
+  const FastMatmul op{.m = shape.m,
+                      .n = shape.n,
+                      .k = shape.k,
+                      .a = arrays.halves(shape.m * shape.k),
+                      .a_row = shape.a_row,
+                      .a_col = shape.a_col,
+                      .b = arrays.halves(shape.k * shape.n),
+                      .b_row = shape.b_row,
+                      .b_col = shape.b_col,
+                      .c = arrays.floats_or_halves(shape.m * shape.n, !shape.accumulate),
+                      .ldc = shape.ldc,
+                      .accumulate = shape.accumulate,
+                      .workspace = arrays.floats(ops.fast_workspace() / sizeof(float) + 1)};
+  return [&ops, op] { ops.fast_matmul(op); };
 }
 
 Call int8_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
@@ -60,12 +77,11 @@ Call attention_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
                             .heads = n[2],
                             .kv_heads = n[2],
                             .head_size = n[3],
-                            .qkv = arrays.floats(3 * rows * width),
-                            .out = arrays.floats(rows * width),
+                            .qkv = arrays.floats_or_halves(3 * rows * width, fast),
+                            .out = arrays.floats_or_halves(rows * width, fast),
                             .row_max = arrays.floats(rows * n[2]),
                             .inverse_sum = arrays.floats(rows * n[2]),
-                            .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1),
-                            .fast = fast};
+                            .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
   return [&ops, op] { ops.attention_forward(op); };
 }
 
@@ -77,26 +93,25 @@ Call attention_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
                              .heads = n[2],
                              .kv_heads = n[2],
                              .head_size = n[3],
-                             .qkv = arrays.floats(3 * rows * width),
-                             .out = arrays.floats(rows * width),
+                             .qkv = arrays.floats_or_halves(3 * rows * width, fast),
+                             .out = arrays.floats_or_halves(rows * width, fast),
                              .row_max = arrays.positive(rows * n[2]),
                              .inverse_sum = arrays.positive(rows * n[2]),
-                             .dout = arrays.floats(rows * width),
-                             .dqkv = arrays.floats(3 * rows * width),
-                             .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1),
-                             .fast = fast};
+                             .dout = arrays.floats_or_halves(rows * width, fast),
+                             .dqkv = arrays.floats_or_halves(3 * rows * width, fast),
+                             .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
   return [&ops, op] { ops.attention_backward(op); };
 }
 
 Operations products_and_attention() {
   using std::placeholders::_1, std::placeholders::_2, std::placeholders::_3;
   return {
-      {"matmul_forward", {3, std::bind(matmul, Form::forward, false, _1, _2, _3)}},
-      {"matmul_dx", {3, std::bind(matmul, Form::input_gradient, false, _1, _2, _3)}},
-      {"matmul_dw", {3, std::bind(matmul, Form::weight_gradient, false, _1, _2, _3)}},
-      {"fast_forward", {3, std::bind(matmul, Form::forward, true, _1, _2, _3)}},
-      {"fast_dx", {3, std::bind(matmul, Form::input_gradient, true, _1, _2, _3)}},
-      {"fast_dw", {3, std::bind(matmul, Form::weight_gradient, true, _1, _2, _3)}},
+      {"matmul_forward", {3, std::bind(matmul, Form::forward, _1, _2, _3)}},
+      {"matmul_dx", {3, std::bind(matmul, Form::input_gradient, _1, _2, _3)}},
+      {"matmul_dw", {3, std::bind(matmul, Form::weight_gradient, _1, _2, _3)}},
+      {"fast_forward", {3, std::bind(fast_matmul, Form::forward, _1, _2, _3)}},
+      {"fast_dx", {3, std::bind(fast_matmul, Form::input_gradient, _1, _2, _3)}},
+      {"fast_dw", {3, std::bind(fast_matmul, Form::weight_gradient, _1, _2, _3)}},
       {"int8_forward", {3, std::bind(int8_matmul, Form::forward, _1, _2, _3)}},
       {"int8_dx", {3, std::bind(int8_matmul, Form::input_gradient, _1, _2, _3)}},
       {"int8_dw", {3, std::bind(int8_matmul, Form::weight_gradient, _1, _2, _3)}},

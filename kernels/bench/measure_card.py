@@ -59,6 +59,16 @@ MEMORY = {
     f"quantise_rows {T} {C}": 5 * T * C, f"quantise_columns {T} {C}": 5 * T * C,
     f"quantise_rows_two_digits 1024 {V}": 6 * 1024 * V, "adamw 124439808": 28 * 124439808,
 }
+# Of halves, which cards without tensor cores do not compute.
+FAST_MEMORY = {
+    "round_to_halves 124439808": 6 * 124439808,
+    f"fast_layer_norm_forward {T} {C}": 6 * T * C, f"fast_layer_norm_backward {T} {C}": 16 * T * C,
+    f"fast_rms_norm_forward {T} {C}": 6 * T * C, f"fast_rms_norm_backward {T} {C}": 16 * T * C,
+    "fast_gelu_forward 33554432": 4 * 33554432, "fast_gelu_backward 33554432": 6 * 33554432,
+    f"fast_swiglu_forward {T} 2048": 6 * T * 2048, f"fast_swiglu_backward {T} 2048": 10 * T * 2048,
+    f"fast_rope_forward {T} 1024 12 4 64": 4 * T * 16 * 64, f"fast_rope_backward {T} 1024 12 4 64": 4 * T * 16 * 64,
+    f"fast_bias_backward {T} 3072": 2 * T * 3072, f"fast_cross_entropy 1024 {V}": 4 * 1024 * V,
+}
 MEMORY_GOAL = 0.85  # of the copy
 # What a segment's digest costs: hashed on the card, or read by the host, which would then hash it.
 DIGESTS = {"leaf_hashes 124439808": 4 * 124439808, "read 124439808": 4 * 124439808}
@@ -94,7 +104,7 @@ def tiny(lines):
 
 
 TINY = {"LAYERS": {"tiny": (20, 16, 24)}, "ATTENTION": [(1, 9, 2, 8)], "MODELS": TINY_MODELS, "MEMORY": tiny(MEMORY),
-        "DIGESTS": tiny(DIGESTS)}
+        "FAST_MEMORY": tiny(FAST_MEMORY), "DIGESTS": tiny(DIGESTS)}
 
 
 class Bench:
@@ -288,7 +298,7 @@ class Measurement:
             return
         half = self.peers.half_name() if self.peers else "halves"
         for by, *option in self.ways():
-            self.linear("fast", f"fast{by}, operands in fp32 and rounded on the way; PyTorch's are {half} before and after",
+            self.linear("fast", f"fast{by}, of halves; PyTorch's are {half} before and after",
                         lambda *n: self.peers.product(*n, self.peers.half()), *option)
         self.table_attention("fast_attention", f"`fast`; PyTorch's in {half}",
                              lambda *n: self.peers.attention(*n, self.peers.half()))
@@ -341,7 +351,7 @@ class Measurement:
 
     def memory(self):
         print("Operations that memory bounds: MB that must be read and written, once each, and µs of a call")
-        copy, *others = self.transfers(MEMORY)
+        copy, *others = self.transfers(MEMORY | (FAST_MEMORY if "fast" in self.profiles else {}))
         slow = [f"{line} ({rate / copy[1]:.2f})" for line, rate in others if copy[1] and rate and rate < MEMORY_GOAL * copy[1]]
         print(f"\nBelow {MEMORY_GOAL} of the copy: {', '.join(slow) or 'none'}\n\nWhat a segment's digest costs")
         self.transfers(DIGESTS, copy[1] or 0)

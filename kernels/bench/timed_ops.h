@@ -122,9 +122,6 @@ class TimedOps final : public Ops {
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return ops_.embedding_workspace(vocabulary, channels);
   }
-  size_t fast_workspace(size_t rows, size_t inputs, size_t outputs) const override {
-    return ops_.fast_workspace(rows, inputs, outputs);
-  }
   size_t own_bytes() const override { return ops_.own_bytes(); }
 
  private:

@@ -1,4 +1,4 @@
-// The memory of an Ops that computes in the host's.
+// What an Ops does that computes in the host's memory, unless it says otherwise.
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -28,6 +28,10 @@ void Ops::read(void* host, const void* memory, size_t bytes) { copy(host, memory
 void Ops::copy(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 void Ops::zero(void* memory, size_t bytes) { std::memset(memory, 0, bytes); }
+
+void Ops::fast_matmul(const FastMatmul&) { throw std::logic_error(name() + " does not compute fast"); }
+
+void Ops::round_to_halves(const RoundToHalves&) { throw std::logic_error(name() + " does not compute fast"); }
 
 void Ops::leaf_hashes(const float*, size_t, size_t, uint8_t*) {
   throw std::logic_error("leaf hashes are for memory that is not the host's");

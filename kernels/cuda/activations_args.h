@@ -1,4 +1,5 @@
-// Arguments of kernels/cuda/activations.cu: kernels/ops.h says what they mean.
+// Arguments of kernels/cuda/activations.cu: kernels/ops.h says what they mean. void: fp32, or halves in the variants
+// for those. aligned: groups of four neighbours may be moved at once.
 #pragma once
 
 #include "cuda/types.h"
@@ -7,32 +8,40 @@ namespace kernels::cuda {
 
 struct GeluForwardArgs {
   uint64_t count;
-  const float* x;
-  float* y;
+  const void* x;
+  void* y;
+  uint32_t aligned;
+  uint32_t padding;
 };
-static_assert(sizeof(GeluForwardArgs) == 24 && offsetof(GeluForwardArgs, y) == 16);
+static_assert(sizeof(GeluForwardArgs) == 32 && offsetof(GeluForwardArgs, padding) == 28);
 
 struct GeluBackwardArgs {
   uint64_t count;
-  const float* x;
-  const float* dy;
-  float* dx;  // may be dy
+  const void* x;
+  const void* dy;
+  void* dx;  // may be dy
+  uint32_t aligned;
+  uint32_t padding;
 };
-static_assert(sizeof(GeluBackwardArgs) == 32 && offsetof(GeluBackwardArgs, dx) == 24);
+static_assert(sizeof(GeluBackwardArgs) == 40 && offsetof(GeluBackwardArgs, padding) == 36);
 
 struct SwigluForwardArgs {
   uint32_t rows, inner;
-  const float* gate_up;  // (rows, 2 * inner): gate | up
-  float* y;              // (rows, inner)
+  const void* gate_up;  // (rows, 2 * inner): gate | up
+  void* y;              // (rows, inner)
+  uint32_t aligned;
+  uint32_t padding;
 };
-static_assert(sizeof(SwigluForwardArgs) == 24 && offsetof(SwigluForwardArgs, y) == 16);
+static_assert(sizeof(SwigluForwardArgs) == 32 && offsetof(SwigluForwardArgs, padding) == 28);
 
 struct SwigluBackwardArgs {
   uint32_t rows, inner;
-  const float* gate_up;
-  const float* dy;  // (rows, inner)
-  float* dgate_up;  // (rows, 2 * inner); may be gate_up
+  const void* gate_up;
+  const void* dy;  // (rows, inner)
+  void* dgate_up;  // (rows, 2 * inner); may be gate_up
+  uint32_t aligned;
+  uint32_t padding;
 };
-static_assert(sizeof(SwigluBackwardArgs) == 32 && offsetof(SwigluBackwardArgs, dgate_up) == 24);
+static_assert(sizeof(SwigluBackwardArgs) == 40 && offsetof(SwigluBackwardArgs, padding) == 36);
 
 }  // namespace kernels::cuda

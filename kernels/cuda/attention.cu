@@ -24,13 +24,13 @@ struct Shared {
 };
 
 // Tokens as lines of dimensions, for a product over those.
-__device__ inline Operand by_token(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
-  return {tensor + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
+__device__ inline Operand by_token(const AttentionShape& p, const void* tensor, const Tokens& tokens) {
+  return {static_cast<const float*>(tensor) + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
 }
 
 // Dimensions as lines of tokens, for a product over those.
-__device__ inline Operand by_dimension(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
-  return {tensor + tokens.first, tokens.row, p.head_size, p.context, p.aligned != 0};
+__device__ inline Operand by_dimension(const AttentionShape& p, const void* tensor, const Tokens& tokens) {
+  return {static_cast<const float*>(tensor) + tokens.first, tokens.row, p.head_size, p.context, p.aligned != 0};
 }
 
 // products[i][j] = contraction over the head's dimensions, one chunk, of a's and b's lines of this thread. Begins and
@@ -181,7 +181,7 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
   at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
   const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
   const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_dimension(p, p.qkv, head.v);
-  float* out = args.out + head.out.first;
+  float* out = static_cast<float*>(args.out) + head.out.first;
 
   float highest[4];
   find_row_max(highest, p, q, at.token, k, shared);
@@ -230,11 +230,12 @@ template <uint32_t width>
 __device__ void load_queries(const AttentionBackwardArgs& args, const Head& head, uint32_t query,
                              Shared<width>& shared) {
   const AttentionShape& p = args.shape;
+  const float *out = static_cast<const float*>(args.out), *dout = static_cast<const float*>(args.dout);
   for (uint32_t i = 0; i < warp_rows; ++i) {
     const uint32_t row = threadIdx.x / 32 * warp_rows + i;
     if (query + row >= p.context) break;  // the whole warp
     const uint64_t first = head.out.first + (query + row) * head.out.row;
-    const float product = row_sum(p.head_size, [&](uint32_t d) { return args.dout[first + d] * args.out[first + d]; });
+    const float product = row_sum(p.head_size, [&](uint32_t d) { return dout[first + d] * out[first + d]; });
     if (lane() != 0) continue;
     shared.row_product[row] = product;
     shared.row_max[row] = p.row_max[head.query + query + row];
@@ -257,7 +258,7 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
   const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
   const Operand dout = by_token(p, args.dout, head.out), k_columns = by_dimension(p, p.qkv, head.k);
 
-  float* dq = args.dqkv + head.q.first;
+  float* dq = static_cast<float*>(args.dqkv) + head.q.first;
   load_queries(args, head, at.token, shared);
   float sums[4][width / across];
   clear(sums);
@@ -297,6 +298,7 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
   const AttentionShape& p = args.shape;
   const TokenTile at = tile_of_block(p, width);
   const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads;
+  float* const dqkv = static_cast<float*>(args.dqkv);
   for (uint32_t member = 0; member < group; ++member) {
     const Head head = head_of(p, sequence, at.head % p.kv_heads * group + member);
     const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
@@ -345,9 +347,9 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
     end_chunk(dv_totals, dv);
     // The heads' totals are added as chunks are elsewhere.
     const bool first = member == 0, last = member + 1 == group;
-    add_outputs<width>(p, at, dk_totals, args.dqkv + head.k.first, head.k.row, first,
+    add_outputs<width>(p, at, dk_totals, dqkv + head.k.first, head.k.row, first,
                        [&](uint32_t) { return last ? p.scale : 1.0f; });
-    add_outputs<width>(p, at, dv_totals, args.dqkv + head.v.first, head.v.row, first, [](uint32_t) { return 1.0f; });
+    add_outputs<width>(p, at, dv_totals, dqkv + head.v.first, head.v.row, first, [](uint32_t) { return 1.0f; });
   }
 }
 

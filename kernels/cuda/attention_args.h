@@ -1,4 +1,5 @@
-// Arguments of kernels/cuda/attention.cu; pointers are device pointers.
+// Arguments of kernels/cuda/attention.cu and flash_attention.cu; pointers are device pointers. void: fp32, of the
+// latter halves.
 #pragma once
 
 #include "cuda/types.h"
@@ -8,7 +9,7 @@ namespace kernels::cuda {
 // What the kernels have in common. Blocks: one for each tile of tokens of each head of each sequence, and for each
 // slice of the head's dimensions where one block is too narrow for them.
 struct AttentionShape {
-  const float* qkv;
+  const void* qkv;
   const float* row_max;      // backward only
   const float* inverse_sum;  // backward only
   uint32_t context, heads, kv_heads, head_size;
@@ -22,7 +23,7 @@ static_assert(sizeof(AttentionShape) == 56 && offsetof(AttentionShape, aligned) 
 // AttentionForward of kernels/ops.h.
 struct AttentionForwardArgs {
   AttentionShape shape;
-  float* out;
+  void* out;
   float* row_max;
   float* inverse_sum;
 };
@@ -31,9 +32,9 @@ static_assert(sizeof(AttentionForwardArgs) == 80 && offsetof(AttentionForwardArg
 // AttentionBackward of kernels/ops.h: one kernel for the queries' gradients, one for those of keys and values.
 struct AttentionBackwardArgs {
   AttentionShape shape;
-  const float* out;
-  const float* dout;
-  float* dqkv;
+  const void* out;
+  const void* dout;
+  void* dqkv;
 };
 static_assert(sizeof(AttentionBackwardArgs) == 80 && offsetof(AttentionBackwardArgs, dqkv) == 72);
 

@@ -6,8 +6,8 @@
 namespace kernels::cuda {
 
 struct BiasBackwardArgs {
-  RunSums run;      // of one sum
-  const float* dy;  // (rows, columns)
+  RunSums run;     // of one sum
+  const void* dy;  // (rows, columns), fp32 or halves
 };
 static_assert(sizeof(BiasBackwardArgs) == 48 && offsetof(BiasBackwardArgs, dy) == 40);
 

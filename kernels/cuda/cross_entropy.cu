@@ -2,6 +2,7 @@
 // exponentials are computed twice instead of being stored.
 #include "cuda/cross_entropy_args.h"
 #include "cuda/elementary.cuh"
+#include "cuda/numbers.cuh"
 #include "cuda/reduce.cuh"
 
 namespace kernels::cuda {
@@ -9,11 +10,9 @@ namespace {
 
 constexpr uint32_t warps = row_threads / warp_lanes;
 
-}  // namespace
-
-extern "C" __global__ __launch_bounds__(row_threads) void cross_entropy(const CrossEntropyArgs args) {
-  static __shared__ float of_warps[warps];
-  float* x = args.logits + uint64_t{blockIdx.x} * args.vocabulary;
+template <class Numbers>
+__device__ void row_of_logits(const CrossEntropyArgs& args, float (&of_warps)[warps]) {
+  const auto x = Numbers::out(args.logits) + uint64_t{blockIdx.x} * args.row;
   const uint32_t count = args.vocabulary, warp = threadIdx.x / warp_lanes, target = args.targets[blockIdx.x];
   const float target_logit = x[target];
 
@@ -44,5 +43,17 @@ extern "C" __global__ __launch_bounds__(row_threads) void cross_entropy(const Cr
     x[v] = (exp(x[v] - m) * inverse - (v == target ? 1.0f : 0.0f)) * args.scale_gradient;
   }
 }
+
+}  // namespace
+
+#define CROSS_ENTROPY(suffix, Numbers)                                                                           \
+  extern "C" __global__ __launch_bounds__(row_threads) void cross_entropy##suffix(const CrossEntropyArgs args) { \
+    static __shared__ float of_warps[warps];                                                                     \
+    row_of_logits<Numbers>(args, of_warps);                                                                      \
+  }
+#define CROSS_ENTROPY_OF_HALVES(suffix, Half) CROSS_ENTROPY(suffix, HalvesOf<Half>)
+
+CROSS_ENTROPY(, Floats)
+FOR_HALVES(CROSS_ENTROPY_OF_HALVES)
 
 }  // namespace kernels::cuda

@@ -7,12 +7,14 @@ namespace kernels::cuda {
 
 // CrossEntropy of kernels/ops.h. A block of 512 threads for each row.
 struct CrossEntropyArgs {
-  float* logits;
+  void* logits;  // fp32 or halves
   const uint16_t* targets;
   float* losses;
   uint32_t vocabulary;
+  uint32_t row;  // elements from one row of logits to the next
   float scale_gradient;
+  uint32_t padding;
 };
-static_assert(sizeof(CrossEntropyArgs) == 32 && offsetof(CrossEntropyArgs, scale_gradient) == 28);
+static_assert(sizeof(CrossEntropyArgs) == 40 && offsetof(CrossEntropyArgs, padding) == 36);
 
 }  // namespace kernels::cuda

@@ -72,4 +72,15 @@ __device__ inline float gelu_tanh(float x) {
   return tanh((x * __fmaf_rn(x * x, 0.044715f, 1.0f)) * 0.7978845608028654f);
 }
 
+__device__ inline float gelu(float x) { return (0.5f * x) * (1.0f + gelu_tanh(x)); }
+
+// Its derivative.
+__device__ inline float gelu_slope(float x) {
+  const float t = gelu_tanh(x);
+  const float h = 0.5f * x;
+  const float q = __fmaf_rn(x * x, 0.134145f, 1.0f) * 0.7978845608028654f;
+  const float u = __fmaf_rn(-t, t, 1.0f);
+  return __fmaf_rn(h * u, q, __fmaf_rn(0.5f, t, 0.5f));
+}
+
 }  // namespace kernels::cuda

@@ -1,9 +1,9 @@
-// The products of `fast` (docs/numerics.md section 10): int8_matmul.cu's way with halves, by mma.sync. Operands lie in
-// global memory as fp32 and become halves on their way to shared memory. A tile of 128 then does 32 operations for each
-// byte that it reads: an estimate, not measured, is that an H100's second-level cache (some 5 TB/s) so feeds its tensor
-// cores with a sixth of what they could do. Copies as halves, made before, would double that, for a pass over each
-// operand.
-#include "cuda/matmul_args.h"
+// The products of `fast` (docs/numerics.md section 10): int8_matmul.cu's way with halves, by mma.sync. A tile of 128
+// does 64 operations for each byte that it reads: an estimate, not measured, is that an H100's second-level cache (some
+// 5 TB/s) so feeds its tensor cores with a third of what they could do.
+#include "cuda/elementary.cuh"
+#include "cuda/fast_matmul_args.h"
+#include "cuda/numbers.cuh"
 #include "cuda/tensor_cores.cuh"
 
 namespace kernels::cuda {
@@ -14,53 +14,87 @@ struct HalfSlices {
   typename Cores::Slice a[2], b[2];
 };
 
-// One thread's share of a slice on its way to shared memory, fp32 until it is stored: for each group eight terms of a
-// line where terms are the neighbours (along_terms), else two terms of four lines.
-template <class Cores, class Half, bool along_terms>
-struct HalvesLoad {
-  Vector4 values[Cores::groups][2];
+// Term t of line l stands at first[l * stride + t], or, where lines are the neighbours, at first[t * stride + l].
+struct HalvesOperand {
+  const uint16_t* first;
+  uint64_t stride;
+  uint32_t lines, terms;
+  bool aligned;  // eight terms, or four lines, may be read at once
+};
 
-  __device__ void load(const Operand& from, uint32_t line, uint32_t term) {
+// From a line and a term on: eight terms of the line where terms are the neighbours, else two terms of four lines. What
+// is outside is 0.
+template <bool along_terms>
+__device__ Units load_pairs(const HalvesOperand& from, uint32_t line, uint32_t term) {
+  const uint32_t lines_left = left(line, from.lines);
+  if (along_terms) {
+    const uint32_t inside = lines_left ? left(term, from.terms) : 0;
+    const uint16_t* const p = from.first + line * from.stride + term;
+    if (from.aligned && inside >= 8) return *reinterpret_cast<const Units*>(p);
+    const FourHalves low = load_halves(p, inside, false), high = load_halves(p + 4, left(4, inside), false);
+    return {{low.x[0], low.x[1], high.x[0], high.x[1]}};
+  }
+  const uint16_t* const p = from.first + term * from.stride + line;
+  const FourHalves low = load_halves(p, term < from.terms ? lines_left : 0, from.aligned);
+  const FourHalves high = load_halves(p + from.stride, term + 1 < from.terms ? lines_left : 0, from.aligned);
+  Units pairs;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) pairs.x[i] = pair_of(low, high, i);
+  return pairs;
+}
+
+// One thread's share of a slice on its way to shared memory.
+template <class Cores, bool along_terms>
+struct HalvesLoad {
+  Units values[Cores::groups];
+
+  __device__ void load(const HalvesOperand& from, uint32_t line, uint32_t term) {
 #pragma unroll
     for (uint32_t g = 0; g < Cores::groups; ++g) {
       const Place at = Cores::template place<along_terms>(g);
-      const uint32_t l = line + at.line, t = term + 2 * at.unit, lines_left = left(l, from.lines);
-#pragma unroll
-      for (uint32_t i = 0; i < 2; ++i) {
-        if (along_terms) {
-          const uint32_t inside = lines_left ? left(t + 4 * i, from.terms) : 0;
-          values[g][i] = load4(from.first + l * from.stride + t + 4 * i, inside, from.aligned);
-        } else {
-          const uint32_t inside = t + i < from.terms ? lines_left : 0;
-          values[g][i] = load4(from.first + (t + i) * from.stride + l, inside, from.aligned);
-        }
-      }
+      values[g] = load_pairs<along_terms>(from, line + at.line, term + 2 * at.unit);
     }
   }
 
   __device__ void store(typename Cores::Slice& slice) const {
 #pragma unroll
-    for (uint32_t g = 0; g < Cores::groups; ++g) {
-      Units units;
-#pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) {
-        units.x[i] = along_terms ? Half::pack(values[g][i / 2].x[i % 2 * 2], values[g][i / 2].x[i % 2 * 2 + 1])
-                                 : Half::pack(values[g][0].x[i], values[g][1].x[i]);
-      }
-      Cores::template put<along_terms>(slice, Cores::template place<along_terms>(g), units);
-    }
+    for (uint32_t g = 0; g < Cores::groups; ++g)
+      Cores::template put<along_terms>(slice, Cores::template place<along_terms>(g), values[g]);
   }
 };
 
+// What follows the contraction, for four neighbours of c, which are of Numbers.
+template <class Half, class Numbers>
+__device__ void put_numbers(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
+  using Halves = HalvesOf<Half>;
+  const uint32_t inside = left(n, p.n);
+  const bool aligned = p.c_aligned != 0;
+  const uint64_t at = m * p.ldc + n;
+  if (p.bias) y = y + Numbers::load(Numbers::in(p.bias) + n, inside, aligned);
+  if (p.before_gelu) {
+    Halves::store(Halves::out(p.before_gelu) + at, y, inside, aligned);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) y.x[i] = gelu(y.x[i]);
+  }
+  if (p.gelu_input) {
+    const Vector4 x = Halves::load(Halves::in(p.gelu_input) + at, inside, aligned);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) y.x[i] = y.x[i] * gelu_slope(x.x[i]);
+  }
+  if (p.residual) y = y + load4(p.residual + at, inside, aligned);
+  if (p.accumulate) y = Numbers::load(Numbers::in(p.c) + at, inside, aligned) + y;
+  Numbers::store(Numbers::out(p.c) + at, y, inside, aligned);
+}
+
 // Each step fetches a slice and multiplies the one before.
 template <class Half, uint32_t tile, bool a_terms, bool b_terms, class Cores = TensorCores<tile, HalvesMma<Half>>>
-__device__ void multiply(const MatmulArgs& p, HalfSlices<Cores>& slices) {
-  const Operand a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
-  const Operand b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
+__device__ void multiply(const FastMatmulArgs& p, HalfSlices<Cores>& slices) {
+  const HalvesOperand a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
+  const HalvesOperand b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
   const Corner at = corner_of_tile(p, blockIdx.x, tile);
   const uint32_t steps = (p.k + Cores::depth - 1) / Cores::depth;
-  HalvesLoad<Cores, Half, a_terms> next_a;
-  HalvesLoad<Cores, Half, b_terms> next_b;
+  HalvesLoad<Cores, a_terms> next_a;
+  HalvesLoad<Cores, b_terms> next_b;
   float sums[Cores::thread_m][Cores::thread_n];
   clear(sums);
 #pragma unroll 1
@@ -80,8 +114,11 @@ __device__ void multiply(const MatmulArgs& p, HalfSlices<Cores>& slices) {
     const uint32_t m = at.row + Cores::row(i);
     if (m >= p.m) continue;
 #pragma unroll
-    for (uint32_t j = 0; j < Cores::thread_n; j += 4)
-      put(p, m, at.column + Cores::column(j), {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}});
+    for (uint32_t j = 0; j < Cores::thread_n; j += 4) {
+      const Vector4 y = {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
+      const uint32_t n = at.column + Cores::column(j);
+      p.c_halves ? put_numbers<Half, HalvesOf<Half>>(p, m, n, y) : put_numbers<Half, Floats>(p, m, n, y);
+    }
   }
 }
 
@@ -89,25 +126,19 @@ __device__ void multiply(const MatmulArgs& p, HalfSlices<Cores>& slices) {
 
 // Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b, then what the
 // operands are rounded to.
-#define FAST_MATMUL_KERNEL(name, Half, tile, blocks, a_terms, b_terms)                                   \
-  extern "C" __global__ __launch_bounds__(line_threads* tile, blocks) void name(const MatmulArgs args) { \
-    static __shared__ HalfSlices<TensorCores<tile, HalvesMma<Half>>> slices;                             \
-    multiply<Half, tile, a_terms, b_terms>(args, slices);                                                \
+#define FAST_MATMUL_KERNEL(name, Half, tile, blocks, a_terms, b_terms)                                       \
+  extern "C" __global__ __launch_bounds__(line_threads* tile, blocks) void name(const FastMatmulArgs args) { \
+    static __shared__ HalfSlices<TensorCores<tile, HalvesMma<Half>>> slices;                                 \
+    multiply<Half, tile, a_terms, b_terms>(args, slices);                                                    \
   }
-#define FAST_MATMUL(tile, half, Half, blocks)                                         \
-  FAST_MATMUL_KERNEL(fast_matmul_##tile##_tt_##half, Half, tile, blocks, true, true)  \
-  FAST_MATMUL_KERNEL(fast_matmul_##tile##_tl_##half, Half, tile, blocks, true, false) \
-  FAST_MATMUL_KERNEL(fast_matmul_##tile##_lt_##half, Half, tile, blocks, false, true) \
-  FAST_MATMUL_KERNEL(fast_matmul_##tile##_ll_##half, Half, tile, blocks, false, false)
+#define FAST_MATMUL(tile, suffix, Half, blocks)                                        \
+  FAST_MATMUL_KERNEL(fast_matmul_##tile##_tt##suffix, Half, tile, blocks, true, true)  \
+  FAST_MATMUL_KERNEL(fast_matmul_##tile##_tl##suffix, Half, tile, blocks, true, false) \
+  FAST_MATMUL_KERNEL(fast_matmul_##tile##_lt##suffix, Half, tile, blocks, false, true) \
+  FAST_MATMUL_KERNEL(fast_matmul_##tile##_ll##suffix, Half, tile, blocks, false, false)
 
-// Which capabilities have which; the executor of tests/simt/, which is none, has both.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 750  // also what the driver compiles for cards to come
-FAST_MATMUL(64, fp16, Fp16, 3)
-FAST_MATMUL(128, fp16, Fp16, 1)
-#endif
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-FAST_MATMUL(64, bf16, Bf16, 3)
-FAST_MATMUL(128, bf16, Bf16, 1)
-#endif
+#define FAST_MATMULS(suffix, Half) FAST_MATMUL(64, suffix, Half, 3) FAST_MATMUL(128, suffix, Half, 1)
+
+FOR_HALVES(FAST_MATMULS)
 
 }  // namespace kernels::cuda

@@ -7,9 +7,8 @@
 // added up by one warp in one order.
 #include "cuda/attention_heads.cuh"
 #include "cuda/elementary.cuh"
-#include "cuda/halves.cuh"
+#include "cuda/numbers.cuh"
 #include "cuda/reduce.cuh"
-#include "cuda/tile.cuh"
 
 namespace kernels::cuda {
 namespace {
@@ -32,23 +31,29 @@ struct Words {
   __device__ uint32_t& at(uint32_t line, uint32_t pair) { return x[line * stride + pair]; }
 };
 
-// A head's tokens in fp32; what is outside is 0.
+// A head's tokens; what is outside is 0.
 struct Source {
-  const float* first;
+  const uint16_t* first;
   uint64_t row;
   uint32_t context, head_size;
   bool aligned;
 
-  __device__ Vector4 four(uint32_t token, uint32_t dimension) const {
-    return load4(first + token * row + dimension, token < context ? left(dimension, head_size) : 0, aligned);
+  __device__ uint32_t inside(uint32_t token, uint32_t dimension) const {
+    return token < context ? left(dimension, head_size) : 0;
   }
-  __device__ float one(uint32_t token, uint32_t dimension) const {
-    return token < context && dimension < head_size ? first[token * row + dimension] : 0.0f;
+  __device__ FourHalves four(uint32_t token, uint32_t dimension) const {
+    return load_halves(first + token * row + dimension, inside(token, dimension), aligned);
+  }
+  __device__ uint32_t pair(uint32_t token, uint32_t dimension) const {
+    const uint16_t* const from = first + token * row + dimension;
+    const uint32_t count = inside(token, dimension);
+    if (aligned && count >= 2) return *reinterpret_cast<const uint32_t*>(from);
+    return (count >= 1 ? from[0] : 0u) | (count >= 2 ? uint32_t{from[1]} << 16 : 0u);
   }
 };
 
-__device__ inline Source source_of(const AttentionShape& p, const float* tensor, const Tokens& tokens) {
-  return {tensor + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
+__device__ inline Source source_of(const AttentionShape& p, const void* tensor, const Tokens& tokens) {
+  return {static_cast<const uint16_t*>(tensor) + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
 }
 
 // put(pair, dimension, x, y) for all pairs of `count` tokens from `token` on and all fours of `width` dimensions: x and
@@ -64,22 +69,23 @@ __device__ void for_each_pair(const Source& from, uint32_t token, Put put) {
 }
 
 // Tokens as lines of dimensions, for products over those.
-template <class Half, uint32_t count, uint32_t width>
-__device__ void put_by_token(Words<count, width>& to, uint32_t pair, uint32_t dimension, const Vector4& x,
-                             const Vector4& y) {
-  to.at(2 * pair, dimension / 2) = Half::pack(x.x[0], x.x[1]);
-  to.at(2 * pair, dimension / 2 + 1) = Half::pack(x.x[2], x.x[3]);
-  to.at(2 * pair + 1, dimension / 2) = Half::pack(y.x[0], y.x[1]);
-  to.at(2 * pair + 1, dimension / 2 + 1) = Half::pack(y.x[2], y.x[3]);
+template <uint32_t count, uint32_t width>
+__device__ void put_by_token(Words<count, width>& to, uint32_t pair, uint32_t dimension, const FourHalves& x,
+                             const FourHalves& y) {
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) {
+    to.at(2 * pair, dimension / 2 + i) = x.x[i];
+    to.at(2 * pair + 1, dimension / 2 + i) = y.x[i];
+  }
 }
 
 // Dimensions as lines of tokens, for products over those; those from `first` on.
-template <class Half, uint32_t width, uint32_t count>
+template <uint32_t width, uint32_t count>
 __device__ void put_by_dimension(Words<width, count>& to, uint32_t first, uint32_t pair, uint32_t dimension,
-                                 const Vector4& x, const Vector4& y) {
+                                 const FourHalves& x, const FourHalves& y) {
   if (dimension < first || dimension >= first + width) return;
 #pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) to.at(dimension - first + i, pair) = Half::pack(x.x[i], y.x[i]);
+  for (uint32_t i = 0; i < 4; ++i) to.at(dimension - first + i, pair) = pair_of(x, y, i);
 }
 
 // 16 rows of so many terms, in the fragments of a.
@@ -89,14 +95,14 @@ struct Rows {
 };
 
 // The warp's 16 tokens of the 64 from `token` on.
-template <class Half, uint32_t width>
+template <uint32_t width>
 __device__ void load_rows(Rows<width>& rows, const Source& from, uint32_t token) {
 #pragma unroll
   for (uint32_t s = 0; s < width / 16; ++s) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
       const uint32_t row = token + first_row() + lane_row() + i % 2 * 8, term = 16 * s + i / 2 * 8 + 2 * lane_pair();
-      rows.a[s][i] = Half::pack(from.one(row, term), from.one(row, term + 1));
+      rows.a[s][i] = from.pair(row, term);
     }
   }
 }
@@ -133,15 +139,23 @@ __device__ inline uint32_t column_of(uint32_t j, uint32_t i) { return 8 * j + 2 
 __device__ inline uint32_t row_of(uint32_t i) { return first_row() + lane_row() + i / 2 * 8; }
 
 // The warp's rows of sums, each multiplied by the factor of the lane's first or second row.
-template <uint32_t width>
+template <class Half, uint32_t width>
 __device__ void put_rows(const AttentionShape& p, uint32_t token, uint32_t column, const float (&sums)[width / 8][4],
-                         const float (&factors)[2], float* to, uint64_t row_stride) {
+                         const float (&factors)[2], void* tensor, const Tokens& tokens) {
 #pragma unroll
   for (uint32_t j = 0; j < width / 8; ++j) {
 #pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t row = token + row_of(i), dimension = column + column_of(j, i);
-      if (row < p.context && dimension < p.head_size) to[row * row_stride + dimension] = sums[j][i] * factors[i / 2];
+    for (uint32_t r = 0; r < 2; ++r) {
+      const uint32_t row = token + row_of(2 * r), dimension = column + column_of(j, 0);
+      if (row >= p.context || dimension >= p.head_size) continue;
+      const uint32_t pair = Half::pack(sums[j][2 * r] * factors[r], sums[j][2 * r + 1] * factors[r]);
+      uint16_t* const to = static_cast<uint16_t*>(tensor) + tokens.first + row * tokens.row + dimension;
+      if (p.aligned) {
+        *reinterpret_cast<uint32_t*>(to) = pair;
+      } else {
+        to[0] = static_cast<uint16_t>(pair);
+        if (dimension + 1 < p.head_size) to[1] = static_cast<uint16_t>(pair >> 16);
+      }
     }
   }
 }
@@ -208,7 +222,7 @@ __device__ void forward(const AttentionForwardArgs& args, ForwardWords<width>& s
   const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
   const Source k = source_of(p, p.qkv, head.k), v = source_of(p, p.qkv, head.v);
   Rows<width> q;
-  load_rows<Half>(q, source_of(p, p.qkv, head.q), at.token);
+  load_rows(q, source_of(p, p.qkv, head.q), at.token);
 
   Softmax softmax = {{-infinity(), -infinity()}, {0.0f, 0.0f}};
   float out[width / 8][4];
@@ -216,12 +230,14 @@ __device__ void forward(const AttentionForwardArgs& args, ForwardWords<width>& s
 #pragma unroll 1
   for (uint32_t key = 0; key <= at.token; key += keys) {
     __syncthreads();
-    for_each_pair<keys, width>(k, key, [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-      put_by_token<Half>(shared.k, pair, dimension, x, y);
-    });
-    for_each_pair<keys, width>(v, key, [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-      put_by_dimension<Half>(shared.v, 0, pair, dimension, x, y);
-    });
+    for_each_pair<keys, width>(k, key,
+                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                 put_by_token(shared.k, pair, dimension, x, y);
+                               });
+    for_each_pair<keys, width>(v, key,
+                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                 put_by_dimension(shared.v, 0, pair, dimension, x, y);
+                               });
     __syncthreads();
     float scores[keys / 8][4], factors[2];
     clear(scores);
@@ -239,7 +255,7 @@ __device__ void forward(const AttentionForwardArgs& args, ForwardWords<width>& s
   float inverse[2];
 #pragma unroll
   for (uint32_t r = 0; r < 2; ++r) inverse[r] = 1.0f / quad_sum(softmax.sum[r]);
-  put_rows<width>(p, at.token, 0, out, inverse, args.out + head.out.first, head.out.row);
+  put_rows<Half, width>(p, at.token, 0, out, inverse, args.out, head.out);
 #pragma unroll
   for (uint32_t r = 0; r < 2; ++r) {
     const uint32_t row = at.token + row_of(2 * r);
@@ -257,7 +273,7 @@ struct Queries {
 
 // Those from `query` on, four lanes to a query; a barrier must follow. Of queries that do not exist the weights become
 // 0.
-template <uint32_t count>
+template <class Half, uint32_t count>
 __device__ void load_queries(Queries<count>& queries, const AttentionBackwardArgs& args, const Head& head,
                              uint32_t query) {
   const AttentionShape& p = args.shape;
@@ -266,7 +282,7 @@ __device__ void load_queries(Queries<count>& queries, const AttentionBackwardArg
   for (uint32_t row = threadIdx.x / 4; row < count; row += threads / 4) {
     float product = 0.0f;
     for (uint32_t d = 4 * lane_pair(); d < p.head_size; d += 16) {
-      const Vector4 x = out.four(query + row, d), dx = dout.four(query + row, d);
+      const Vector4 x = values_of<Half>(out.four(query + row, d)), dx = values_of<Half>(dout.four(query + row, d));
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) product = __fmaf_rn(dx.x[i], x.x[i], product);
     }
@@ -299,22 +315,24 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, BackwardQuer
   const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
   const Source k = source_of(p, p.qkv, head.k), v = source_of(p, p.qkv, head.v);
   Rows<width> q, dout;
-  load_rows<Half>(q, source_of(p, p.qkv, head.q), at.token);
-  load_rows<Half>(dout, source_of(p, args.dout, head.out), at.token);
-  load_queries(shared.queries, args, head, at.token);
+  load_rows(q, source_of(p, p.qkv, head.q), at.token);
+  load_rows(dout, source_of(p, args.dout, head.out), at.token);
+  load_queries<Half>(shared.queries, args, head, at.token);
 
   float dq[width / 8][4];
   clear(dq);
 #pragma unroll 1
   for (uint32_t key = 0; key < at.token + attention_tile; key += keys) {
     __syncthreads();
-    for_each_pair<keys, width>(k, key, [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-      put_by_token<Half>(shared.k, pair, dimension, x, y);
-      put_by_dimension<Half>(shared.k_by_dimension, 0, pair, dimension, x, y);
-    });
-    for_each_pair<keys, width>(v, key, [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-      put_by_token<Half>(shared.v, pair, dimension, x, y);
-    });
+    for_each_pair<keys, width>(k, key,
+                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                 put_by_token(shared.k, pair, dimension, x, y);
+                                 put_by_dimension(shared.k_by_dimension, 0, pair, dimension, x, y);
+                               });
+    for_each_pair<keys, width>(v, key,
+                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                 put_by_token(shared.v, pair, dimension, x, y);
+                               });
     __syncthreads();
     float scores[keys / 8][4], products[keys / 8][4];
     clear(scores);
@@ -336,7 +354,7 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, BackwardQuer
     to_rows<Half>(dscores, scores);
     multiply<Half>(dq, dscores, shared.k_by_dimension);
   }
-  put_rows<width>(p, at.token, 0, dq, {p.scale, p.scale}, args.dqkv + head.q.first, head.q.row);
+  put_rows<Half, width>(p, at.token, 0, dq, {p.scale, p.scale}, args.dqkv, head.q);
 }
 
 // A block has so many of a head's dimensions that the sums of both gradients fit the registers.
@@ -358,8 +376,8 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysWor
   const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads, kv_head = at.head % p.kv_heads;
   const Head first = head_of(p, sequence, kv_head * group);
   Rows<width> k, v;
-  load_rows<Half>(k, source_of(p, p.qkv, first.k), at.token);
-  load_rows<Half>(v, source_of(p, p.qkv, first.v), at.token);
+  load_rows(k, source_of(p, p.qkv, first.k), at.token);
+  load_rows(v, source_of(p, p.qkv, first.v), at.token);
 
   float dk[slice / 8][4], dv[slice / 8][4];
   clear(dk);
@@ -371,17 +389,17 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysWor
 #pragma unroll 1
     for (uint32_t query = at.token; query < p.context; query += queries) {
       __syncthreads();
-      load_queries(shared.of_queries, args, head, query);
+      load_queries<Half>(shared.of_queries, args, head, query);
       for_each_pair<queries, width>(q, query,
-                                    [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-                                      put_by_token<Half>(shared.q, pair, dimension, x, y);
-                                      put_by_dimension<Half>(shared.q_by_dimension, at.column, pair, dimension, x, y);
+                                    [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                      put_by_token(shared.q, pair, dimension, x, y);
+                                      put_by_dimension(shared.q_by_dimension, at.column, pair, dimension, x, y);
                                     });
-      for_each_pair<queries, width>(
-          dout, query, [&](uint32_t pair, uint32_t dimension, const Vector4& x, const Vector4& y) {
-            put_by_token<Half>(shared.dout, pair, dimension, x, y);
-            put_by_dimension<Half>(shared.dout_by_dimension, at.column, pair, dimension, x, y);
-          });
+      for_each_pair<queries, width>(dout, query,
+                                    [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
+                                      put_by_token(shared.dout, pair, dimension, x, y);
+                                      put_by_dimension(shared.dout_by_dimension, at.column, pair, dimension, x, y);
+                                    });
       __syncthreads();
       float weights[queries / 8][4], products[queries / 8][4];
       clear(weights);
@@ -412,8 +430,8 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysWor
       multiply<Half>(dk, rows, shared.q_by_dimension);
     }
   }
-  put_rows<slice>(p, at.token, at.column, dk, {p.scale, p.scale}, args.dqkv + first.k.first, first.k.row);
-  put_rows<slice>(p, at.token, at.column, dv, {1.0f, 1.0f}, args.dqkv + first.v.first, first.v.row);
+  put_rows<Half, slice>(p, at.token, at.column, dk, {p.scale, p.scale}, args.dqkv, first.k);
+  put_rows<Half, slice>(p, at.token, at.column, dv, {1.0f, 1.0f}, args.dqkv, first.v);
 }
 
 }  // namespace
@@ -424,22 +442,16 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysWor
     static __shared__ Shared<width> shared;                                        \
     function<Half, width>(args, shared);                                           \
   }
-#define FLASH_ATTENTION(width, half, Half)                                                                          \
-  FLASH_ATTENTION_KERNEL(flash_attention_forward_##width##_##half, AttentionForwardArgs, ForwardWords, width, Half, \
-                         forward)                                                                                   \
-  FLASH_ATTENTION_KERNEL(flash_attention_backward_queries_##width##_##half, AttentionBackwardArgs,                  \
-                         BackwardQueriesWords, width, Half, backward_queries)                                       \
-  FLASH_ATTENTION_KERNEL(flash_attention_backward_keys_##width##_##half, AttentionBackwardArgs, BackwardKeysWords,  \
+#define FLASH_ATTENTION(width, suffix, Half)                                                                       \
+  FLASH_ATTENTION_KERNEL(flash_attention_forward_##width##suffix, AttentionForwardArgs, ForwardWords, width, Half, \
+                         forward)                                                                                  \
+  FLASH_ATTENTION_KERNEL(flash_attention_backward_queries_##width##suffix, AttentionBackwardArgs,                  \
+                         BackwardQueriesWords, width, Half, backward_queries)                                      \
+  FLASH_ATTENTION_KERNEL(flash_attention_backward_keys_##width##suffix, AttentionBackwardArgs, BackwardKeysWords,  \
                          width, Half, backward_keys)
 
-// As in fast_matmul.cu.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 750
-FLASH_ATTENTION(64, fp16, Fp16)
-FLASH_ATTENTION(128, fp16, Fp16)
-#endif
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-FLASH_ATTENTION(64, bf16, Bf16)
-FLASH_ATTENTION(128, bf16, Bf16)
-#endif
+#define FLASH_ATTENTION_OF_HALVES(suffix, Half) FLASH_ATTENTION(64, suffix, Half) FLASH_ATTENTION(128, suffix, Half)
+
+FOR_HALVES(FLASH_ATTENTION_OF_HALVES)
 
 }  // namespace kernels::cuda

@@ -9,6 +9,13 @@ namespace kernels::cuda {
 __device__ inline uint64_t grid_index() { return uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ inline uint64_t grid_size() { return uint64_t{gridDim.x} * blockDim.x; }
 
+// f(first, inside) for the thread's groups of four elements: the number of the first, and how many there are.
+template <class F>
+__device__ inline void for_each_four(uint64_t count, F f) {
+  for (uint64_t first = 4 * grid_index(); first < count; first += 4 * grid_size())
+    f(first, count - first < 4 ? static_cast<uint32_t>(count - first) : 4);
+}
+
 // f(row, column) for the thread's elements of a matrix: columns along x, which are neighbours in memory, rows along y.
 template <class F>
 __device__ inline void for_each_row_and_column(uint32_t rows, uint32_t columns, F f) {

@@ -1,5 +1,5 @@
 // The 16-bit numbers of `fast` (docs/numerics.md section 10): how two fp32 become the halves of a word, rounded to
-// nearest even, and the product of such words by a warp, mma.cuh's registers of 16 terms.
+// nearest even, and fp32 again; the product of such words by a warp, mma.cuh's registers of 16 terms.
 #pragma once
 
 #include "cuda/mma.cuh"
@@ -17,6 +17,8 @@ struct Bf16 {
     return rounded(low) | rounded(high) << 16;
 #endif
   }
+
+  __device__ static float value(uint16_t half) { return __uint_as_float(uint32_t{half} << 16); }
 
   __device__ static void multiply(float& sum0, float& sum1, float& sum2, float& sum3, uint32_t a0, uint32_t a1,
                                   uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
@@ -44,6 +46,20 @@ struct Fp16 {
     return word;
 #else
     return rounded(low) | rounded(high) << 16;
+#endif
+  }
+
+  __device__ static float value(uint16_t half) {
+#if defined(__CUDA_ARCH__)
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+#else
+    const uint32_t sign = uint32_t{half} >> 15 << 31, rest = half & 0x7fffu;
+    if (rest >= 0x7c00) return __uint_as_float(sign | 0x7f800000u | rest << 13);  // infinity and NaN
+    const float magnitude =
+        rest < 0x400 ? static_cast<float>(rest) * 0x1p-24f : __uint_as_float((rest << 13) + 0x38000000u);
+    return __uint_as_float(sign | __float_as_uint(magnitude));
 #endif
   }
 

@@ -1,4 +1,4 @@
-// Arguments of kernels/cuda/matmul.cu and fast_matmul.cu; pointers are device pointers.
+// Arguments of kernels/cuda/matmul.cu; pointers are device pointers.
 #pragma once
 
 #include "cuda/types.h"
@@ -18,8 +18,6 @@ struct MatmulArgs {
   uint32_t rows_first;  // tile number + 1 is the next one down, not right
   uint32_t accumulate;
   uint32_t a_aligned, b_aligned, c_aligned;  // groups of four neighbours may be moved at once; c: bias, residual too
-
-  // Of matmul.cu:
   float* chunk_sums;  // for each chunk each of the launch's tiles, or null where there is one chunk: it goes to c
   uint32_t tile;      // the side of a tile
   uint32_t first_tile;

@@ -1,4 +1,5 @@
-// Arguments of kernels/cuda/norm.cu: kernels/ops.h says what they mean.
+// Arguments of kernels/cuda/norm.cu: kernels/ops.h says what they mean. void: fp32, or halves in the variants for
+// those.
 #pragma once
 
 #include "cuda/run_sums_args.h"
@@ -10,7 +11,7 @@ struct LayerNormForwardArgs {
   const float* x;  // (rows, channels)
   const float* weight;
   const float* bias;
-  float* y;
+  void* y;
   float* mean;  // (rows)
   float* rstd;  // (rows)
   float epsilon;
@@ -21,22 +22,23 @@ static_assert(sizeof(LayerNormForwardArgs) == 64 && offsetof(LayerNormForwardArg
 // Of both kernels of the backward pass: the gains' run before the rows', since dx may be dy.
 struct LayerNormBackwardArgs {
   uint32_t rows, channels;
-  const float* dy;
+  const void* dy;
   const float* x;
   const float* weight;
   const float* mean;
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  RunSums gains;  // of the weight and the bias
+  void* dx_halves;  // or null; of the variants for halves
+  RunSums gains;    // of the weight and the bias
 };
-static_assert(sizeof(LayerNormBackwardArgs) == 104 && offsetof(LayerNormBackwardArgs, gains) == 64);
+static_assert(sizeof(LayerNormBackwardArgs) == 112 && offsetof(LayerNormBackwardArgs, gains) == 72);
 
 struct RmsNormForwardArgs {
   uint32_t rows, channels;
   const float* x;
   const float* weight;
-  float* y;
+  void* y;
   float* rstd;  // (rows)
   float epsilon;
   uint32_t padding;
@@ -45,14 +47,15 @@ static_assert(sizeof(RmsNormForwardArgs) == 48 && offsetof(RmsNormForwardArgs, p
 
 struct RmsNormBackwardArgs {
   uint32_t rows, channels;
-  const float* dy;
+  const void* dy;
   const float* x;
   const float* weight;
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  RunSums gains;  // of the weight
+  void* dx_halves;  // or null; of the variants for halves
+  RunSums gains;    // of the weight
 };
-static_assert(sizeof(RmsNormBackwardArgs) == 96 && offsetof(RmsNormBackwardArgs, gains) == 56);
+static_assert(sizeof(RmsNormBackwardArgs) == 104 && offsetof(RmsNormBackwardArgs, gains) == 64);
 
 }  // namespace kernels::cuda

@@ -7,10 +7,10 @@ namespace kernels::cuda {
 
 struct RopeArgs {
   uint32_t tokens, context, heads, head_size;
-  uint64_t row;      // floats from one token to the next
+  uint64_t row;      // elements from one token to the next
   const float* cos;  // (context, head_size / 2)
   const float* sin;
-  float* x;       // (tokens, row)
+  void* x;        // (tokens, row), fp32 or halves
   uint32_t back;  // 1: the rotation back
   uint32_t padding;
 };

@@ -34,12 +34,14 @@ constexpr int compute_fp32 = 68, compute_int32 = 72;                     // how 
 constexpr int fp32 = 0, fp16 = 2, int8 = 3, int32 = 10, bf16 = 14;       // types of elements
 constexpr int transpose_a = 3, transpose_b = 4, epilogue = 7, bias = 8;  // attributes of a product
 constexpr int32_t transposed = 1;                                        // a value of the first two
-constexpr uint32_t bias_epilogue = 4;                                    // a value of the third
-constexpr int most_workspace = 1, reductions = 3, least_alignment = 5;   // of a preference: bytes; a mask; a's,
-                                                                         // then b's, c's, d's
-constexpr int epilogues_of_11 = 11;                                      // likewise; what only version 11 has
-constexpr uint32_t reduction_in_place = 1, ordered_reductions = 2 | 4;   // values of the second
-constexpr int reduction = 3;                                             // of an algorithm
+constexpr uint32_t no_epilogue = 1, bias_epilogue = 4, gelu_epilogue = 160, gelu_slope_epilogue = 192;  // its values
+constexpr int gelu_array = 11, gelu_stride = 12;  // of the last two, more attributes
+constexpr size_t first_with_gelu = 111103;  // CUDA 11.8's: PyTorch has met errors in earlier ones and does not use them
+constexpr int most_workspace = 1, reductions = 3, least_alignment = 5;  // of a preference: bytes; a mask; a's,
+                                                                        // then b's, c's, d's
+constexpr int epilogues_of_11 = 11;                                     // likewise; what only version 11 has
+constexpr uint32_t reduction_in_place = 1, ordered_reductions = 2 | 4;  // values of the second
+constexpr int reduction = 3;                                            // of an algorithm
 
 }  // namespace lt
 

@@ -21,6 +21,13 @@ int type_of_terms(LibraryProduct::Type type) {
 
 bool of_digits(const LibraryProduct& product) { return product.type == LibraryProduct::Type::int8; }
 
+uint32_t epilogue_of(const LibraryProduct& product) {
+  if (product.gelu_input != nullptr) return lt::gelu_slope_epilogue;
+  const uint32_t bias = product.bias != nullptr ? lt::bias_epilogue : 0;
+  if (product.before_gelu != nullptr) return lt::gelu_epilogue | bias;
+  return bias != 0 ? bias : lt::no_epilogue;
+}
+
 uint64_t workspace_of(const LibraryProduct& product) {
   return product.workspace == nullptr ? 0 : library_workspace_bytes;
 }
@@ -64,7 +71,10 @@ const CublasLtCalls::Plan& CublasLtCalls::plan_for(DeviceCalls& card, const Libr
                     product.ldc,
                     product.a.terms,
                     product.b.terms,
+                    product.c_halves,
                     product.bias != nullptr,
+                    product.before_gelu != nullptr,
+                    product.gelu_input != nullptr,
                     product.workspace != nullptr};
   const auto known = plans_.find(sizes);
   if (known != plans_.end()) return known->second;
@@ -74,21 +84,35 @@ const CublasLtCalls::Plan& CublasLtCalls::plan_for(DeviceCalls& card, const Libr
 
 CublasLtCalls::Plan CublasLtCalls::plan(const LibraryProduct& product) const {
   const int terms = type_of_terms(product.type);
+  const int result = of_digits(product) ? lt::int32 : product.c_halves ? terms : lt::fp32;
   lt::Product made = nullptr;
   library_->run(bus_id_, library_->cublasLtMatmulDescCreate, &made,
                 of_digits(product) ? lt::compute_int32 : lt::compute_fp32, of_digits(product) ? lt::int32 : lt::fp32);
   Plan plan{.product = {made, library_->cublasLtMatmulDescDestroy},
             .a = layout(terms, product.b, product.n, product.k),
             .b = layout(terms, product.a, product.m, product.k),
-            .c = layout(of_digits(product) ? lt::int32 : lt::fp32, product.n, product.m, product.ldc)};
+            .c = layout(result, product.n, product.m, product.ldc)};
   if (product.b.terms) set(plan, lt::transpose_a, lt::transposed);
   if (!product.a.terms) set(plan, lt::transpose_b, lt::transposed);
-  if (product.bias != nullptr) {
-    set(plan, lt::epilogue, lt::bias_epilogue);
-    set(plan, lt::bias, product.bias);
-  }
+  set_epilogue(product, plan);
+  set_arrays(product, plan);
   propose(product, plan);
   return plan;
+}
+
+// What follows the sums; bias and GELU's array have the result's type unless it is said otherwise.
+void CublasLtCalls::set_epilogue(const LibraryProduct& product, const Plan& plan) const {
+  const uint32_t epilogue = epilogue_of(product);
+  if (epilogue == lt::no_epilogue) return;
+  set(plan, lt::epilogue, epilogue);
+  if (product.before_gelu != nullptr || product.gelu_input != nullptr)
+    set(plan, lt::gelu_stride, static_cast<int64_t>(product.ldc));
+}
+
+void CublasLtCalls::set_arrays(const LibraryProduct& product, const Plan& plan) const {
+  if (product.bias != nullptr) set(plan, lt::bias, product.bias);
+  const void* const gelu = product.before_gelu != nullptr ? product.before_gelu : product.gelu_input;
+  if (gelu != nullptr) set(plan, lt::gelu_array, gelu);
 }
 
 template <typename T>
@@ -122,7 +146,8 @@ CublasLtCalls::Handle<lt::Preference> CublasLtCalls::preference(const LibraryPro
   prefer(lt::most_workspace, workspace_of(product));
   prefer(lt::reductions, lt::ordered_reductions);
   for (int matrix = 0; matrix < 4; ++matrix) prefer(lt::least_alignment + matrix, uint32_t{16});
-  if (library_->major_version() == 11 && product.bias != nullptr) prefer(lt::epilogues_of_11, lt::bias_epilogue);
+  const uint32_t epilogue = epilogue_of(product);
+  if (library_->major_version() == 11 && epilogue != lt::no_epilogue) prefer(lt::epilogues_of_11, epilogue);
   return preference;
 }
 
@@ -152,7 +177,7 @@ void CublasLtCalls::launch(DeviceCalls& card, const LibraryProduct& product, con
   const int32_t integers[] = {1, 0};
   const void *alpha = &floats[0], *beta = &floats[1];
   if (of_digits(product)) alpha = &integers[0], beta = &integers[1];
-  if (product.bias != nullptr) set(plan, lt::bias, product.bias);
+  set_arrays(product, plan);
   const void* const addend = product.addend != nullptr ? product.addend : product.c;
   card.launch_by([&](Stream queue) {
     library_->run(bus_id_, library_->cublasLtMatmul, handle_.get(), plan.product.get(), alpha, product.b.first,

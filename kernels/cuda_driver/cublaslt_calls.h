@@ -20,6 +20,7 @@ class CublasLtCalls {
   CublasLtCalls(std::unique_ptr<const CublasLt> library, std::string bus_id);
 
   void start(DeviceCalls& card);
+  bool has_gelu() const { return library_->version >= lt::first_with_gelu; }
   // As GemmLibrary::multiply().
   bool multiply(DeviceCalls& card, const LibraryProduct& product);
   // Gives all back. A card that does not answer keeps what it has: giving it back may wait for the card.
@@ -32,7 +33,7 @@ class CublasLtCalls {
   struct Sizes {
     LibraryProduct::Type type;
     size_t m, n, k, a_stride, b_stride, ldc;
-    bool a_terms, b_terms, bias, workspace;
+    bool a_terms, b_terms, c_halves, bias, before_gelu, gelu_input, workspace;
     auto operator<=>(const Sizes&) const = default;
   };
   // The library's order of matrices is by columns: its a is b, and its result is c transposed.
@@ -45,6 +46,8 @@ class CublasLtCalls {
 
   const Plan& plan_for(DeviceCalls& card, const LibraryProduct& product);
   Plan plan(const LibraryProduct& product) const;
+  void set_epilogue(const LibraryProduct& product, const Plan& plan) const;
+  void set_arrays(const LibraryProduct& product, const Plan& plan) const;
   template <typename T>
   void set(const Plan& plan, int attribute, T value) const;
   Handle<lt::Layout> layout(int type, const LibraryProduct::Operand& operand, size_t lines, size_t terms) const;

@@ -21,6 +21,8 @@ class CublasLtProducts final : public GemmLibrary {
 
   bool multiply(const LibraryProduct& product) override;
 
+  bool has_gelu() const override { return calls_->has_gelu(); }
+
   bool failed() const override { return failed_; }
 
  private:

@@ -21,7 +21,7 @@ AttentionShape shape_of(const Op& op, size_t largest_head) {
                                 " dimensions; the CUDA kernels take at most " + std::to_string(largest_head));
   }
   AttentionShape shape{};
-  shape.qkv = op.qkv;
+  shape.qkv = op.qkv.first();
   shape.context = narrow(op.context), shape.heads = narrow(op.heads), shape.kv_heads = narrow(op.kv_heads);
   shape.head_size = narrow(op.head_size);
   shape.tiles = blocks_for(op.context, attention_tile);
@@ -33,7 +33,7 @@ AttentionShape shape_of(const Op& op, size_t largest_head) {
 AttentionForwardArgs args_of(const AttentionForward& op, size_t largest_head) {
   AttentionForwardArgs args{};
   args.shape = shape_of(op, largest_head);
-  args.out = op.out, args.row_max = op.row_max, args.inverse_sum = op.inverse_sum;
+  args.out = op.out.first(), args.row_max = op.row_max, args.inverse_sum = op.inverse_sum;
   return args;
 }
 
@@ -42,7 +42,7 @@ AttentionBackwardArgs args_of(const AttentionBackward& op, size_t largest_head) 
   args.shape = shape_of(op, largest_head);
   args.shape.row_max = op.row_max, args.shape.inverse_sum = op.inverse_sum;
   args.shape.aligned = args.shape.aligned && aligned(op.dout, 0) && aligned(op.dqkv, 0);
-  args.out = op.out, args.dout = op.dout, args.dqkv = op.dqkv;
+  args.out = op.out.first(), args.dout = op.dout.first(), args.dqkv = op.dqkv.first();
   return args;
 }
 
@@ -84,13 +84,13 @@ void launch_attention_backward(const AttentionBackward& op, Launcher& device) {
 void launch_flash_attention_forward(const AttentionForward& op, HalfPrecision half, Launcher& device) {
   if (op.sequences == 0) return;
   const uint32_t width = width_of(op.head_size);
-  launch_blocks(with_width("flash_attention_forward", width) + "_" + name_of(half), args_of(op, flash_head_size),
+  launch_blocks(with_width("flash_attention_forward", width) + "_" + name_of(half), args_of(op, fast_head_size),
                 op.sequences * op.heads, width, flash_threads, device);
 }
 
 void launch_flash_attention_backward(const AttentionBackward& op, HalfPrecision half, Launcher& device) {
   if (op.sequences == 0) return;
-  const AttentionBackwardArgs args = args_of(op, flash_head_size);
+  const AttentionBackwardArgs args = args_of(op, fast_head_size);
   const uint32_t width = width_of(op.head_size);
   const std::string queries = with_width("flash_attention_backward_queries", width) + "_" + name_of(half);
   launch_blocks(queries, args, op.sequences * op.heads, width, flash_threads, device);

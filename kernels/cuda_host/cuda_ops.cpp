@@ -1,6 +1,5 @@
 #include "cuda_host/cuda_ops.h"
 
-#include "cuda/activations_args.h"
 #include "cuda/bias_args.h"
 #include "cuda/cross_entropy_args.h"
 #include "cuda/elementwise_args.h"
@@ -10,8 +9,11 @@
 #include "cuda/optimisers_args.h"
 #include "cuda/quantise_args.h"
 #include "cuda/rope_args.h"
+#include "cuda/round_to_halves_args.h"
 #include "cuda/sums_args.h"
+#include "cuda_host/activation_launch.h"
 #include "cuda_host/attention_launch.h"
+#include "cuda_host/half_precision.h"
 #include "cuda_host/library_matmul.h"
 #include "cuda_host/matmul_launch.h"
 #include "cuda_host/repeated_launches.h"
@@ -66,13 +68,20 @@ size_t CudaOps::wanted_tokens() const { return size_t{128} * device_.multiproces
 size_t CudaOps::own_bytes() const { return chunk_sums_bytes + scratch_bytes_; }
 
 void CudaOps::matmul(const Matmul& op) {
-  const uint32_t multiprocessors = device_.multiprocessors();
-  if (op.fast) {
-    if (by_library_.halves && library_fast_matmul(op, half_, *by_library_.halves, device_)) return;
-    return launch_fast_matmul(op, tensor_core_tile(op.m, op.n, multiprocessors), half_, device_);
-  }
   const std::span chunk_sums(static_cast<float*>(chunk_sums_.get()), chunk_sums_floats);
-  launch_matmul(op, matmul_tile(op.m, op.n, op.k, op.block, multiprocessors), chunk_sums, device_);
+  launch_matmul(op, matmul_tile(op.m, op.n, op.k, op.block, device_.multiprocessors()), chunk_sums, device_);
+}
+
+void CudaOps::fast_matmul(const FastMatmul& op) {
+  if (by_library_.halves && library_fast_matmul(op, half_, *by_library_.halves, device_)) return;
+  launch_fast_matmul(op, tensor_core_tile(op.m, op.n, device_.multiprocessors()), half_, device_);
+}
+
+void CudaOps::round_to_halves(const RoundToHalves& op) {
+  if (op.count == 0) return;
+  const RoundToHalvesArgs args{
+      .count = op.count, .x = op.x, .y = op.y, .aligned = aligned(op.x, 0) && aligned(op.y, 0), .padding = 0};
+  launch(device_, variant("round_to_halves", op.y, half_).c_str(), over_fours(op.count), args);
 }
 
 void CudaOps::quantise_rows(const Quantise& op) {
@@ -87,9 +96,7 @@ void CudaOps::quantise_columns(const Quantise& op) {
   launch(device_, "quantise_columns", over_columns(op.columns, blocks_in(op.rows, args.block), column_warps), args);
 }
 
-size_t CudaOps::fast_workspace(size_t rows, size_t inputs, size_t outputs) const {
-  return by_library_.halves ? library_matmul_workspace(rows, inputs, outputs) : 0;
-}
+size_t CudaOps::fast_workspace() const { return by_library_.halves ? library_workspace_bytes : 0; }
 
 void CudaOps::int8_matmul(const Int8Matmul& op) {
   if (by_library_.digits && library_int8_matmul(op, *by_library_.digits, device_)) return;
@@ -132,12 +139,12 @@ void CudaOps::layer_norm_forward(const LayerNormForward& op) {
                                   .x = op.x,
                                   .weight = op.weight,
                                   .bias = op.bias,
-                                  .y = op.y,
+                                  .y = op.y.first(),
                                   .mean = op.mean,
                                   .rstd = op.rstd,
                                   .epsilon = op.epsilon,
                                   .padding = 0};
-  launch(device_, "layer_norm_forward", warp_per_row(op.rows), args);
+  launch(device_, variant("layer_norm_forward", op.y, half_).c_str(), warp_per_row(op.rows), args);
 }
 
 RunSums CudaOps::run_sums(size_t rows, size_t columns, size_t block, std::initializer_list<float*> out) const {
@@ -157,8 +164,8 @@ RunSums CudaOps::run_sums(size_t rows, size_t columns, size_t block, std::initia
 }
 
 template <class Args>
-void CudaOps::launch_run_sums(const char* kernel, const RunSums& sums, const Args& args) {
-  launch(device_, kernel, over_columns(sums.columns, blocks_in(sums.rows, sums.block), run_warps), args);
+void CudaOps::launch_run_sums(const std::string& kernel, const RunSums& sums, const Args& args) {
+  launch(device_, kernel.c_str(), over_columns(sums.columns, blocks_in(sums.rows, sums.block), run_warps), args);
   if (sums.block_sums) launch(device_, "add_block_sums", over_matrix(sums.sums, sums.columns), sums);
 }
 
@@ -166,16 +173,17 @@ void CudaOps::launch_run_sums(const char* kernel, const RunSums& sums, const Arg
 void CudaOps::layer_norm_backward(const LayerNormBackward& op) {
   const LayerNormBackwardArgs args{.rows = narrow(op.rows),
                                    .channels = narrow(op.channels),
-                                   .dy = op.dy,
+                                   .dy = op.dy.first(),
                                    .x = op.x,
                                    .weight = op.weight,
                                    .mean = op.mean,
                                    .rstd = op.rstd,
                                    .dresidual = op.dresidual,
                                    .dx = op.dx,
+                                   .dx_halves = op.dx_halves,
                                    .gains = run_sums(op.rows, op.channels, op.block, {op.dweight, op.dbias})};
-  launch_run_sums("layer_norm_backward_gains", args.gains, args);
-  launch(device_, "layer_norm_backward_rows", warp_per_row(op.rows), args);
+  launch_run_sums(variant("layer_norm_backward_gains", op.dy, half_), args.gains, args);
+  launch(device_, variant("layer_norm_backward_rows", op.dy, half_).c_str(), warp_per_row(op.rows), args);
 }
 
 void CudaOps::rms_norm_forward(const RmsNormForward& op) {
@@ -183,53 +191,40 @@ void CudaOps::rms_norm_forward(const RmsNormForward& op) {
                                 .channels = narrow(op.channels),
                                 .x = op.x,
                                 .weight = op.weight,
-                                .y = op.y,
+                                .y = op.y.first(),
                                 .rstd = op.rstd,
                                 .epsilon = op.epsilon,
                                 .padding = 0};
-  launch(device_, "rms_norm_forward", warp_per_row(op.rows), args);
+  launch(device_, variant("rms_norm_forward", op.y, half_).c_str(), warp_per_row(op.rows), args);
 }
 
 void CudaOps::rms_norm_backward(const RmsNormBackward& op) {
   const RmsNormBackwardArgs args{.rows = narrow(op.rows),
                                  .channels = narrow(op.channels),
-                                 .dy = op.dy,
+                                 .dy = op.dy.first(),
                                  .x = op.x,
                                  .weight = op.weight,
                                  .rstd = op.rstd,
                                  .dresidual = op.dresidual,
                                  .dx = op.dx,
+                                 .dx_halves = op.dx_halves,
                                  .gains = run_sums(op.rows, op.channels, op.block, {op.dweight})};
-  launch_run_sums("rms_norm_backward_gains", args.gains, args);
-  launch(device_, "rms_norm_backward_rows", warp_per_row(op.rows), args);
+  launch_run_sums(variant("rms_norm_backward_gains", op.dy, half_), args.gains, args);
+  launch(device_, variant("rms_norm_backward_rows", op.dy, half_).c_str(), warp_per_row(op.rows), args);
 }
 
 void CudaOps::bias_backward(const BiasBackward& op) {
-  const BiasBackwardArgs args{.run = run_sums(op.rows, op.channels, op.block, {op.dbias}), .dy = op.dy};
-  launch_run_sums("bias_backward", args.run, args);
+  const BiasBackwardArgs args{.run = run_sums(op.rows, op.channels, op.block, {op.dbias}), .dy = op.dy.first()};
+  launch_run_sums(variant("bias_backward", op.dy, half_), args.run, args);
 }
 
-void CudaOps::gelu_forward(const GeluForward& op) {
-  if (op.count == 0) return;
-  launch(device_, "gelu_forward", over_elements(op.count), GeluForwardArgs{.count = op.count, .x = op.x, .y = op.y});
-}
+void CudaOps::gelu_forward(const GeluForward& op) { launch_gelu_forward(op, half_, device_); }
 
-void CudaOps::gelu_backward(const GeluBackward& op) {
-  if (op.count == 0) return;
-  launch(device_, "gelu_backward", over_elements(op.count),
-         GeluBackwardArgs{.count = op.count, .x = op.x, .dy = op.dy, .dx = op.dx});
-}
+void CudaOps::gelu_backward(const GeluBackward& op) { launch_gelu_backward(op, half_, device_); }
 
-void CudaOps::swiglu_forward(const SwigluForward& op) {
-  const SwigluForwardArgs args{.rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .y = op.y};
-  launch(device_, "swiglu_forward", over_matrix(op.rows, op.inner), args);
-}
+void CudaOps::swiglu_forward(const SwigluForward& op) { launch_swiglu_forward(op, half_, device_); }
 
-void CudaOps::swiglu_backward(const SwigluBackward& op) {
-  const SwigluBackwardArgs args{
-      .rows = narrow(op.rows), .inner = narrow(op.inner), .gate_up = op.gate_up, .dy = op.dy, .dgate_up = op.dgate_up};
-  launch(device_, "swiglu_backward", over_matrix(op.rows, op.inner), args);
-}
+void CudaOps::swiglu_backward(const SwigluBackward& op) { launch_swiglu_backward(op, half_, device_); }
 
 void CudaOps::rope(const Rope& op) {
   const RopeArgs args{.tokens = narrow(op.tokens),
@@ -239,30 +234,33 @@ void CudaOps::rope(const Rope& op) {
                       .row = op.row,
                       .cos = op.cos,
                       .sin = op.sin,
-                      .x = op.x,
+                      .x = op.x.first(),
                       .back = op.back,
                       .padding = 0};
-  launch(device_, "rope", over_matrix(op.tokens, op.heads * (op.head_size / 2)), args);
+  launch(device_, variant("rope", op.x, half_).c_str(), over_matrix(op.tokens, op.heads * (op.head_size / 2)), args);
 }
 
 void CudaOps::attention_forward(const AttentionForward& op) {
-  if (op.fast && op.head_size <= flash_head_size) return launch_flash_attention_forward(op, half_, device_);
+  if (op.qkv.halves()) return launch_flash_attention_forward(op, half_, device_);
   launch_attention_forward(op, device_);
 }
 
 void CudaOps::attention_backward(const AttentionBackward& op) {
-  if (op.fast && op.head_size <= flash_head_size) return launch_flash_attention_backward(op, half_, device_);
+  if (op.qkv.halves()) return launch_flash_attention_backward(op, half_, device_);
   launch_attention_backward(op, device_);
 }
 
 void CudaOps::cross_entropy(const CrossEntropy& op) {
   if (op.rows == 0) return;
-  const CrossEntropyArgs args{.logits = op.logits,
+  const CrossEntropyArgs args{.logits = op.logits.first(),
                               .targets = op.targets,
                               .losses = op.losses,
                               .vocabulary = narrow(op.vocabulary),
-                              .scale_gradient = op.scale_gradient};
-  launch(device_, "cross_entropy", Shape{.grid = {narrow(op.rows), 1, 1}, .block = {row_threads, 1, 1}}, args);
+                              .row = narrow(op.row ? op.row : op.vocabulary),
+                              .scale_gradient = op.scale_gradient,
+                              .padding = 0};
+  launch(device_, variant("cross_entropy", op.logits, half_).c_str(),
+         Shape{.grid = {narrow(op.rows), 1, 1}, .block = {row_threads, 1, 1}}, args);
 }
 
 void CudaOps::adamw(const AdamW& op) {

@@ -41,7 +41,9 @@ class CudaOps : public Ops {
   size_t wanted_tokens() const override;
   std::unique_ptr<RepeatedOperations> repeated() override;
 
-  void matmul(const Matmul&) override;  // one of a's two strides must be 1, and one of b's
+  void matmul(const Matmul&) override;           // one of a's two strides must be 1, and one of b's
+  void fast_matmul(const FastMatmul&) override;  // likewise
+  void round_to_halves(const RoundToHalves&) override;
   void quantise_rows(const Quantise&) override;
   void quantise_columns(const Quantise&) override;
   void int8_matmul(const Int8Matmul&) override;
@@ -57,7 +59,7 @@ class CudaOps : public Ops {
   void swiglu_forward(const SwigluForward&) override;
   void swiglu_backward(const SwigluBackward&) override;
   void rope(const Rope&) override;
-  void attention_forward(const AttentionForward&) override;  // heads of at most 2048 dimensions; beyond 128 not fast
+  void attention_forward(const AttentionForward&) override;  // heads of at most 2048 dimensions
   void attention_backward(const AttentionBackward&) override;
   void cross_entropy(const CrossEntropy&) override;
   void adamw(const AdamW&) override;
@@ -73,7 +75,7 @@ class CudaOps : public Ops {
 
   size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
-  size_t fast_workspace(size_t rows, size_t inputs, size_t outputs) const override;
+  size_t fast_workspace() const override;
   size_t own_bytes() const override;
 
  private:
@@ -85,7 +87,7 @@ class CudaOps : public Ops {
   void* scratch(size_t bytes);
   RunSums run_sums(size_t rows, size_t columns, size_t block, std::initializer_list<float*> out) const;
   template <class Args>
-  void launch_run_sums(const char* kernel, const RunSums& sums, const Args& args);
+  void launch_run_sums(const std::string& kernel, const RunSums& sums, const Args& args);
   void add_up(const char* segment_kernel, std::span<const TensorEnd> tensors, const float* x, float* partial,
               float* sums);
 

@@ -5,8 +5,8 @@
 
 namespace kernels::cuda {
 
-// c[m, n] = the sum over k of a(m, k)·b(k, n); of halves it is fp32, with + bias[n] and + addend[m, n] in an order that
-// is the library's; of digits int32, without.
+// c[m, n] = the sum over k of a(m, k)·b(k, n); of digits it is int32; of halves fp32 or halves, with what follows below
+// in the library's order.
 struct LibraryProduct {
   enum class Type { bf16, fp16, int8 };
   // Lines (rows of a, columns of b) of terms, as in kernels/cuda/tile.cuh.
@@ -21,9 +21,12 @@ struct LibraryProduct {
   Operand a, b;
   void* c = nullptr;
   size_t ldc = 0;
-  const float* bias = nullptr;    // (n) or null
-  const float* addend = nullptr;  // (m, n), row stride ldc, or null; may be c
-  void* workspace = nullptr;      // library_workspace_bytes, aligned to 256, or null: an algorithm without
+  bool c_halves = false;
+  const void* bias = nullptr;        // (n), as c, or null
+  const void* addend = nullptr;      // (m, n), row stride ldc, as c, or null; may be c
+  void* before_gelu = nullptr;       // halves, (m, n), row stride ldc, or null: what c is the GELU of; c is of halves
+  const void* gelu_input = nullptr;  // likewise: c is multiplied by the derivative of GELU there; without bias
+  void* workspace = nullptr;         // library_workspace_bytes, aligned to 256, or null: an algorithm without
 };
 constexpr size_t library_workspace_bytes = size_t{32} << 20;  // what NVIDIA advises for an H100
 
@@ -35,6 +38,9 @@ class GemmLibrary {
   // Queues the product, like a launch; the same algorithm for the same sizes. False where the library does not take it,
   // or has failed once: then nothing is queued. Throws what the launcher throws.
   virtual bool multiply(const LibraryProduct& product) = 0;
+
+  // Whether it takes products with before_gelu or gelu_input.
+  virtual bool has_gelu() const = 0;
 
   // Whether it has failed: it takes nothing any more.
   virtual bool failed() const = 0;

@@ -1,72 +1,67 @@
 #include "cuda_host/library_matmul.h"
 
-#include <algorithm>
-
-#include "cuda/halves_copy_args.h"
 #include "cuda/int8_matmul_args.h"
+#include "cuda_host/activation_launch.h"
 #include "cuda_host/half_precision.h"
 #include "cuda_host/shape.h"
 
 namespace kernels::cuda {
 namespace {
 
-// Halves that one row takes: whole groups of 16 bytes.
-size_t row_halves(size_t columns) { return (columns + 7) / 8 * 8; }
-
-// Bytes of an array as halves, whichever of its sides is along rows.
-size_t halves_bytes(size_t rows, size_t columns) { return sizeof(uint16_t) * row_halves(rows) * row_halves(columns); }
+// Whether the library may be promised that it lies on whole groups of 16 bytes.
+bool whole_groups(ConstFloatsOrHalves array, size_t stride) {
+  const size_t size = array.halves() ? sizeof(uint16_t) : sizeof(float);
+  return reinterpret_cast<uintptr_t>(array.first()) % 16 == 0 && stride * size % 16 == 0;
+}
 
 bool whole_groups_of_digits(const int8_t* first, size_t stride) {
   return reinterpret_cast<uintptr_t>(first) % 16 == 0 && stride % 16 == 0;
 }
 
-// The operand as halves at `to`, which moves behind them.
-LibraryProduct::Operand copy_halves(const float* x, size_t stride, bool terms, size_t lines, size_t count,
-                                    HalfPrecision half, std::byte*& to, Launcher& device) {
-  const size_t rows = terms ? lines : count, columns = terms ? count : lines;
-  const HalvesCopyArgs args{.x = x,
-                            .y = reinterpret_cast<uint32_t*>(to),
-                            .x_stride = stride,
-                            .y_stride = row_halves(columns),
-                            .rows = narrow(rows),
-                            .columns = narrow(columns),
-                            .aligned = aligned(x, stride),
-                            .padding = 0};
-  const std::string name = std::string("halves_copy_") + name_of(half);
-  launch(device, name.c_str(), over_matrix(rows, blocks_for(columns, 4)), args);
-  to += sizeof(uint16_t) * rows * args.y_stride;
-  return {args.y, args.y_stride, terms};
+// The product without GELU, and GELU of the halves that it leaves.
+bool library_then_gelu(const FastMatmul& op, LibraryProduct product, HalfPrecision half, GemmLibrary& library,
+                       Launcher& device) {
+  if (op.ldc != op.n) return false;
+  product.before_gelu = nullptr, product.gelu_input = nullptr;
+  if (op.before_gelu) product.c = op.before_gelu;
+  if (!library.multiply(product)) return false;
+  const uint16_t* const halves_of_c = static_cast<const uint16_t*>(op.c.first());
+  if (op.before_gelu)
+    launch_gelu_forward({.count = op.m * op.n, .x = op.before_gelu, .y = op.c}, half, device);
+  else
+    launch_gelu_backward({.count = op.m * op.n, .x = op.gelu_input, .dy = halves_of_c, .dx = op.c}, half, device);
+  return true;
 }
 
 }  // namespace
 
-size_t library_matmul_workspace(size_t rows, size_t inputs, size_t outputs) {
-  const size_t x = halves_bytes(rows, inputs), y = halves_bytes(rows, outputs), weight = halves_bytes(inputs, outputs);
-  return library_workspace_bytes + x + y + weight - std::min({x, y, weight});
-}
-
-bool library_fast_matmul(const Matmul& op, HalfPrecision half, GemmLibrary& library, Launcher& device) {
+bool library_fast_matmul(const FastMatmul& op, HalfPrecision half, GemmLibrary& library, Launcher& device) {
   const bool a_terms = op.a_col == 1, b_terms = op.b_row == 1;
-  const bool neighbours = (a_terms || op.a_row == 1) && (b_terms || op.b_col == 1);
-  const bool c_aligned = aligned(op.c, op.ldc) && aligned(op.bias, 0) && aligned(op.residual, 0);
-  if (op.workspace == nullptr || !neighbours || !c_aligned || (op.accumulate && op.residual != nullptr)) return false;
-  if (op.m == 0 || op.n == 0 || op.k == 0 || library.failed()) return false;
-  std::byte* halves = static_cast<std::byte*>(op.workspace) + library_workspace_bytes;
   const size_t a_stride = a_terms ? op.a_row : op.a_col, b_stride = b_terms ? op.b_col : op.b_row;
-  const auto a = copy_halves(op.a, a_stride, a_terms, op.m, op.k, half, halves, device);
-  const auto b = copy_halves(op.b, b_stride, b_terms, op.n, op.k, half, halves, device);
-  return library.multiply(
-      {.type = half == HalfPrecision::bf16 ? LibraryProduct::Type::bf16 : LibraryProduct::Type::fp16,
-       .m = op.m,
-       .n = op.n,
-       .k = op.k,
-       .a = a,
-       .b = b,
-       .c = op.c,
-       .ldc = op.ldc,
-       .bias = op.bias,
-       .addend = op.accumulate ? op.c : op.residual,
-       .workspace = op.workspace});
+  const bool neighbours = (a_terms || op.a_row == 1) && (b_terms || op.b_col == 1);
+  const bool aligned = whole_groups(op.a, a_stride) && whole_groups(op.b, b_stride) && whole_groups(op.c, op.ldc) &&
+                       whole_groups(op.bias, 0) && whole_groups(op.residual, op.ldc) &&
+                       whole_groups(op.before_gelu, op.ldc) && whole_groups(op.gelu_input, op.ldc);
+  if (!neighbours || !aligned || (op.accumulate && op.residual != nullptr)) return false;
+  if (op.m == 0 || op.n == 0 || op.k == 0) return false;
+  LibraryProduct product{.type = half == HalfPrecision::bf16 ? LibraryProduct::Type::bf16 : LibraryProduct::Type::fp16,
+                         .m = op.m,
+                         .n = op.n,
+                         .k = op.k,
+                         .a = {op.a, a_stride, a_terms},
+                         .b = {op.b, b_stride, b_terms},
+                         .c = op.c.first(),
+                         .ldc = op.ldc,
+                         .c_halves = op.c.halves(),
+                         .bias = op.bias.first(),
+                         .addend = op.accumulate ? op.c.first() : op.residual,
+                         .workspace = op.workspace};
+  if (op.before_gelu == nullptr && op.gelu_input == nullptr) return library.multiply(product);
+  if (library.has_gelu()) {
+    product.before_gelu = op.before_gelu, product.gelu_input = op.gelu_input;
+    if (library.multiply(product)) return true;
+  }
+  return library_then_gelu(op, product, half, library, device);
 }
 
 // The sums come to lie in c, so it must not hold what is needed later.

@@ -1,4 +1,4 @@
-// The products of linear layers by a GemmLibrary, and the launches of kernels/cuda/halves_copy.cu and of
+// The products of linear layers by a GemmLibrary, and the launches of kernels/cuda/activations.cu and of
 // int8_matmul_scales that go with them. False where the product is left to our own kernels: nothing of it is queued
 // then that matters.
 #pragma once
@@ -9,11 +9,8 @@
 
 namespace kernels::cuda {
 
-// Bytes of Matmul::workspace for any of the three products of a linear layer.
-size_t library_matmul_workspace(size_t rows, size_t inputs, size_t outputs);
-
-// The operands become halves in the workspace first.
-bool library_fast_matmul(const Matmul& op, HalfPrecision half, GemmLibrary& library, Launcher& device);
+// Where all that the product has lies on whole groups of 16 bytes.
+bool library_fast_matmul(const FastMatmul& op, HalfPrecision half, GemmLibrary& library, Launcher& device);
 
 // Where terms are neighbours in both operands, and there is one digit; the bits of our own kernels.
 bool library_int8_matmul(const Int8Matmul& op, GemmLibrary& library, Launcher& device);

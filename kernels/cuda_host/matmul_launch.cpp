@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/fast_matmul_args.h"
 #include "cuda/int8_matmul_args.h"
 #include "cuda/matmul_args.h"
 #include "cuda_host/half_precision.h"
@@ -51,13 +52,13 @@ struct Layout {
   bool both_lines() const { return !a_terms && !b_terms; }
 };
 
-// Checks the strides and fills the fields that MatmulArgs and Int8MatmulArgs have in common.
+// Checks the strides and fills the fields that the arguments of all products have in common.
 template <class Op, class Args>
 Layout fill(const Op& op, uint32_t tile, Args& args) {
   require_neighbours("a", op.a_row, op.a_col);
   require_neighbours("b", op.b_row, op.b_col);
   const Layout layout{op.a_col == 1, op.b_row == 1};
-  args.a = op.a, args.b = op.b, args.c = op.c, args.bias = op.bias, args.residual = op.residual;
+  args.a = op.a, args.b = op.b, args.residual = op.residual;
   args.a_stride = layout.a_terms ? op.a_row : op.a_col;
   args.b_stride = layout.b_terms ? op.b_col : op.b_row;
   args.ldc = op.ldc;
@@ -69,21 +70,15 @@ Layout fill(const Op& op, uint32_t tile, Args& args) {
   return layout;
 }
 
-Layout fill_fp32(const Matmul& op, uint32_t tile, MatmulArgs& args) {
-  const Layout layout = fill(op, tile, args);
-  args.a_aligned = aligned(op.a, args.a_stride);
-  args.b_aligned = aligned(op.b, args.b_stride);
-  return layout;
-}
-
 Shape shape_of(size_t row_tiles, size_t column_tiles, uint32_t threads) {
   return {.grid = {narrow(row_tiles * column_tiles), 1, 1}, .block = {threads, 1, 1}};
 }
 
-// Groups of digits that are read at once: 16 terms, or 4 lines.
-bool aligned_digits(const int8_t* first, size_t stride, bool terms) {
-  const size_t group = terms ? 16 : 4;
-  return reinterpret_cast<uintptr_t>(first) % group == 0 && stride % group == 0;
+// Groups of digits or halves that are read at once: 16 bytes of terms, or 4 lines.
+template <class T>
+bool aligned_group(const T* first, size_t stride, bool terms) {
+  const size_t bytes = terms ? 16 : 4 * sizeof(T);
+  return reinterpret_cast<uintptr_t>(first) % bytes == 0 && stride * sizeof(T) % bytes == 0;
 }
 
 }  // namespace
@@ -104,8 +99,10 @@ uint32_t matmul_tile(size_t m, size_t n, size_t k, size_t block, uint32_t multip
 void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums, Launcher& device) {
   const Tile& tile = tile_of(size);
   MatmulArgs args{};
-  const Layout layout = fill_fp32(op, size, args);
+  const Layout layout = fill(op, size, args);
   if (op.m == 0 || op.n == 0) return;
+  args.c = op.c, args.bias = op.bias;
+  args.a_aligned = aligned(op.a, args.a_stride), args.b_aligned = aligned(op.b, args.b_stride);
   args.chunk = terms_at_once(op.k, op.block), args.blocks = op.block > 0 && op.block < op.k;
   if (args.blocks && (!layout.both_lines() || args.chunk > chunk_terms))
     return for_each_block(op, [&](const Matmul& one) { launch_matmul(one, size, chunk_sums, device); });
@@ -139,24 +136,30 @@ void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arit
   Int8MatmulArgs args{};
   const Layout layout = fill(op, tile, args);
   if (op.m == 0 || op.n == 0) return;
+  args.c = op.c, args.bias = op.bias;
   args.a_low = op.a_low, args.a_scales = op.a_scales, args.b_scales = op.b_scales;
   args.block = op.block > 0 && op.block < op.k ? narrow(op.block) : args.k, args.block_scales = op.block_scales;
   const bool several = args.block < args.k;
   if (several && (!layout.both_lines() || op.a_low))
     return for_each_block(op, [&](const Int8Matmul& one) { launch_int8_matmul(one, tile, arithmetic, device); });
   args.a_aligned =
-      aligned_digits(op.a, args.a_stride, layout.a_terms) && aligned_digits(op.a_low, args.a_stride, layout.a_terms);
-  args.b_aligned = aligned_digits(op.b, args.b_stride, layout.b_terms);
+      aligned_group(op.a, args.a_stride, layout.a_terms) && aligned_group(op.a_low, args.a_stride, layout.a_terms);
+  args.b_aligned = aligned_group(op.b, args.b_stride, layout.b_terms);
   args.c_aligned = args.c_aligned && aligned(op.b_scales, op.block_scales);
   const std::string variant = several ? "_blocks" : layout.name();
   const std::string name = "int8_matmul_" + std::to_string(tile) + variant + "_" + name_of(arithmetic);
   launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, line_threads * tile), args);
 }
 
-void launch_fast_matmul(const Matmul& op, uint32_t tile, HalfPrecision half, Launcher& device) {
-  MatmulArgs args{};
-  const Layout layout = fill_fp32(op, tile, args);
+void launch_fast_matmul(const FastMatmul& op, uint32_t tile, HalfPrecision half, Launcher& device) {
+  FastMatmulArgs args{};
+  const Layout layout = fill(op, tile, args);
   if (op.m == 0 || op.n == 0) return;
+  args.c = op.c.first(), args.c_halves = op.c.halves(), args.bias = op.bias.first();
+  args.before_gelu = op.before_gelu, args.gelu_input = op.gelu_input;
+  args.a_aligned = aligned_group(op.a, args.a_stride, layout.a_terms);
+  args.b_aligned = aligned_group(op.b, args.b_stride, layout.b_terms);
+  args.c_aligned = args.c_aligned && aligned(op.before_gelu, 0) && aligned(op.gelu_input, 0);
   const std::string name = "fast_matmul_" + std::to_string(tile) + layout.name() + "_" + name_of(half);
   launch(device, name.c_str(), shape_of(args.row_tiles, args.column_tiles, line_threads * tile), args);
 }

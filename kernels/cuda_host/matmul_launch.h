@@ -37,6 +37,6 @@ uint32_t int8_matmul_tile(size_t m, size_t n, Int8Arithmetic arithmetic, uint32_
 void launch_int8_matmul(const Int8Matmul& op, uint32_t tile, Int8Arithmetic arithmetic, Launcher& device);
 
 // Tiles of 64 or 128.
-void launch_fast_matmul(const Matmul& op, uint32_t tile, HalfPrecision half, Launcher& device);
+void launch_fast_matmul(const FastMatmul& op, uint32_t tile, HalfPrecision half, Launcher& device);
 
 }  // namespace kernels::cuda

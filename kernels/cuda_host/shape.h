@@ -10,6 +10,7 @@
 
 #include "cuda/shapes.h"
 #include "cuda_host/launch.h"
+#include "kernels/ops.h"
 
 namespace kernels::cuda {
 
@@ -30,8 +31,8 @@ inline size_t ceil_div(size_t count, size_t by) { return (count + by - 1) / by; 
 inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow(ceil_div(count, of_a_block)); }
 
 // Whether groups of four neighbours, in lines `stride` apart, are aligned as a whole. Null is.
-inline bool aligned(const float* first, size_t stride) {
-  return reinterpret_cast<uintptr_t>(first) % 16 == 0 && stride % 4 == 0;
+inline bool aligned(ConstFloatsOrHalves array, size_t stride) {
+  return reinterpret_cast<uintptr_t>(array.first()) % (array.halves() ? 8 : 16) == 0 && stride % 4 == 0;
 }
 
 // For cuda/grid.cuh: single elements, which the grid's threads share in a loop.
@@ -43,6 +44,9 @@ inline Shape over_matrix(size_t rows, size_t columns) {
   const uint32_t threads = std::min(blocks_for(columns, warp_lanes) * warp_lanes, 256u);
   return {.grid = {blocks_for(columns, threads), std::min(narrow(rows), 65535u), 1}, .block = {threads, 1, 1}};
 }
+
+// For for_each_four().
+inline Shape over_fours(size_t count) { return over_elements(ceil_div(count, 4)); }
 
 // A warp for each row or segment, four to a block.
 inline Shape warp_per_row(size_t rows) { return {.grid = {blocks_for(rows, 4), 1, 1}, .block = {warp_lanes, 4, 1}}; }

@@ -21,6 +21,10 @@ class Arena {
     return result;
   }
 
+  FloatsOrHalves take_floats_or_halves(size_t count, bool halves) {
+    return halves ? FloatsOrHalves(take<uint16_t>(count)) : FloatsOrHalves(take<float>(count));
+  }
+
   size_t used() const { return used_; }
 
  private:

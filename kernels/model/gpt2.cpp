@@ -27,7 +27,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   const size_t M = plan.tokens, C = config.channels, F = config.inner;
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
-  const LinearPlan linear(arithmetic, plan, C, std::max(3 * C, F), ops, arena);
+  const LinearPlan linear(arithmetic, plan, std::max(3 * C, F), ops, arena);
   linear.require_terms("n_embd", C, plan.backward ? 3 * C : C);
   linear.require_terms("n_inner", F, F);
   linears_.reserve(config.layers);
@@ -41,13 +41,14 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
     streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
   mean_ = arena.take<float>(M);
   rstd_ = arena.take<float>(M);
-  final_ = arena.take<float>(M * C);
-  normed_ = arena.take<float>(M * C);
+  final_ = arena.take_floats_or_halves(M * C, fast_);
+  normed_ = arena.take_floats_or_halves(M * C, fast_);
   attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
-  dnarrow_ = arena.take<float>(M * C);
-  dwide_ = arena.take<float>(M * std::max(3 * C, F));
+  dproduct_ = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : FloatsOrHalves(dstream_);
+  dnarrow_ = arena.take_floats_or_halves(M * C, fast_);
+  dwide_ = arena.take_floats_or_halves(M * std::max(3 * C, F), fast_);
   embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
 }
 
@@ -56,15 +57,15 @@ Gpt2::Layer Gpt2::plan_layer(size_t tokens, const Layer* same_gelu, Arena& arena
   Layer layer;
   layer.mean_1 = arena.take<float>(M);
   layer.rstd_1 = arena.take<float>(M);
-  layer.qkv = arena.take<float>(M * 3 * C);
+  layer.qkv = arena.take_floats_or_halves(M * 3 * C, fast_);
   layer.row_max = arena.take<float>(M * H);
   layer.inverse_sum = arena.take<float>(M * H);
-  layer.attention = arena.take<float>(M * C);
+  layer.attention = arena.take_floats_or_halves(M * C, fast_);
   layer.middle = arena.take<float>(M * C);
   layer.mean_2 = arena.take<float>(M);
   layer.rstd_2 = arena.take<float>(M);
-  layer.hidden = arena.take<float>(M * F);
-  layer.gelu = same_gelu ? same_gelu->gelu : arena.take<float>(M * F);
+  layer.hidden = arena.take_floats_or_halves(M * F, fast_);
+  layer.gelu = same_gelu ? same_gelu->gelu : arena.take_floats_or_halves(M * F, fast_);
   return layer;
 }
 
@@ -72,10 +73,10 @@ void Gpt2::prepare(const float* weights) {
   const Gpt2Tensors<const float> w(config_, weights);
   for (size_t index = 0; index < config_.layers; ++index) {
     const Gpt2Layer<const float> p = w.layer(index);
-    linears_[index].qkv.prepare(p.attn_weight);
-    linears_[index].projection.prepare(p.proj_weight);
-    linears_[index].widen.prepare(p.fc_weight);
-    linears_[index].narrow.prepare(p.fc_out_weight);
+    linears_[index].qkv.prepare(p.attn_weight, p.attn_bias);
+    linears_[index].projection.prepare(p.proj_weight, p.proj_bias);
+    linears_[index].widen.prepare(p.fc_weight, p.fc_bias);
+    linears_[index].narrow.prepare(p.fc_out_weight, p.fc_out_bias);
   }
   head_.prepare(w.wte());
 }
@@ -95,7 +96,7 @@ void Gpt2::forward(const float* weights, const MicroBatch& batch, const Cancel& 
 }
 
 void Gpt2::forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel) {
-  const size_t M = batch.tokens(), F = config_.inner;
+  const size_t M = batch.tokens();
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
@@ -111,18 +112,18 @@ void Gpt2::forward_layer(size_t index, const float* weights, const MicroBatch& b
                           .out = a.attention,
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
-                          .workspace = attention_workspace_,
-                          .fast = fast_});
+                          .workspace = attention_workspace_});
   linear.projection.forward(a.attention, p.proj_weight, p.proj_bias, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
-  linear.widen.forward(normed_, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel);
-  ops_.gelu_forward({.count = M * F, .x = a.hidden, .y = a.gelu});
+  linear.widen.forward(normed_, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel, a.gelu);
   linear.narrow.forward(a.gelu, p.fc_out_weight, p.fc_out_bias, a.middle, M, streams_[index + 1], cancel);
 }
 
 void Gpt2::logits(const float* weights, size_t row, float* logits) {
-  head_.logits(final_ + row * config_.channels, Gpt2Tensors<const float>(config_, weights).wte(), logits);
+  FloatsOrHalves of_row = final_;
+  of_row += row * config_.channels;
+  head_.logits(of_row, Gpt2Tensors<const float>(config_, weights).wte(), logits);
 }
 
 void Gpt2::losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
@@ -135,9 +136,8 @@ void Gpt2::backward(const float* weights, const MicroBatch& batch, const Gradien
   const Gpt2Tensors<const float> w(config_, weights);
   const Gpt2Tensors<float> g(config_, gradient.parameters);
 
-  head_.backward(final_, w.wte(), batch, dstream_, g.wte(), cancel);
-  norm_backward(dstream_, streams_.back(), w.ln_f_weight(), mean_, rstd_, nullptr, M, dstream_, g.ln_f_weight(),
-                g.ln_f_bias());
+  head_.backward(final_, w.wte(), batch, dnarrow_, g.wte(), cancel);
+  norm_backward(dnarrow_, streams_.back(), w.ln_f_weight(), mean_, rstd_, nullptr, M, g.ln_f_weight(), g.ln_f_bias());
   for (size_t index = config_.layers; index-- > 0;) {
     if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, batch, cancel);
     backward_layer(index, weights, batch, gradient.parameters, cancel);
@@ -156,20 +156,19 @@ void Gpt2::backward(const float* weights, const MicroBatch& batch, const Gradien
 
 void Gpt2::backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
                           const Cancel& cancel) {
-  const size_t M = batch.tokens(), F = config_.inner;
+  const size_t M = batch.tokens();
   const Layer& a = layers_[index];
   const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
   const Gpt2Layer<float> d = Gpt2Tensors<float>(config_, gradient).layer(index);
 
-  linear.narrow.backward(a.gelu, p.fc_out_weight, dstream_, M, dwide_, d.fc_out_weight, d.fc_out_bias, cancel);
-  ops_.gelu_backward({.count = M * F, .x = a.hidden, .dy = dwide_, .dx = dwide_});
+  linear.narrow.backward(a.gelu, p.fc_out_weight, dproduct_, M, dwide_, d.fc_out_weight, d.fc_out_bias, cancel,
+                         a.hidden);
   if (linear.widen.needs_input()) norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
   linear.widen.backward(normed_, p.fc_weight, dwide_, M, dnarrow_, d.fc_weight, d.fc_bias, cancel);
-  norm_backward(dnarrow_, a.middle, p.ln_2_weight, a.mean_2, a.rstd_2, dstream_, M, dstream_, d.ln_2_weight,
-                d.ln_2_bias);
+  norm_backward(dnarrow_, a.middle, p.ln_2_weight, a.mean_2, a.rstd_2, dstream_, M, d.ln_2_weight, d.ln_2_bias);
 
-  linear.projection.backward(a.attention, p.proj_weight, dstream_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
+  linear.projection.backward(a.attention, p.proj_weight, dproduct_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
   ops_.attention_backward({.sequences = batch.sequences,
                            .context = batch.context,
                            .heads = config_.heads,
@@ -181,16 +180,14 @@ void Gpt2::backward_layer(size_t index, const float* weights, const MicroBatch& 
                            .inverse_sum = a.inverse_sum,
                            .dout = dnarrow_,
                            .dqkv = dwide_,
-                           .workspace = attention_workspace_,
-                           .fast = fast_});
+                           .workspace = attention_workspace_});
   if (linear.qkv.needs_input()) norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
   linear.qkv.backward(normed_, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
-  norm_backward(dnarrow_, streams_[index], p.ln_1_weight, a.mean_1, a.rstd_1, dstream_, M, dstream_, d.ln_1_weight,
-                d.ln_1_bias);
+  norm_backward(dnarrow_, streams_[index], p.ln_1_weight, a.mean_1, a.rstd_1, dstream_, M, d.ln_1_weight, d.ln_1_bias);
 }
 
 void Gpt2::norm(const float* x, const float* weight, const float* bias, float* mean, float* rstd, size_t rows,
-                float* y) {
+                FloatsOrHalves y) {
   ops_.layer_norm_forward({.rows = rows,
                            .channels = config_.channels,
                            .epsilon = config_.norm_epsilon,
@@ -202,8 +199,8 @@ void Gpt2::norm(const float* x, const float* weight, const float* bias, float* m
                            .rstd = rstd});
 }
 
-void Gpt2::norm_backward(const float* dy, const float* x, const float* weight, const float* mean, const float* rstd,
-                         const float* dresidual, size_t rows, float* dx, float* dweight, float* dbias) {
+void Gpt2::norm_backward(ConstFloatsOrHalves dy, const float* x, const float* weight, const float* mean,
+                         const float* rstd, const float* dresidual, size_t rows, float* dweight, float* dbias) {
   ops_.layer_norm_backward({.rows = rows,
                             .channels = config_.channels,
                             .block = block_,
@@ -213,7 +210,8 @@ void Gpt2::norm_backward(const float* dy, const float* x, const float* weight, c
                             .mean = mean,
                             .rstd = rstd,
                             .dresidual = dresidual,
-                            .dx = dx,
+                            .dx = dstream_,
+                            .dx_halves = fast_ ? dproduct_.as_halves() : nullptr,
                             .dweight = dweight,
                             .dbias = dbias});
 }

@@ -24,17 +24,17 @@ class Gpt2 final : public Network {
  private:
   // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
   struct Layer {
-    float* mean_1;       // (M)
-    float* rstd_1;       // (M)
-    float* qkv;          // (M, 3C)
-    float* row_max;      // (M, H) elements; see AttentionForward
-    float* inverse_sum;  // (M, H)
-    float* attention;    // (M, C)
-    float* middle;       // (M, C) residual stream after attention
-    float* mean_2;       // (M)
-    float* rstd_2;       // (M)
-    float* hidden;       // (M, F) before GELU
-    float* gelu;         // (M, F)
+    float* mean_1;             // (M)
+    float* rstd_1;             // (M)
+    FloatsOrHalves qkv;        // (M, 3C)
+    float* row_max;            // (M, H) elements; see AttentionForward
+    float* inverse_sum;        // (M, H)
+    FloatsOrHalves attention;  // (M, C)
+    float* middle;             // (M, C) residual stream after attention
+    float* mean_2;             // (M)
+    float* rstd_2;             // (M)
+    FloatsOrHalves hidden;     // (M, F) before GELU
+    FloatsOrHalves gelu;       // (M, F)
   };
 
   struct Linears {
@@ -48,9 +48,10 @@ class Gpt2 final : public Network {
   void forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel);
   void backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
                       const Cancel& cancel);
-  void norm(const float* x, const float* weight, const float* bias, float* mean, float* rstd, size_t rows, float* y);
-  void norm_backward(const float* dy, const float* x, const float* weight, const float* mean, const float* rstd,
-                     const float* dresidual, size_t rows, float* dx, float* dweight, float* dbias);
+  void norm(const float* x, const float* weight, const float* bias, float* mean, float* rstd, size_t rows,
+            FloatsOrHalves y);
+  void norm_backward(ConstFloatsOrHalves dy, const float* x, const float* weight, const float* mean, const float* rstd,
+                     const float* dresidual, size_t rows, float* dweight, float* dbias);
 
   const ModelConfig config_;
   const size_t block_;  // tokens of a full block
@@ -62,11 +63,12 @@ class Gpt2 final : public Network {
   std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
   float* mean_;                  // (M)
   float* rstd_;                  // (M)
-  float* final_;                 // (M, C) after the final norm
-  float* normed_;                // (M, C) a norm's output, recomputed by backward()
+  FloatsOrHalves final_;         // (M, C) after the final norm
+  FloatsOrHalves normed_;        // (M, C) a norm's output, recomputed by backward()
   float* dstream_ = nullptr;     // (M, C) gradient of the residual stream
-  float* dnarrow_ = nullptr;     // (M, C)
-  float* dwide_ = nullptr;       // (M, max(3C, F))
+  FloatsOrHalves dproduct_;      // (M, C) dstream_ as products have it: itself, or as halves
+  FloatsOrHalves dnarrow_;       // (M, C)
+  FloatsOrHalves dwide_;         // (M, max(3C, F))
   float* attention_workspace_;   // Ops::attention_workspace()
   float* embedding_workspace_ = nullptr;
 };

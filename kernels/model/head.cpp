@@ -8,35 +8,42 @@ LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& 
   const Arithmetic arithmetic = plan.profile == Profile::exact_int8_head ? Arithmetic::int8_two_digits
                                 : plan.profile == Profile::fast          ? Arithmetic::fast
                                                                          : Arithmetic::fp32;
-  return {arithmetic, plan, config.channels, config.vocabulary, ops, arena};
+  return {arithmetic, plan, config.vocabulary, ops, arena};
+}
+
+// Rows of halves begin at whole groups of 16 bytes, whatever the vocabulary.
+size_t row_of_logits(const ModelConfig& config, const NetworkPlan& plan) {
+  return plan.profile == Profile::fast ? (config.vocabulary + 7) / 8 * 8 : config.vocabulary;
 }
 
 }  // namespace
 
 Head::Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : vocabulary_(config.vocabulary),
+      row_(row_of_logits(config, plan)),
       ops_(ops),
-      linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs,
-              plan_linear(config, plan, ops, arena)),
-      logits_(arena.take<float>(plan.tokens * config.vocabulary)) {}
+      linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs, plan_linear(config, plan, ops, arena),
+              nullptr, row_),
+      logits_(arena.take_floats_or_halves(plan.tokens * row_, plan.profile == Profile::fast)) {}
 
-void Head::logits(const float* x, const float* weight, float* logits) const {
+void Head::logits(ConstFloatsOrHalves x, const float* weight, float* logits) const {
   linear_.forward(x, weight, nullptr, nullptr, 1, logits, {});
 }
 
-void Head::losses(const float* x, const float* weight, const MicroBatch& batch, float scale_gradient, float* losses,
-                  const Cancel& cancel) {
+void Head::losses(ConstFloatsOrHalves x, const float* weight, const MicroBatch& batch, float scale_gradient,
+                  float* losses, const Cancel& cancel) {
   linear_.forward(x, weight, nullptr, nullptr, batch.tokens(), logits_, cancel);
   ops_.cross_entropy({.rows = batch.tokens(),
                       .vocabulary = vocabulary_,
                       .logits = logits_,
                       .targets = batch.targets,
                       .losses = losses,
-                      .scale_gradient = scale_gradient});
+                      .scale_gradient = scale_gradient,
+                      .row = row_});
 }
 
-void Head::backward(const float* x, const float* weight, const MicroBatch& batch, float* dx, float* dweight,
-                    const Cancel& cancel) {
+void Head::backward(ConstFloatsOrHalves x, const float* weight, const MicroBatch& batch, FloatsOrHalves dx,
+                    float* dweight, const Cancel& cancel) {
   linear_.backward(x, weight, logits_, batch.tokens(), dx, dweight, nullptr, cancel);
 }
 

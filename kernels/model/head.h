@@ -11,24 +11,24 @@ class Head {
   Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
 
   // Before the other methods with a weight that has changed. weight: (V, C), tied or not.
-  void prepare(const float* weight) const { linear_.prepare(weight); }
+  void prepare(const float* weight) const { linear_.prepare(weight, nullptr); }
 
-  // x: (C), logits: (V).
-  void logits(const float* x, const float* weight, float* logits) const;
+  // x: (C), logits: (V), fp32.
+  void logits(ConstFloatsOrHalves x, const float* weight, float* logits) const;
 
   // x: (M, C), losses: (M). scale_gradient != 0 keeps the gradient of the logits for backward().
-  void losses(const float* x, const float* weight, const MicroBatch& batch, float scale_gradient, float* losses,
+  void losses(ConstFloatsOrHalves x, const float* weight, const MicroBatch& batch, float scale_gradient, float* losses,
               const Cancel& cancel);
 
   // dx: (M, C); dweight: (V, C), added to.
-  void backward(const float* x, const float* weight, const MicroBatch& batch, float* dx, float* dweight,
+  void backward(ConstFloatsOrHalves x, const float* weight, const MicroBatch& batch, FloatsOrHalves dx, float* dweight,
                 const Cancel& cancel);
 
  private:
-  const size_t vocabulary_;
+  const size_t vocabulary_, row_;  // row_: elements of logits_ from one row to the next
   Ops& ops_;
   const Linear linear_;
-  float* logits_;  // (M, V), then their gradient
+  FloatsOrHalves logits_;  // (M, V), then their gradient
 };
 
 }  // namespace kernels

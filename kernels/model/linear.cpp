@@ -45,6 +45,16 @@ Product piece_of(const Product& whole, const Piece& at) {
   return piece;
 }
 
+void multiply(Ops& ops, const FastMatmul& whole, const Cancel& cancel) {
+  for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) {
+    FastMatmul piece = piece_of(whole, at);
+    const size_t first = at.row * whole.ldc + at.column;
+    if (whole.before_gelu) piece.before_gelu += first;
+    if (whole.gelu_input) piece.gelu_input += first;
+    ops.fast_matmul(piece);
+  });
+}
+
 void multiply(Ops& ops, const Matmul& whole, const Cancel& cancel) {
   for_each_piece(ops, whole.m, whole.n, whole.k, cancel, [&](const Piece& at) { ops.matmul(piece_of(whole, at)); });
 }
@@ -70,15 +80,14 @@ Arithmetic arithmetic_of(Profile profile) {
   return profile == Profile::exact_fp32 ? Arithmetic::fp32 : Arithmetic::int8;
 }
 
-LinearPlan::LinearPlan(Arithmetic how, const NetworkPlan& network, size_t channels, size_t widest, Ops& engine,
-                       Arena& memory)
+LinearPlan::LinearPlan(Arithmetic how, const NetworkPlan& network, size_t widest, Ops& engine, Arena& memory)
     : arithmetic(how),
       rows(network.tokens),
       block(network.block),
       backward(network.backward),
       ops(engine),
       arena(memory) {
-  if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace(rows, channels, widest));
+  if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace());
   if (!is_int8(how) || !backward) return;
   q = arena.take<int8_t>(rows * widest);
   if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
@@ -93,8 +102,17 @@ void LinearPlan::require_terms(const char* key, size_t value, size_t terms) cons
                " products");
 }
 
-Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input)
-    : inputs_(inputs), outputs_(outputs), layout_(layout), plan_(plan) {
+Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input,
+               size_t output_row)
+    : inputs_(inputs),
+      outputs_(outputs),
+      output_row_(output_row > 0 ? output_row : outputs),
+      layout_(layout),
+      plan_(plan) {
+  if (fast()) {
+    weight_halves_ = plan.arena.take<uint16_t>(inputs * outputs);
+    bias_halves_ = plan.arena.take<uint16_t>(outputs);
+  }
   if (!is_int8(plan.arithmetic)) return;
   by_output_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(outputs)};
   input_ = same_input ? same_input->input_ : plan.arena.take<int8_t>(plan.rows * inputs);
@@ -103,7 +121,11 @@ Linear::Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& p
   by_input_ = {plan.arena.take<int8_t>(inputs * outputs), plan.arena.take<float>(inputs)};
 }
 
-void Linear::prepare(const float* weight) const {
+void Linear::prepare(const float* weight, const float* bias) const {
+  if (fast()) {
+    plan_.ops.round_to_halves({.count = inputs_ * outputs_, .x = weight, .y = weight_halves_});
+    if (bias) plan_.ops.round_to_halves({.count = outputs_, .x = bias, .y = bias_halves_});
+  }
   if (!is_int8(plan_.arithmetic)) return;
   const auto quantise = [&](const Int8Weight& to, bool rows) {
     Quantise op{.rows = inputs_, .columns = outputs_, .x = weight, .q = to.q, .scales = to.scales};
@@ -114,36 +136,47 @@ void Linear::prepare(const float* weight) const {
   if (plan_.backward) quantise(by_input_, inputs_first());
 }
 
-void Linear::forward(const float* x, const float* weight, const float* bias, const float* residual, size_t rows,
-                     float* y, const Cancel& cancel) const {
-  if (is_int8(plan_.arithmetic)) return forward_int8(x, bias, residual, rows, y, cancel);
-  const Matmul product{.m = rows,
-                       .n = outputs_,
-                       .k = inputs_,
-                       .a = x,
-                       .a_row = inputs_,
-                       .b = weight,
-                       .b_row = inputs_first() ? outputs_ : 1,
-                       .b_col = inputs_first() ? 1 : inputs_,
-                       .c = y,
-                       .ldc = outputs_,
-                       .bias = bias,
-                       .residual = residual,
-                       .fast = plan_.arithmetic == Arithmetic::fast,
-                       .workspace = plan_.workspace};
-  multiply(plan_.ops, product, cancel);
+void Linear::forward(ConstFloatsOrHalves x, const float* weight, const float* bias, const float* residual, size_t rows,
+                     FloatsOrHalves y, const Cancel& cancel, FloatsOrHalves gelu) const {
+  if (fast()) return forward_fast(x.as_halves(), bias, residual, rows, y, gelu, cancel);
+  if (is_int8(plan_.arithmetic)) {
+    forward_int8(x, bias, residual, rows, y, cancel);
+  } else {
+    const Matmul product{.m = rows,
+                         .n = outputs_,
+                         .k = inputs_,
+                         .a = x,
+                         .a_row = inputs_,
+                         .b = weight,
+                         .b_row = inputs_first() ? outputs_ : 1,
+                         .b_col = inputs_first() ? 1 : inputs_,
+                         .c = y,
+                         .ldc = outputs_,
+                         .bias = bias,
+                         .residual = residual};
+    multiply(plan_.ops, product, cancel);
+  }
+  if (gelu) plan_.ops.gelu_forward({.count = rows * outputs_, .x = y, .y = gelu});
 }
 
-void Linear::backward(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
-                      float* dbias, const Cancel& cancel) const {
+void Linear::backward(ConstFloatsOrHalves x, const float* weight, ConstFloatsOrHalves dy, size_t rows,
+                      FloatsOrHalves dx, float* dweight, float* dbias, const Cancel& cancel,
+                      ConstFloatsOrHalves gelu_input) const {
   if (dbias)
     plan_.ops.bias_backward({.rows = rows, .channels = outputs_, .block = plan_.block, .dy = dy, .dbias = dbias});
-  if (is_int8(plan_.arithmetic)) return backward_int8(dy, rows, dx, dweight, cancel);
-  backward_floats(x, weight, dy, rows, dx, dweight, cancel);
+  if (fast()) {
+    return backward_fast(x.as_halves(), dy.as_halves(), rows, dx.as_halves(), dweight, gelu_input.as_halves(), cancel);
+  }
+  if (is_int8(plan_.arithmetic)) {
+    backward_int8(dy, rows, dx, dweight, cancel);
+  } else {
+    backward_fp32(x, weight, dy, rows, dx, dweight, cancel);
+  }
+  if (gelu_input) plan_.ops.gelu_backward({.count = rows * inputs_, .x = gelu_input, .dy = dx, .dx = dx});
 }
 
-void Linear::backward_floats(const float* x, const float* weight, const float* dy, size_t rows, float* dx,
-                             float* dweight, const Cancel& cancel) const {
+void Linear::backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
+                           const Cancel& cancel) const {
   // The gradient of W has W's layout: its rows are inputs or outputs.
   const Matmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
                          .n = inputs_first() ? outputs_ : inputs_,
@@ -156,9 +189,7 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                          .c = dweight,
                          .ldc = inputs_first() ? outputs_ : inputs_,
                          .accumulate = true,
-                         .block = plan_.block,
-                         .fast = plan_.arithmetic == Arithmetic::fast,
-                         .workspace = plan_.workspace};
+                         .block = plan_.block};
   multiply(plan_.ops, of_weight, cancel);
   const Matmul of_input{.m = rows,
                         .n = inputs_,
@@ -169,9 +200,56 @@ void Linear::backward_floats(const float* x, const float* weight, const float* d
                         .b_row = inputs_first() ? 1 : inputs_,
                         .b_col = inputs_first() ? outputs_ : 1,
                         .c = dx,
-                        .ldc = inputs_,
-                        .fast = plan_.arithmetic == Arithmetic::fast,
-                        .workspace = plan_.workspace};
+                        .ldc = inputs_};
+  multiply(plan_.ops, of_input, cancel);
+}
+
+void Linear::forward_fast(const uint16_t* x, const float* bias, const float* residual, size_t rows, FloatsOrHalves y,
+                          FloatsOrHalves gelu, const Cancel& cancel) const {
+  FastMatmul product{.m = rows,
+                     .n = outputs_,
+                     .k = inputs_,
+                     .a = x,
+                     .a_row = inputs_,
+                     .b = weight_halves_,
+                     .b_row = inputs_first() ? outputs_ : 1,
+                     .b_col = inputs_first() ? 1 : inputs_,
+                     .c = y,
+                     .ldc = output_row_,
+                     .residual = residual,
+                     .workspace = plan_.workspace};
+  if (bias) product.bias = y.halves() ? ConstFloatsOrHalves(bias_halves_) : ConstFloatsOrHalves(bias);
+  if (gelu) product.c = gelu, product.before_gelu = y.as_halves();
+  multiply(plan_.ops, product, cancel);
+}
+
+void Linear::backward_fast(const uint16_t* x, const uint16_t* dy, size_t rows, uint16_t* dx, float* dweight,
+                           const uint16_t* gelu_input, const Cancel& cancel) const {
+  const FastMatmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
+                             .n = inputs_first() ? outputs_ : inputs_,
+                             .k = rows,
+                             .a = inputs_first() ? x : dy,
+                             .a_row = 1,
+                             .a_col = inputs_first() ? inputs_ : output_row_,
+                             .b = inputs_first() ? dy : x,
+                             .b_row = inputs_first() ? output_row_ : inputs_,
+                             .c = dweight,
+                             .ldc = inputs_first() ? outputs_ : inputs_,
+                             .accumulate = true,
+                             .workspace = plan_.workspace};
+  multiply(plan_.ops, of_weight, cancel);
+  const FastMatmul of_input{.m = rows,
+                            .n = inputs_,
+                            .k = outputs_,
+                            .a = dy,
+                            .a_row = output_row_,
+                            .b = weight_halves_,
+                            .b_row = inputs_first() ? 1 : inputs_,
+                            .b_col = inputs_first() ? outputs_ : 1,
+                            .c = dx,
+                            .ldc = inputs_,
+                            .gelu_input = gelu_input,
+                            .workspace = plan_.workspace};
   multiply(plan_.ops, of_input, cancel);
 }
 

@@ -29,7 +29,7 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   const size_t M = plan.tokens, C = config.channels, F = config.inner, pairs = config.head_size() / 2;
   const bool own = plan.backward && !plan.recompute;
   const Arithmetic arithmetic = arithmetic_of(plan.profile);
-  const LinearPlan linear(arithmetic, plan, C, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
+  const LinearPlan linear(arithmetic, plan, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
   linear.require_terms("hidden_size", C, plan.backward ? std::max(qkv_outputs_, C) : C);
   linear.require_terms("intermediate_size", F, plan.backward ? 2 * F : F);
   linears_.reserve(config.layers);
@@ -42,16 +42,17 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   for (size_t index = 0; index <= config.layers; ++index)
     streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
   rstd_ = arena.take<float>(M);
-  final_ = arena.take<float>(M * C);
-  normed_ = arena.take<float>(M * C);
+  final_ = arena.take_floats_or_halves(M * C, fast_);
+  normed_ = arena.take_floats_or_halves(M * C, fast_);
   cos_ = arena.take<float>(plan.context * pairs);
   sin_ = arena.take<float>(plan.context * pairs);
   if (cos_) write_rope_table(plan.context);
   attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
-  dnarrow_ = arena.take<float>(M * std::max(C, F));
-  dwide_ = arena.take<float>(M * std::max(qkv_outputs_, 2 * F));
+  dproduct_ = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : FloatsOrHalves(dstream_);
+  dnarrow_ = arena.take_floats_or_halves(M * std::max(C, F), fast_);
+  dwide_ = arena.take_floats_or_halves(M * std::max(qkv_outputs_, 2 * F), fast_);
   embedding_workspace_ = arena.take<float>(ops.embedding_workspace(config.vocabulary, C));
 }
 
@@ -67,14 +68,14 @@ Llama::Layer Llama::plan_layer(size_t tokens, const Layer* same_hidden, Arena& a
   const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
   Layer layer;
   layer.rstd_1 = arena.take<float>(M);
-  layer.qkv = arena.take<float>(M * qkv_outputs_);
+  layer.qkv = arena.take_floats_or_halves(M * qkv_outputs_, fast_);
   layer.row_max = arena.take<float>(M * H);
   layer.inverse_sum = arena.take<float>(M * H);
-  layer.attention = arena.take<float>(M * C);
+  layer.attention = arena.take_floats_or_halves(M * C, fast_);
   layer.middle = arena.take<float>(M * C);
   layer.rstd_2 = arena.take<float>(M);
-  layer.gate_up = arena.take<float>(M * 2 * F);
-  layer.hidden = same_hidden ? same_hidden->hidden : arena.take<float>(M * F);
+  layer.gate_up = arena.take_floats_or_halves(M * 2 * F, fast_);
+  layer.hidden = same_hidden ? same_hidden->hidden : arena.take_floats_or_halves(M * F, fast_);
   return layer;
 }
 
@@ -82,10 +83,10 @@ void Llama::prepare(const float* weights) {
   const LlamaTensors<const float> w(config_, weights);
   for (size_t index = 0; index < config_.layers; ++index) {
     const LlamaLayer<const float> p = w.layer(index);
-    linears_[index].qkv.prepare(p.qkv_weight);
-    linears_[index].projection.prepare(p.o_weight);
-    linears_[index].gate_up.prepare(p.gate_up_weight);
-    linears_[index].down.prepare(p.down_weight);
+    linears_[index].qkv.prepare(p.qkv_weight, nullptr);
+    linears_[index].projection.prepare(p.o_weight, nullptr);
+    linears_[index].gate_up.prepare(p.gate_up_weight, nullptr);
+    linears_[index].down.prepare(p.down_weight, nullptr);
   }
   head_.prepare(w.head());
 }
@@ -120,8 +121,7 @@ void Llama::forward_layer(size_t index, const float* weights, const MicroBatch& 
                           .out = a.attention,
                           .row_max = a.row_max,
                           .inverse_sum = a.inverse_sum,
-                          .workspace = attention_workspace_,
-                          .fast = fast_});
+                          .workspace = attention_workspace_});
   linear.projection.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
 
   norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
@@ -131,7 +131,9 @@ void Llama::forward_layer(size_t index, const float* weights, const MicroBatch& 
 }
 
 void Llama::logits(const float* weights, size_t row, float* logits) {
-  head_.logits(final_ + row * config_.channels, LlamaTensors<const float>(config_, weights).head(), logits);
+  FloatsOrHalves of_row = final_;
+  of_row += row * config_.channels;
+  head_.logits(of_row, LlamaTensors<const float>(config_, weights).head(), logits);
 }
 
 void Llama::losses(const float* weights, const MicroBatch& batch, float scale_gradient, float* losses,
@@ -145,8 +147,8 @@ void Llama::backward(const float* weights, const MicroBatch& batch, const Gradie
   const LlamaTensors<const float> w(config_, weights);
   const LlamaTensors<float> g(config_, gradient.parameters);
 
-  head_.backward(final_, w.head(), batch, dstream_, g.head(), cancel);
-  norm_backward(dstream_, streams_.back(), w.norm_weight(), rstd_, nullptr, M, dstream_, g.norm_weight());
+  head_.backward(final_, w.head(), batch, dnarrow_, g.head(), cancel);
+  norm_backward(dnarrow_, streams_.back(), w.norm_weight(), rstd_, nullptr, M, g.norm_weight());
   for (size_t index = config_.layers; index-- > 0;) {
     if (recompute_ && index + 1 < config_.layers) forward_layer(index, weights, batch, cancel);
     backward_layer(index, weights, batch, gradient.parameters, cancel);
@@ -170,13 +172,13 @@ void Llama::backward_layer(size_t index, const float* weights, const MicroBatch&
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
   const LlamaLayer<float> d = LlamaTensors<float>(config_, gradient).layer(index);
 
-  linear.down.backward(a.hidden, p.down_weight, dstream_, M, dnarrow_, d.down_weight, nullptr, cancel);
+  linear.down.backward(a.hidden, p.down_weight, dproduct_, M, dnarrow_, d.down_weight, nullptr, cancel);
   ops_.swiglu_backward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
   if (linear.gate_up.needs_input()) norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
   linear.gate_up.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
-  norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, dstream_, d.attention_norm_weight);
+  norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, d.attention_norm_weight);
 
-  linear.projection.backward(a.attention, p.o_weight, dstream_, M, dnarrow_, d.o_weight, nullptr, cancel);
+  linear.projection.backward(a.attention, p.o_weight, dproduct_, M, dnarrow_, d.o_weight, nullptr, cancel);
   ops_.attention_backward({.sequences = batch.sequences,
                            .context = batch.context,
                            .heads = config_.heads,
@@ -188,15 +190,14 @@ void Llama::backward_layer(size_t index, const float* weights, const MicroBatch&
                            .inverse_sum = a.inverse_sum,
                            .dout = dnarrow_,
                            .dqkv = dwide_,
-                           .workspace = attention_workspace_,
-                           .fast = fast_});
+                           .workspace = attention_workspace_});
   rotate(batch, dwide_, true);
   if (linear.qkv.needs_input()) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
   linear.qkv.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
-  norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, dstream_, d.input_norm_weight);
+  norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, d.input_norm_weight);
 }
 
-void Llama::norm(const float* x, const float* weight, float* rstd, size_t rows, float* y) {
+void Llama::norm(const float* x, const float* weight, float* rstd, size_t rows, FloatsOrHalves y) {
   ops_.rms_norm_forward({.rows = rows,
                          .channels = config_.channels,
                          .epsilon = config_.norm_epsilon,
@@ -206,8 +207,8 @@ void Llama::norm(const float* x, const float* weight, float* rstd, size_t rows, 
                          .rstd = rstd});
 }
 
-void Llama::norm_backward(const float* dy, const float* x, const float* weight, const float* rstd,
-                          const float* dresidual, size_t rows, float* dx, float* dweight) {
+void Llama::norm_backward(ConstFloatsOrHalves dy, const float* x, const float* weight, const float* rstd,
+                          const float* dresidual, size_t rows, float* dweight) {
   ops_.rms_norm_backward({.rows = rows,
                           .channels = config_.channels,
                           .block = block_,
@@ -216,12 +217,13 @@ void Llama::norm_backward(const float* dy, const float* x, const float* weight, 
                           .weight = weight,
                           .rstd = rstd,
                           .dresidual = dresidual,
-                          .dx = dx,
+                          .dx = dstream_,
+                          .dx_halves = fast_ ? dproduct_.as_halves() : nullptr,
                           .dweight = dweight});
 }
 
 // The query and key heads of each token.
-void Llama::rotate(const MicroBatch& batch, float* qkv, bool back) {
+void Llama::rotate(const MicroBatch& batch, FloatsOrHalves qkv, bool back) {
   ops_.rope({.tokens = batch.tokens(),
              .context = batch.context,
              .heads = config_.heads + config_.kv_heads,

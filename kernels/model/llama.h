@@ -24,15 +24,15 @@ class Llama final : public Network {
  private:
   // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
   struct Layer {
-    float* rstd_1;       // (M)
-    float* qkv;          // (M, E), q and k rotated
-    float* row_max;      // (M, H) elements; see AttentionForward
-    float* inverse_sum;  // (M, H)
-    float* attention;    // (M, C)
-    float* middle;       // (M, C) residual stream after attention
-    float* rstd_2;       // (M)
-    float* gate_up;      // (M, 2F)
-    float* hidden;       // (M, F) after SwiGLU
+    float* rstd_1;             // (M)
+    FloatsOrHalves qkv;        // (M, E), q and k rotated
+    float* row_max;            // (M, H) elements; see AttentionForward
+    float* inverse_sum;        // (M, H)
+    FloatsOrHalves attention;  // (M, C)
+    float* middle;             // (M, C) residual stream after attention
+    float* rstd_2;             // (M)
+    FloatsOrHalves gate_up;    // (M, 2F)
+    FloatsOrHalves hidden;     // (M, F) after SwiGLU
   };
 
   struct Linears {
@@ -47,10 +47,10 @@ class Llama final : public Network {
   void forward_layer(size_t index, const float* weights, const MicroBatch& batch, const Cancel& cancel);
   void backward_layer(size_t index, const float* weights, const MicroBatch& batch, float* gradient,
                       const Cancel& cancel);
-  void norm(const float* x, const float* weight, float* rstd, size_t rows, float* y);
-  void norm_backward(const float* dy, const float* x, const float* weight, const float* rstd, const float* dresidual,
-                     size_t rows, float* dx, float* dweight);
-  void rotate(const MicroBatch& batch, float* qkv, bool back);
+  void norm(const float* x, const float* weight, float* rstd, size_t rows, FloatsOrHalves y);
+  void norm_backward(ConstFloatsOrHalves dy, const float* x, const float* weight, const float* rstd,
+                     const float* dresidual, size_t rows, float* dweight);
+  void rotate(const MicroBatch& batch, FloatsOrHalves qkv, bool back);
 
   const ModelConfig config_;
   const size_t block_;  // tokens of a full block
@@ -62,13 +62,14 @@ class Llama final : public Network {
   std::vector<Layer> layers_;
   std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
   float* rstd_;                  // (M)
-  float* final_;                 // (M, C) after the final norm
-  float* normed_;                // (M, C) a norm's output, recomputed by backward()
+  FloatsOrHalves final_;         // (M, C) after the final norm
+  FloatsOrHalves normed_;        // (M, C) a norm's output, recomputed by backward()
   float* cos_;                   // (T, D / 2)
   float* sin_;                   // (T, D / 2)
   float* dstream_ = nullptr;     // (M, C) gradient of the residual stream
-  float* dnarrow_ = nullptr;     // (M, max(C, F))
-  float* dwide_ = nullptr;       // (M, max(E, 2F))
+  FloatsOrHalves dproduct_;      // (M, C) dstream_ as products have it: itself, or as halves
+  FloatsOrHalves dnarrow_;       // (M, max(C, F))
+  FloatsOrHalves dwide_;         // (M, max(E, 2F))
   float* attention_workspace_;   // Ops::attention_workspace()
   float* embedding_workspace_ = nullptr;
 };

@@ -36,6 +36,9 @@ void validate(const ModelConfig& config, size_t batch, size_t context, const Ops
   if (settings.profile == Profile::fast && ops.half_precision() == HalfPrecision::none)
     refuse(name_of(settings.profile) + " needs a card with tensor cores, of compute capability 7.5 or later; this is " +
            ops.name());
+  if (settings.profile == Profile::fast && config.head_size() > fast_head_size)
+    refuse(name_of(settings.profile) + " takes heads of at most " + std::to_string(fast_head_size) +
+           " dimensions; this model's have " + std::to_string(config.head_size()));
 }
 
 // By which gradients are multiplied on their way, a power of two: docs/numerics.md section 10.

@@ -32,14 +32,14 @@ struct Head {
 };
 
 // Sequence s, query head h of a tensor like `out`; Op is AttentionForward or AttentionBackward.
-template <class Op, class T>
+template <class T, class Op>
 Head<T> head_of(const Op& op, T* base, size_t s, size_t h) {
   const size_t row = op.heads * op.head_size;
   return {base + s * op.context * row + h * op.head_size, row};
 }
 
 // Query head h and the key and value heads that it uses, of a tensor like `qkv`.
-template <class Op, class T>
+template <class T, class Op>
 std::array<Head<T>, 3> heads_of(const Op& op, T* base, size_t s, size_t h) {
   const size_t D = op.head_size, row = (op.heads + 2 * op.kv_heads) * D, kv = h / (op.heads / op.kv_heads);
   T* q = base + s * op.context * row;
@@ -248,9 +248,9 @@ class ReferenceOps final : public Ops {
     float* e = p.workspace;  // (T): scores, then their exponentials
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const auto qkv = heads_of(p, p.qkv, s, h);
+        const auto qkv = heads_of<const float>(p, p.qkv, s, h);
         const Head<const float> q = qkv[0], k = qkv[1], v = qkv[2];
-        const Head<float> o = head_of(p, p.out, s, h);
+        const Head<float> o = head_of<float>(p, p.out, s, h);
         for (size_t i = 0; i < T; ++i) {
           const size_t keys = i + 1;
           for (size_t j = 0; j < keys; ++j) e[j] = score(q, k, i, j, D) * scale;
@@ -276,10 +276,10 @@ class ReferenceOps final : public Ops {
     float* dS = P + T * T;   // (T, T)
     for (size_t s = 0; s < p.sequences; ++s)
       for (size_t h = 0; h < p.heads; ++h) {
-        const auto qkv = heads_of(p, p.qkv, s, h);
+        const auto qkv = heads_of<const float>(p, p.qkv, s, h);
         const Head<const float> q = qkv[0], k = qkv[1], v = qkv[2];
-        const auto [dq, dk, dv] = heads_of(p, p.dqkv, s, h);
-        const Head<const float> o = head_of(p, p.out, s, h), dout = head_of(p, p.dout, s, h);
+        const auto [dq, dk, dv] = heads_of<float>(p, p.dqkv, s, h);
+        const Head<const float> o = head_of<const float>(p, p.out, s, h), dout = head_of<const float>(p, p.dout, s, h);
         for (size_t i = 0; i < T; ++i) {
           const float m = p.row_max[(s * p.heads + h) * T + i], inv = p.inverse_sum[(s * p.heads + h) * T + i];
           const float Di = R(D, [&](size_t d) { return dout(i, d) * o(i, d); });

@@ -24,8 +24,10 @@ namespace kernels::cuda {
 namespace {
 
 using kernels::test::GoldenUnit;
+using test::Epilogue;
 using test::expect_same_bits;
-using test::poisoned;
+using test::FastProduct;
+using test::ProductCase;
 using test::Random;
 using test::Values;
 using Digits = std::vector<int8_t>;
@@ -62,9 +64,8 @@ class ByCublasLt {
   ~ByCublasLt() { device_.free(workspace_); }
 
   CudaOps& ops() { return ops_; }
-  // For products of small layers.
   void* workspace() {
-    if (workspace_ == nullptr) workspace_ = device_.allocate(ops_.fast_workspace(64, 64, 64));
+    if (workspace_ == nullptr) workspace_ = device_.allocate(ops_.fast_workspace());
     return workspace_;
   }
   const std::vector<std::string>& failures() const { return failures_; }
@@ -136,33 +137,18 @@ class Arrays {
   std::vector<void*> taken_;
 };
 
-struct FastCase {
-  size_t m, n, k;
-  bool a_transposed, b_transposed;
-  size_t epilogue;  // 1: bias; 2: bias and residual; 3: the residual is c; 4: accumulate
-  size_t padding = 0;
-};
-
-void check_fast(Random& random, const FastCase& shape, ByCublasLt& card) {
-  const HalfPrecision half = card.ops().half_precision();
-  const auto& [m, n, k, a_transposed, b_transposed, epilogue, padding] = shape;
-  const size_t lda = (a_transposed ? m : k) + padding, ldb = (b_transposed ? k : n) + padding, ldc = n + padding;
-  const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
-  const Values bias = random.values(n), residual = random.values(m * ldc);
-  const Values c0 = epilogue >= 3 ? random.values(m * ldc) : poisoned(m * ldc);
+void check_fast(Random& random, const ProductCase& shape, ByCublasLt& card) {
+  FastProduct product(random, shape, card.ops().half_precision());
   Arrays arrays(card.ops());
-  Matmul op{.m = m, .n = n, .k = k, .a = arrays.put(a), .b = arrays.put(b), .c = arrays.put(c0), .ldc = ldc};
-  op.a_row = a_transposed ? 1 : lda, op.a_col = a_transposed ? lda : 1;
-  op.b_row = b_transposed ? 1 : ldb, op.b_col = b_transposed ? ldb : 1;
-  op.accumulate = epilogue == 4, op.fast = true;
-  Matmul expected = op;
-  if (epilogue == 1 || epilogue == 2) op.bias = arrays.put(bias), expected.bias = bias.data();
-  if (epilogue == 2) op.residual = arrays.put(residual), expected.residual = residual.data();
-  if (epilogue == 3) op.residual = expected.residual = op.c;
+  FastMatmul op = product.operation([&](auto& array) { return arrays.put(array); });
   op.workspace = card.workspace();
-  card.ops().matmul(op);
-  test::expect_near_sums(expected, test::rounded(a, half), test::rounded(b, half), c0, arrays.get(op.c, m * ldc),
-                         std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k));
+  card.ops().fast_matmul(op);
+  const auto get = [&](auto& array, const void* memory) {
+    card.ops().read(array.data(), memory, array.size() * sizeof array[0]);
+  };
+  op.c.halves() ? get(product.c_halves, op.c.first()) : get(product.c, op.c.first());
+  if (op.before_gelu) get(product.before_gelu, op.before_gelu);
+  test::expect_right(product, shape.text());
 }
 
 TEST_F(CublasLtTest, FastProducts) {
@@ -171,61 +157,70 @@ TEST_F(CublasLtTest, FastProducts) {
     ByCublasLt card(half);
     for (const bool a_transposed : {false, true}) {
       for (const bool b_transposed : {false, true}) {
-        for (size_t epilogue = 0; epilogue < 5; ++epilogue) {
-          const size_t m = random.between(1, 40), n = 4 * random.between(1, 10), k = random.between(1, 50);
-          check_fast(random, {m, n, k, a_transposed, b_transposed, epilogue, 4 * random.between(0, 1)}, card);
+        for (const Epilogue epilogue : test::all_epilogues) {
+          const size_t m = 8 * random.between(1, 5), n = 8 * random.between(1, 5), k = 8 * random.between(1, 6);
+          check_fast(random, {m, n, k, a_transposed, b_transposed, epilogue, 8 * random.between(0, 1)}, card);
         }
       }
     }
   }
-  EXPECT_EQ(fake_cublaslt().products.size(), 40u);
-  EXPECT_EQ(launches_of("fast_matmul"), 0);
-  ByCublasLt card;
-  check_fast(random, {5, 8, 24, false, false, 2}, card);
-  EXPECT_EQ(fake_cublaslt().products.back(), "bf16 5 x 8 x 24 + bias + addend");
+  EXPECT_EQ(fake_cublaslt().products.size(), 72u);
+  EXPECT_EQ(launches_of("fast_matmul") + launches_of("gelu"), 0);
 }
 
-// Its version has a mask of what may follow a product, which later ones do not know.
-TEST_F(CublasLtTest, ABiasWithVersion11) {
+// As the library is told of it.
+TEST_F(CublasLtTest, WhatFollowsAProduct) {
+  Random random(1);
+  ByCublasLt card;
+  check_fast(random, {5, 8, 24, false, false, Epilogue::bias_and_residual}, card);
+  check_fast(random, {5, 8, 24, false, false, Epilogue::halves}, card);
+  check_fast(random, {5, 8, 24, false, false, Epilogue::gelu}, card);
+  check_fast(random, {5, 8, 24, false, false, Epilogue::slope}, card);
+  EXPECT_EQ(
+      fake_cublaslt().products,
+      (std::vector<std::string>{"bf16 5 x 8 x 24 + bias + addend", "bf16 5 x 8 x 24 to bf16",
+                                "bf16 5 x 8 x 24 + bias, GELU to bf16", "bf16 5 x 8 x 24, GELU's slope to bf16"}));
+}
+
+// Version 11 has a mask of what may follow a product, which later ones do not know.
+TEST_F(CublasLtTest, EpiloguesWithVersion11) {
   setenv("FAKE_CUBLASLT_VERSION", "111103", 1);
   Random random(2);
   ByCublasLt card(HalfPrecision::fp16);
-  check_fast(random, {8, 8, 8, false, false, 1}, card);
-  EXPECT_EQ(fake_cublaslt().products, std::vector<std::string>{"fp16 8 x 8 x 8 + bias"});
+  for (const Epilogue epilogue : test::all_epilogues) check_fast(random, {8, 8, 8, false, false, epilogue}, card);
+  EXPECT_EQ(fake_cublaslt().products.size(), std::size(test::all_epilogues));
+  EXPECT_EQ(launches_of("fast_matmul") + launches_of("gelu"), 0);
 }
 
-// Rows of c that are not aligned, and products without terms, are left to our own kernels.
+// Before 11.11 GELU is not left to it; nor where the result has gaps, which our own kernel of GELU does not know.
+TEST_F(CublasLtTest, GeluWithOlderVersions) {
+  setenv("FAKE_CUBLASLT_VERSION", "111000", 1);
+  Random random(2);
+  for (const HalfPrecision half : test::both_halves) {
+    fake_cuda().launches.clear();
+    fake_cublaslt().products.clear();
+    ByCublasLt card(half);
+    check_fast(random, {8, 16, 8, false, false, Epilogue::gelu}, card);
+    check_fast(random, {8, 16, 8, false, true, Epilogue::slope}, card);
+    EXPECT_EQ(fake_cublaslt().products.size(), 2u);
+    EXPECT_EQ(launches_of("gelu_forward"), 1);
+    EXPECT_EQ(launches_of("gelu_backward"), 1);
+    check_fast(random, {8, 16, 8, false, false, Epilogue::gelu, 8}, card);
+    EXPECT_EQ(fake_cublaslt().products.size(), 2u);
+    EXPECT_EQ(launches_of("fast_matmul"), 1);
+  }
+}
+
+// Arrays that are not aligned, and products without terms, are left to our own kernels.
 TEST_F(CublasLtTest, FastProductsThatItDoesNotTake) {
   Random random(3);
   ByCublasLt card;
-  check_fast(random, {5, 7, 9, false, false, 2}, card);
-  check_fast(random, {5, 8, 0, false, false, 1}, card);
+  check_fast(random, {5, 7, 16, false, false, Epilogue::bias_and_residual}, card);
+  check_fast(random, {5, 8, 9, false, false, Epilogue::none}, card);
+  check_fast(random, {8, 8, 8, false, false, Epilogue::halves, 4}, card);
+  check_fast(random, {5, 8, 0, false, true, Epilogue::bias}, card);
   EXPECT_TRUE(fake_cublaslt().products.empty());
-  EXPECT_EQ(launches_of("fast_matmul"), 2);
-  EXPECT_EQ(launches_of("halves_copy"), 0);
-}
-
-// An array is as large as its rows and columns say, whichever way it lies.
-TEST_F(CublasLtTest, TheWorkspaceHoldsEveryProductOfALayer) {
-  Random random(4);
-  ByCublasLt card;
-  for (const auto& [rows, inputs, outputs] : {std::array<size_t, 3>{3, 4, 28}, {33, 4, 12}, {9, 36, 4}, {1, 20, 20}}) {
-    Arrays arrays(card.ops());
-    const Values x = random.values(rows * inputs), w = random.values(inputs * outputs),
-                 y = random.values(rows * outputs);
-    Matmul forward{.m = rows, .n = outputs, .k = inputs, .a = arrays.put(x), .a_row = inputs, .b = arrays.put(w)};
-    forward.b_row = outputs, forward.c = arrays.put(y), forward.ldc = outputs, forward.fast = true;
-    // Memory behind it is not the card's.
-    forward.workspace = arrays.put(Digits(card.ops().fast_workspace(rows, inputs, outputs)));
-    Matmul of_input{.m = rows, .n = inputs, .k = outputs, .a = forward.c, .a_row = outputs, .b = forward.b, .b_row = 1};
-    of_input.b_col = outputs, of_input.c = arrays.put(x), of_input.ldc = inputs, of_input.fast = true;
-    of_input.workspace = forward.workspace;
-    Matmul of_weight{.m = inputs, .n = outputs, .k = rows, .a = forward.a, .a_row = 1, .a_col = inputs, .b = forward.c};
-    of_weight.b_row = outputs, of_weight.c = arrays.put(w), of_weight.ldc = outputs, of_weight.accumulate = true;
-    of_weight.fast = true, of_weight.workspace = forward.workspace;
-    for (const Matmul& op : {forward, of_input, of_weight}) card.ops().matmul(op);
-  }
-  EXPECT_EQ(fake_cublaslt().products.size(), 12u);
+  EXPECT_EQ(launches_of("fast_matmul"), 4);
 }
 
 struct Int8Case {
@@ -348,16 +343,14 @@ TEST_F(CublasLtTest, AFailureIsToldOnce) {
     for (const char* after : {"0", "1"}) {
       setenv("FAKE_CUBLASLT_FAIL", (std::string(call) + ",14," + after).c_str(), 1);
       ByCublasLt card;
-      check_fast(random, {5, 8, 9, false, true, 1}, card);
-      check_fast(random, {6, 8, 9, false, true, 1}, card);
+      check_fast(random, {5, 8, 8, false, true, Epilogue::gelu}, card);
+      check_fast(random, {6, 8, 8, false, true, Epilogue::gelu}, card);
       ASSERT_EQ(card.failures().size(), 1u) << call;
       const std::string begin = std::string(bus_id) + ": " + call + ": internal error (14), of ";
       EXPECT_EQ(card.failures()[0].rfind(begin, 0), 0u) << card.failures()[0];
       const size_t products = fake_cublaslt().products.size();
-      const ptrdiff_t copies = launches_of("halves_copy");
-      check_fast(random, {5, 8, 9, false, true, 1}, card);
+      check_fast(random, {5, 8, 8, false, true, Epilogue::gelu}, card);
       EXPECT_EQ(fake_cublaslt().products.size(), products) << "it is not asked again";
-      EXPECT_EQ(launches_of("halves_copy"), copies);
       EXPECT_EQ(card.failures().size(), 1u) << call;
     }
   }
@@ -406,10 +399,12 @@ TEST_F(CublasLtTest, TheStandInFindsMemoryOfTheHost) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // a card has a thread, which fork() does not copy
   ByCublasLt card;
   Arrays arrays(card.ops());
-  std::vector<char> on_host(card.ops().fast_workspace(8, 8, 8));
-  Matmul op{.m = 8, .n = 8, .k = 8, .a = arrays.put(Values(64)), .a_row = 8, .b = arrays.put(Values(64)), .b_row = 8};
-  op.c = arrays.put(Values(64)), op.ldc = 8, op.fast = true, op.workspace = on_host.data();
-  EXPECT_DEATH(card.ops().matmul(op), "a workspace that is not there");
+  std::vector<char> on_host(card.ops().fast_workspace());
+  Random random(1);
+  FastProduct product(random, {8, 8, 8, false, false, Epilogue::none}, HalfPrecision::bf16);
+  FastMatmul op = product.operation([&](auto& array) { return arrays.put(array); });
+  op.workspace = on_host.data();
+  EXPECT_DEATH(card.ops().fast_matmul(op), "a workspace that is not there");
 }
 
 TEST_F(CublasLtTest, Versions) {

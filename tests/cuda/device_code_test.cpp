@@ -60,7 +60,8 @@ TEST(CudaDeviceCode, AGridSmallerThanTheMatrixDoesAllOfIt) {
   const Values gate_up = test::Random(1).values(2 * rows * inner);
   Values expected = poisoned(rows * inner), got = expected;
   make_reference_ops()->swiglu_forward({.rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = expected.data()});
-  const SwigluForwardArgs args{.rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = got.data()};
+  const SwigluForwardArgs args{
+      .rows = rows, .inner = inner, .gate_up = gate_up.data(), .y = got.data(), .aligned = 1, .padding = 0};
   simt::SimtLauncher device;
   launch(device, "swiglu_forward", Shape{.grid = {2, 3, 1}, .block = {32, 1, 1}}, args);
   EXPECT_EQ(got, expected);

@@ -9,9 +9,9 @@
 #include "cuda_host/cuda_ops.h"
 #include "cuda_host/half_precision.h"
 #include "cuda_host/matmul_launch.h"
-#include "cuda_test_util.h"
 #include "fake_cuda.h"
 #include "fake_library.h"
+#include "fast_test_util.h"
 #include "launcher.h"
 
 namespace kernels::cuda {
@@ -137,23 +137,17 @@ TEST_P(CudaDriver, FastGivesTheExecutorsBits) {
   const HalfPrecision half = choose_half_precision(device_);
   ASSERT_EQ(half, expected_half_precision(GetParam()));
   if (half == HalfPrecision::none) return;
-  constexpr size_t m = 70, n = 66, k = 40;
-  const Values a = random_.values(m * k), b = random_.values(k * n);
-  Values expected = poisoned(m * n);
-  Matmul op{.m = m,
-            .n = n,
-            .k = k,
-            .a = a.data(),
-            .a_row = k,
-            .b = b.data(),
-            .b_row = n,
-            .c = expected.data(),
-            .ldc = n,
-            .fast = true};
-  launch_fast_matmul(op, 64, half, executor_);
-  op.a = upload(a), op.b = upload(b), op.c = upload(poisoned(m * n));
-  CudaOps(device_, int8_arithmetics(device_).back(), half).matmul(op);
-  expect_same_bits(download(op.c, m * n), expected, name_of(half));
+  test::FastProduct product(random_, {70, 66, 40, false, false, test::Epilogue::bias}, half);
+  const FastMatmul on_card = product.operation([&](auto& array) { return upload(array); });
+  launch_fast_matmul(product.operation([](auto& array) { return array.data(); }), 64, half, executor_);
+  CudaOps(device_, int8_arithmetics(device_).back(), half).fast_matmul(on_card);
+  expect_same_bits(download(on_card.c, product.c.size()), product.c, name_of(half));
+  for (const char* kernel :
+       {"bias_backward", "cross_entropy", "gelu_backward", "gelu_forward", "layer_norm_backward_gains",
+        "layer_norm_backward_rows", "layer_norm_forward", "rms_norm_backward_gains", "rms_norm_backward_rows",
+        "rms_norm_forward", "rope", "round_to_halves", "swiglu_backward", "swiglu_forward"}) {
+    EXPECT_TRUE(device_.has(variant(kernel, static_cast<const uint16_t*>(nullptr), half).c_str())) << kernel;
+  }
 }
 
 TEST_P(CudaDriver, ANormGivesTheReferencesBits) {

@@ -1,4 +1,4 @@
-// fast_matmul.cu against sums in binary64 of the same rounded operands.
+// fast_matmul.cu against sums in binary64 of the same halves.
 #include <gtest/gtest.h>
 
 #include <stdexcept>
@@ -10,55 +10,34 @@
 namespace kernels::cuda {
 namespace {
 
+using test::all_epilogues;
 using test::both_halves;
 using test::both_orders;
+using test::Epilogue;
 using test::expect_same_bits;
+using test::FastProduct;
+using test::Halves;
 using test::poisoned;
+using test::ProductCase;
 using test::Random;
 using test::Values;
 
 constexpr uint32_t fast_tiles[] = {128, 64};
 
-struct FastMatmulCase {
-  size_t m, n, k;
-  bool a_transposed, b_transposed;
-  size_t padding;  // of lines, so that they are aligned or not
-  size_t epilogue;
+const auto in_place = [](auto& array) { return array.data(); };
 
-  std::string text() const {
-    return std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) +
-           (a_transposed ? ", a transposed" : "") + (b_transposed ? ", b transposed" : "") + ", epilogue " +
-           std::to_string(epilogue);
-  }
-};
-
-void check_fast_matmul(Random& random, const FastMatmulCase& shape, uint32_t tile, HalfPrecision half) {
-  const auto& [m, n, k, a_transposed, b_transposed, padding, epilogue] = shape;
-  const size_t lda = (a_transposed ? m : k) + padding, ldb = (b_transposed ? k : n) + padding, ldc = n + padding;
-  const Values a = random.values(lda * (a_transposed ? k : m)), b = random.values(ldb * (b_transposed ? n : k));
-  const Values bias = random.values(n), residual = random.values(m * ldc);
-  const Values c0 = epilogue >= 3 ? random.values(m * ldc) : poisoned(m * ldc);
-  Values results[2] = {c0, c0};
-  Matmul op{.m = m, .n = n, .k = k, .a = a.data(), .b = b.data(), .ldc = ldc};
-  op.a_row = a_transposed ? 1 : lda, op.a_col = a_transposed ? lda : 1;
-  op.b_row = b_transposed ? 1 : ldb, op.b_col = b_transposed ? ldb : 1;
-  if (epilogue == 1 || epilogue == 2) op.bias = bias.data();
-  if (epilogue == 2) op.residual = residual.data();
-  op.accumulate = epilogue == 4;
-  for (size_t i = 0; i < 2; ++i) {
-    op.c = results[i].data();
-    if (epilogue == 3) op.residual = op.c;
-    simt::SimtLauncher device(both_orders[i]);
-    launch_fast_matmul(op, tile, half, device);
-  }
+void check_fast_matmul(Random& random, const ProductCase& shape, uint32_t tile, HalfPrecision half) {
   const std::string what = shape.text() + ", tile " + std::to_string(tile) + ", " + name_of(half);
-  expect_same_bits(results[1], results[0], what);
-  op.c = results[0].data();
-  if (epilogue == 3) op.residual = op.c;
-  test::expect_near_sums(op, test::rounded(a, half), test::rounded(b, half), c0, results[0], what);
-  for (size_t i = 0; i < m * ldc; ++i) {  // what lies between the rows
-    if (i % ldc >= n) expect_same_bits({results[0][i]}, {c0[i]}, what + ", padding");
+  FastProduct upward(random, shape, half), downward = upward;
+  for (const simt::Order order : both_orders) {
+    FastProduct& product = order == simt::Order::upward ? upward : downward;
+    simt::SimtLauncher device(order);
+    launch_fast_matmul(product.operation(in_place), tile, half, device);
   }
+  expect_same_bits(downward.c, upward.c, what);
+  EXPECT_EQ(downward.c_halves, upward.c_halves) << what;
+  EXPECT_EQ(downward.before_gelu, upward.before_gelu) << what;
+  test::expect_right(upward, what);
 }
 
 void check_all(Random& random, size_t m, size_t n, size_t k, size_t padding) {
@@ -66,7 +45,8 @@ void check_all(Random& random, size_t m, size_t n, size_t k, size_t padding) {
     for (const HalfPrecision half : both_halves) {
       for (const bool a_transposed : {false, true}) {
         for (const bool b_transposed : {false, true}) {
-          check_fast_matmul(random, {m, n, k, a_transposed, b_transposed, padding, random.between(0, 4)}, tile, half);
+          const Epilogue epilogue = all_epilogues[random.between(0, std::size(all_epilogues) - 1)];
+          check_fast_matmul(random, {m, n, k, a_transposed, b_transposed, epilogue, padding}, tile, half);
         }
       }
     }
@@ -76,13 +56,24 @@ void check_all(Random& random, size_t m, size_t n, size_t k, size_t padding) {
 TEST(CudaFastMatmul, RandomShapes) {
   Random random(1);
   for (int i = 0; i < 4; ++i)
-    check_all(random, random.between(1, 150), random.between(1, 150), random.between(1, 100), random.between(0, 4));
+    check_all(random, random.between(1, 150), random.between(1, 150), random.between(1, 100), random.between(0, 8));
 }
 
 TEST(CudaFastMatmul, AlignedShapes) {
   Random random(2);
   check_all(random, 136, 128, 64, 0);
   check_all(random, 64, 60, 32, 4);
+  check_all(random, 40, 72, 40, 8);
+}
+
+TEST(CudaFastMatmul, Epilogues) {
+  Random random(6);
+  for (const Epilogue epilogue : all_epilogues) {
+    for (const size_t padding : {0, 1, 4}) {
+      for (const HalfPrecision half : both_halves)
+        check_fast_matmul(random, {20, 44, 24, false, false, epilogue, padding}, 64, half);
+    }
+  }
 }
 
 // Edges of the slices of 32 terms, no term, and one row, as sample() has.
@@ -95,38 +86,28 @@ TEST(CudaFastMatmul, EdgesOfSlices) {
 TEST(CudaFastMatmul, LongSums) {
   Random random(4);
   for (const HalfPrecision half : both_halves) {
-    check_fast_matmul(random, {9, 13, 5003, false, false, 0, 0}, 64, half);
-    check_fast_matmul(random, {9, 13, 2100, true, false, 1, 4}, 64, half);
+    check_fast_matmul(random, {9, 13, 5003, false, false, Epilogue::none}, 64, half);
+    check_fast_matmul(random, {9, 13, 2100, true, false, Epilogue::accumulate, 1}, 64, half);
   }
 }
 
 TEST(CudaFastMatmul, NoBitDependsOnTheTile) {
   Random random(5);
-  const size_t m = 70, n = 90, k = 100;
-  const Values a = random.values(m * k), b = random.values(k * n);
   for (const HalfPrecision half : both_halves) {
-    Values results[2] = {poisoned(m * n), poisoned(m * n)};
+    const FastProduct product(random, {70, 90, 100, false, false, Epilogue::none}, half);
+    FastProduct results[2] = {product, product};
     for (size_t i = 0; i < 2; ++i) {
       simt::SimtLauncher device;
-      launch_fast_matmul({.m = m,
-                          .n = n,
-                          .k = k,
-                          .a = a.data(),
-                          .a_row = k,
-                          .b = b.data(),
-                          .b_row = n,
-                          .c = results[i].data(),
-                          .ldc = n},
-                         fast_tiles[i], half, device);
+      launch_fast_matmul(results[i].operation(in_place), fast_tiles[i], half, device);
     }
-    expect_same_bits(results[1], results[0], name_of(half));
+    expect_same_bits(results[1].c, results[0].c, name_of(half));
   }
 }
 
-// Infinity in bf16 is what fp32 has; fp16 makes it of 65,520 and more. Neither is lost in a sum.
+// 65,520 is 65,536 in bf16 and infinite in fp16. Neither is lost in a sum.
 TEST(CudaFastMatmul, WhatIsTooLargeIsInfinite) {
-  const Values a = {65520, 1}, b = {1, 1};
   const auto product = [&](HalfPrecision half) {
+    const Halves a = test::halves_of({65520, 1}, half), b = test::halves_of({1, 1}, half);
     Values c = poisoned(1);
     simt::SimtLauncher device;
     launch_fast_matmul(
@@ -134,14 +115,15 @@ TEST(CudaFastMatmul, WhatIsTooLargeIsInfinite) {
         half, device);
     return c[0];
   };
-  EXPECT_EQ(product(HalfPrecision::bf16), 65537);  // 65,520 is 65,536 in bf16
+  EXPECT_EQ(product(HalfPrecision::bf16), 65537);
   EXPECT_EQ(product(HalfPrecision::fp16), INFINITY);
 }
 
 TEST(CudaFastMatmul, RefusesStridesThatNoKernelHas) {
-  float x[4] = {};
+  uint16_t x[4] = {};
+  float c = 0;
   simt::SimtLauncher device;
-  Matmul op{.m = 1, .n = 1, .k = 1, .a = x, .a_row = 2, .a_col = 2, .b = x, .b_row = 2, .c = x, .ldc = 1};
+  FastMatmul op{.m = 1, .n = 1, .k = 1, .a = x, .a_row = 2, .a_col = 2, .b = x, .b_row = 2, .c = &c, .ldc = 1};
   EXPECT_THROW(launch_fast_matmul(op, 64, HalfPrecision::bf16, device), std::invalid_argument);
 }
 

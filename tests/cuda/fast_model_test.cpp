@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "fast_test_util.h"
@@ -162,6 +163,52 @@ TEST(CudaFastUnit, OverflowIsANumericFailure) {
     } else {
       EXPECT_THROW(trainer.gradient(weights, {2, 13, tokens}, gradient), NumericFailure);
     }
+  }
+}
+
+// What docs/memory.md says that differs from exact-fp32, in floats.
+double fewer_activations(const ModelConfig& config, double M) {
+  const double C = static_cast<double>(config.channels), F = static_cast<double>(config.inner);
+  const double V = static_cast<double>(config.vocabulary), L = static_cast<double>(config.layers);
+  const double E = static_cast<double>((config.heads + 2 * config.kv_heads) * config.head_size());
+  const bool llama = config.family == Family::llama;
+  const double layer = llama ? 0.5 * E + 0.5 * C + 1.5 * F : 2 * C + F;
+  const double gradients =
+      llama ? -0.5 * C + 0.5 * std::max(C, F) + 0.5 * std::max(E, 2 * F) : 0.5 * std::max(3 * C, F);
+  return M * (L * layer + C + gradients + V - 0.5 * std::ceil(V / 8) * 8);
+}
+
+double linear_weights(const ModelConfig& config) {
+  double count = 0;
+  for (const Parameter& p : parameters_of(config)) {
+    const bool position_or_norm = p.name.find("wpe") != std::string::npos || p.name.find("norm") != std::string::npos ||
+                                  p.name.find("ln_") != std::string::npos;
+    const bool untied_embedding = !config.tied_head && p.name == "model.embed_tokens.weight";
+    if (!position_or_norm && !untied_embedding) count += static_cast<double>(p.count);
+  }
+  return count;
+}
+
+TEST(CudaFastUnit, PlansWhatTheDocumentSays) {
+  for (const ModelConfig& config :
+       {ModelConfig{3, 4, 128, 64, 1001, 512, 1e-5f}, llama({3, 4, 2, 128, 64, 1001, 320})}) {
+    const auto planned = [&](Profile profile) {
+      SimtOps engine(simt::Order::upward);
+      return static_cast<double>(Trainer::planned_bytes(config, 4, 64, engine, {Purpose::gradient, false, profile}));
+    };
+    const double expected =
+        planned(Profile::exact_fp32) - 4 * fewer_activations(config, 256) + 2 * linear_weights(config);
+    EXPECT_NEAR(planned(Profile::fast) / expected, 1, 0.002);
+  }
+}
+
+TEST(CudaFastUnit, HeadsAreOfAtMost128Dimensions) {
+  SimtOps ops(simt::Order::upward);
+  try {
+    Trainer({1, 1, 129, 16, 11, 16, 1e-5f}, 2, 13, ops, {Purpose::gradient, false, Profile::fast});
+    ADD_FAILURE();
+  } catch (const std::invalid_argument& refusal) {
+    EXPECT_STREQ(refusal.what(), "trainer: fast/1 takes heads of at most 128 dimensions; this model's have 129");
   }
 }
 

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "fake_cuda_peers.h"
+#include "nearest_half.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
@@ -58,7 +59,11 @@ struct Attributed : Descriptor {
 struct Product : Attributed {
   int compute = 0, scale = 0;
   bool transposed(int attribute) const { return get<int32_t>(attribute, 0) == 1; }
-  bool has_bias() const { return get<uint32_t>(7, 1) == 4; }
+  uint32_t epilogue() const { return get<uint32_t>(7, 1); }
+  bool has_bias() const { return (epilogue() & 4) != 0; }
+  bool has_gelu() const { return (epilogue() & ~4u) == 160; }
+  bool has_gelu_slope() const { return epilogue() == 192; }
+  bool has_gelu_array() const { return has_gelu() || has_gelu_slope(); }
 };
 struct Preference : Attributed {};
 
@@ -142,7 +147,10 @@ int check(const Product& product, const Layout& a, const Layout& b, const Layout
   }
   if (product.compute == compute_fp32) {
     const bool halves = a.type == bf16 || a.type == fp16;
-    return product.scale == fp32 && halves && d.type == fp32 ? success : not_supported;
+    if (product.scale != fp32 || !halves || (d.type != fp32 && d.type != a.type)) return not_supported;
+    if (!product.has_gelu_array()) return product.epilogue() == 1 || product.epilogue() == 4 ? success : not_supported;
+    const int64_t stride = product.get<int64_t>(12, 0);
+    return d.type == a.type && stride % 8 == 0 && stride >= static_cast<int64_t>(d.rows) ? success : not_supported;
   }
   if (product.compute != compute_int32 || product.scale != int32 || a.type != int8 || d.type != int32)
     return not_supported;
@@ -157,22 +165,14 @@ uint64_t hash_of(const Product& product, const Layout& a, const Layout& b, const
   std::ostringstream all;
   for (const Layout* layout : {&a, &b, &c})
     all << layout->type << ' ' << layout->rows << ' ' << layout->columns << ' ' << layout->stride << ' ';
-  all << product.compute << product.transposed(3) << product.transposed(4) << product.has_bias();
+  all << product.compute << product.transposed(3) << product.transposed(4) << ' ' << product.epilogue();
   return std::hash<std::string>()(all.str());
 }
 
+const simt::HalfFormat& format_of(int type) { return type == bf16 ? simt::bf16_format : simt::fp16_format; }
+
 double half_at(int type, const void* from, uint64_t i) {
-  const uint16_t bits = static_cast<const uint16_t*>(from)[i];
-  if (type == bf16) {
-    const uint32_t word = static_cast<uint32_t>(bits) << 16;
-    float value;
-    std::memcpy(&value, &word, sizeof value);
-    return static_cast<double>(value);
-  }
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const double sign = bits >> 15 != 0 ? -1 : 1;
-  if (exponent == 31) return fraction != 0 ? NAN : sign * INFINITY;
-  return sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
+  return simt::half_number(static_cast<const uint16_t*>(from)[i], format_of(type));
 }
 
 // A matrix or its transpose.
@@ -198,19 +198,53 @@ void multiply_digits(const Matrix& a, const Matrix& b, uint64_t terms, int32_t* 
   }
 }
 
-void multiply_halves(const Matrix& a, const Matrix& b, uint64_t terms, const float* bias, float beta, const float* c,
-                     float* d, const Layout& to) {
+double gelu_tanh(double x) { return std::tanh((x + 0.044715 * x * x * x) * 0.7978845608028654); }
+double gelu_slope(double x) {
+  const double t = gelu_tanh(x);
+  return (1 + t) / 2 + x / 2 * (1 - t * t) * (1 + 0.134145 * x * x) * 0.7978845608028654;
+}
+
+// An array of fp32 or halves.
+struct Numbers {
+  int type;
+  void* first;
+  double operator[](uint64_t i) const {
+    return type == fp32 ? static_cast<double>(static_cast<const float*>(first)[i]) : half_at(type, first, i);
+  }
+  void put(uint64_t i, double x) const {
+    if (type == fp32) {
+      static_cast<float*>(first)[i] = static_cast<float>(x);
+      return;
+    }
+    const float single = static_cast<float>(x);
+    static_cast<uint16_t*>(first)[i] =
+        simt::half_bits(std::isnan(single) ? NAN : simt::nearest_half(single, format_of(type)), format_of(type));
+  }
+};
+
+// What follows the sums: arrays are null where nothing of them does.
+struct After {
+  Numbers bias, addend, before_gelu, gelu_input;
+  uint64_t gelu_stride;
+};
+
+void multiply_halves(const Matrix& a, const Matrix& b, uint64_t terms, const After& after, const Numbers& d,
+                     const Layout& to) {
   for (uint64_t column = 0; column < to.columns; ++column) {
     for (uint64_t row = 0; row < to.rows; ++row) {
       double sum = 0;
       for (uint64_t term = 0; term < terms; ++term) {
         sum += half_at(a.layout.type, a.first, a.at(row, term)) * half_at(b.layout.type, b.first, b.at(term, column));
       }
-      const uint64_t at = column * static_cast<uint64_t>(to.stride) + row;
-      float result = static_cast<float>(sum);
-      if (beta != 0) result += beta * c[at];
-      if (bias != nullptr) result += bias[row];
-      d[at] = result;
+      const uint64_t at = column * static_cast<uint64_t>(to.stride) + row, gelu_at = column * after.gelu_stride + row;
+      if (after.addend.first != nullptr) sum += after.addend[at];
+      if (after.bias.first != nullptr) sum += after.bias[row];
+      if (after.before_gelu.first != nullptr) {
+        after.before_gelu.put(gelu_at, sum);
+        sum = sum / 2 * (1 + gelu_tanh(sum));
+      }
+      if (after.gelu_input.first != nullptr) sum *= gelu_slope(after.gelu_input[gelu_at]);
+      d.put(at, sum);
     }
   }
 }
@@ -226,18 +260,20 @@ void require_array(void* stream, const Layout& layout, const void* first, uint32
   if (!aligned) die(std::string(what) + " is less aligned than was promised");
 }
 
-const std::map<int, size_t> product_attributes{{3, 4}, {4, 4}, {7, 4}, {8, 8}};
+const std::map<int, size_t> product_attributes{{3, 4}, {4, 4}, {7, 4}, {8, 8}, {11, 8}, {12, 8}};
 std::map<int, size_t> preference_attributes() {
   std::map<int, size_t> known{{1, 8}, {3, 4}, {5, 4}, {6, 4}, {7, 4}, {8, 4}};
   if (version / 10000 == 11) known[11] = 4;
   return known;
 }
 
-std::string name(const Product& product, const Layout& a, const Sizes& sizes, bool addend) {
+std::string name(const Product& product, const Layout& a, const Layout& d, const Sizes& sizes, bool addend) {
   std::ostringstream text;
   text << (a.type == int8 ? "int8 " : a.type == bf16 ? "bf16 " : "fp16 ");
   text << sizes.m << " x " << sizes.n << " x " << sizes.k;
   text << (product.has_bias() ? " + bias" : "") << (addend ? " + addend" : "");
+  text << (product.has_gelu() ? ", GELU" : "") << (product.has_gelu_slope() ? ", GELU's slope" : "");
+  text << (d.type == fp32 || d.type == int32 ? "" : d.type == bf16 ? " to bf16" : " to fp16");
   return text.str();
 }
 
@@ -336,7 +372,7 @@ EXPORTED int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product_made, vo
   *count = 0;
   if (most < 1) return invalid_value;
   if (const int refused = check(product, a, b, c, d)) return refused;
-  if (product.has_bias() && version / 10000 == 11 && preference.get<uint32_t>(11, 1) != 4) return not_supported;
+  if (version / 10000 == 11 && preference.get<uint32_t>(11, 1) != product.epilogue()) return not_supported;
   ++seen.algorithms;
   uint32_t alignment = 256;
   for (int matrix = 5; matrix <= 8; ++matrix) alignment = std::min(alignment, preference.get<uint32_t>(matrix, 256));
@@ -379,8 +415,12 @@ EXPORTED int cublasLtMatmul(void* handle, void* product_made, const void* alpha,
   require_array(stream, ld, d, made.alignment, "d");
   const Sizes sizes = sizes_of(product, la, lb, lc, ld);
   const void* const bias = product.has_bias() ? product.get<const void*>(8, nullptr) : nullptr;
-  if (product.has_bias() && !peers().holds(stream, bias, sizes.n * sizeof(float))) die("a bias that is not there");
+  if (product.has_bias() && !peers().holds(stream, bias, sizes.n * element_bytes(ld.type)))
+    die("a bias that is not there");
   if (reinterpret_cast<uintptr_t>(bias) % made.alignment != 0) die("a bias that is less aligned than was promised");
+  void* const gelu = product.has_gelu_array() ? product.get<void*>(11, nullptr) : nullptr;
+  const Layout gelu_layout(ld.type, ld.rows, ld.columns, product.get<int64_t>(12, 0));
+  if (product.has_gelu_array()) require_array(stream, gelu_layout, gelu, 16, "GELU's array");
   const Matrix x{la, a, product.transposed(3)}, y{lb, b, product.transposed(4)};
   const float addend = la.type == int8 ? 0 : *static_cast<const float*>(beta);
   if (la.type == int8 && (*static_cast<const int32_t*>(alpha) != 1 || *static_cast<const int32_t*>(beta) != 0))
@@ -390,9 +430,14 @@ EXPORTED int cublasLtMatmul(void* handle, void* product_made, const void* alpha,
     if (workspace_bytes > 0) std::memset(workspace, 0xff, 4096);  // whatever it held
     if (seen.instead) return seen.instead();
     if (la.type == int8) return multiply_digits(x, y, sizes.k, static_cast<int32_t*>(d), ld);
-    multiply_halves(x, y, sizes.k, static_cast<const float*>(bias), addend, static_cast<const float*>(c),
-                    static_cast<float*>(d), ld);
+    const bool slope = product.has_gelu_slope();
+    const After after{.bias = {ld.type, const_cast<void*>(bias)},
+                      .addend = {ld.type, addend == 0 ? nullptr : const_cast<void*>(c)},
+                      .before_gelu = {ld.type, slope ? nullptr : gelu},
+                      .gelu_input = {ld.type, slope ? gelu : nullptr},
+                      .gelu_stride = static_cast<uint64_t>(gelu_layout.stride)};
+    multiply_halves(x, y, sizes.k, after, {ld.type, d}, ld);
   });
-  seen.products.push_back(name(product, la, sizes, addend != 0));
+  seen.products.push_back(name(product, la, ld, sizes, addend != 0));
   return success;
 }

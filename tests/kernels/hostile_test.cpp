@@ -138,7 +138,7 @@ const Case cases[] = {
        Values dx = room(rows * width + 2 * width);
        float* dweight = dx.data() + rows * width;
        ops.layer_norm_backward({rows, width, 0, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(),
-                                in.angles.data() + rows, nullptr, dx.data(), dweight, dweight + width});
+                                in.angles.data() + rows, nullptr, dx.data(), nullptr, dweight, dweight + width});
        return dx;
      }},
     {"rms_norm_forward",
@@ -151,7 +151,7 @@ const Case cases[] = {
      [](Ops& ops, const Inputs& in) {
        Values dx = room(rows * width + width);
        ops.rms_norm_backward({rows, width, 0, in.y.data(), in.x.data(), in.weight.data(), in.angles.data(), nullptr,
-                              dx.data(), dx.data() + rows * width});
+                              dx.data(), nullptr, dx.data() + rows * width});
        return dx;
      }},
     {"bias_backward",

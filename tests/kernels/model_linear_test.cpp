@@ -33,7 +33,7 @@ Pieces backward_pieces(bool in_host_memory) {
   Arena arena;
   const Linear layer(side, side, Linear::Layout::inputs_outputs,
                      LinearPlan(Arithmetic::fp32, {.tokens = side, .context = side, .block = side, .backward = true},
-                                side, side, ops, arena));
+                                side, ops, arena));
   std::vector<float> any(side * side);
   layer.backward(any.data(), any.data(), any.data(), side, any.data(), any.data(), nullptr, {});
   return ops.pieces;

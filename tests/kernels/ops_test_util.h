@@ -115,42 +115,46 @@ struct AttentionResults {
   std::vector<T> out, row_max, inverse_sum, dqkv;
 };
 
-inline AttentionResults<float> attention_results(Ops& ops, const AttentionCase& shape, const Values& qkv,
-                                                 const Values& dout, bool fast) {
+// Both passes, of fp32 or halves.
+inline void compute_attention(Ops& ops, const AttentionCase& shape, ConstFloatsOrHalves qkv, ConstFloatsOrHalves dout,
+                              FloatsOrHalves out, Values& row_max, Values& inverse_sum, FloatsOrHalves dqkv) {
   const auto& [sequences, context, heads, kv_heads, head_size] = shape;
-  const Values rows = poisoned(sequences * heads * context);
-  AttentionResults<float> r{poisoned(shape.outputs()), rows, rows, poisoned(shape.inputs())};
   Values workspace = poisoned(ops.attention_workspace(context, head_size));
   ops.attention_forward({.sequences = sequences,
                          .context = context,
                          .heads = heads,
                          .kv_heads = kv_heads,
                          .head_size = head_size,
-                         .qkv = qkv.data(),
-                         .out = r.out.data(),
-                         .row_max = r.row_max.data(),
-                         .inverse_sum = r.inverse_sum.data(),
-                         .workspace = workspace.data(),
-                         .fast = fast});
+                         .qkv = qkv,
+                         .out = out,
+                         .row_max = row_max.data(),
+                         .inverse_sum = inverse_sum.data(),
+                         .workspace = workspace.data()});
   ops.attention_backward({.sequences = sequences,
                           .context = context,
                           .heads = heads,
                           .kv_heads = kv_heads,
                           .head_size = head_size,
-                          .qkv = qkv.data(),
-                          .out = r.out.data(),
-                          .row_max = r.row_max.data(),
-                          .inverse_sum = r.inverse_sum.data(),
-                          .dout = dout.data(),
-                          .dqkv = r.dqkv.data(),
-                          .workspace = workspace.data(),
-                          .fast = fast});
+                          .qkv = qkv,
+                          .out = out,
+                          .row_max = row_max.data(),
+                          .inverse_sum = inverse_sum.data(),
+                          .dout = dout,
+                          .dqkv = dqkv,
+                          .workspace = workspace.data()});
+}
+
+inline AttentionResults<float> attention_results(Ops& ops, const AttentionCase& shape, const Values& qkv,
+                                                 const Values& dout) {
+  const Values rows = poisoned(shape.sequences * shape.heads * shape.context);
+  AttentionResults<float> r{poisoned(shape.outputs()), rows, rows, poisoned(shape.inputs())};
+  compute_attention(ops, shape, qkv.data(), dout.data(), r.out.data(), r.row_max, r.inverse_sum, r.dqkv.data());
   return r;
 }
 
-// All in one, of an exact profile.
+// All in one.
 inline Values attention(Ops& ops, const AttentionCase& shape, const Values& qkv, const Values& dout) {
-  const AttentionResults<float> r = attention_results(ops, shape, qkv, dout, false);
+  const AttentionResults<float> r = attention_results(ops, shape, qkv, dout);
   return joined({r.out, r.row_max, r.inverse_sum, r.dqkv});
 }
 

@@ -26,6 +26,8 @@ class ForwardingOps : public Ops {
   size_t free_bytes() override { return inner_->free_bytes(); }
   size_t wanted_tokens() const override { return inner_->wanted_tokens(); }
   void matmul(const Matmul& op) override { inner_->matmul(op); }
+  void fast_matmul(const FastMatmul& op) override { inner_->fast_matmul(op); }
+  void round_to_halves(const RoundToHalves& op) override { inner_->round_to_halves(op); }
   void quantise_rows(const Quantise& op) override { inner_->quantise_rows(op); }
   void quantise_columns(const Quantise& op) override { inner_->quantise_columns(op); }
   void int8_matmul(const Int8Matmul& op) override { inner_->int8_matmul(op); }
@@ -65,9 +67,7 @@ class ForwardingOps : public Ops {
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return inner_->embedding_workspace(vocabulary, channels);
   }
-  size_t fast_workspace(size_t rows, size_t inputs, size_t outputs) const override {
-    return inner_->fast_workspace(rows, inputs, outputs);
-  }
+  size_t fast_workspace() const override { return inner_->fast_workspace(); }
   size_t own_bytes() const override { return inner_->own_bytes(); }
 
  protected:

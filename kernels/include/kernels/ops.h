@@ -3,6 +3,9 @@
 // row-major fp32 unless said otherwise, owned by the caller, and must not alias unless a comment allows it. One Ops is
 // used by one thread at a time.
 //
+// Where a pointer is to FloatsOrHalves the array may be of halves, which only an Ops with half_precision() takes
+// (docs/numerics.md section 10). All of one operation are then, but for those that a comment says are fp32.
+//
 // They point into the memory that the Ops computes in: the host's, or a device's, which only an Ops of that device may
 // touch. On the host calls block. On a device they are queued and run in the order of the calls; those that return a
 // value, and read() and write(), return when they and all before have ended, and a failure of the device is thrown by
@@ -14,21 +17,58 @@
 // themselves, the last perhaps fewer, and the sums are added upward (docs/numerics.md section 4); 0: all are one block.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace kernels {
 
-// What the operands of products are rounded to in `fast`.
+// What the halves of `fast` are.
 enum class HalfPrecision { none, bf16, fp16 };
+
+// The address of an array of fp32 or of halves, or null. Of fp32 it goes for a pointer.
+template <class Float, class Half>
+class FloatsOrHalvesAt {
+ public:
+  FloatsOrHalvesAt(Float* floats = nullptr) : first_(floats) {}
+  FloatsOrHalvesAt(Half* halves) : first_(halves), halves_(true) {}
+  FloatsOrHalvesAt(std::nullptr_t) {}
+  template <class OtherFloat, class OtherHalf>  // const from not const
+  FloatsOrHalvesAt(const FloatsOrHalvesAt<OtherFloat, OtherHalf>& other)
+      : first_(other.first()), halves_(other.halves()) {}
+
+  bool halves() const { return halves_; }
+  auto first() const { return first_; }
+  explicit operator bool() const { return first_ != nullptr; }
+
+  operator Float*() const {
+    assert(!halves_);
+    return static_cast<Float*>(first_);
+  }
+  Half* as_halves() const {
+    assert(halves_ || first_ == nullptr);
+    return static_cast<Half*>(first_);
+  }
+  FloatsOrHalvesAt& operator+=(size_t elements) {
+    *this = halves_ ? FloatsOrHalvesAt(static_cast<Half*>(first_) + elements)
+                    : FloatsOrHalvesAt(static_cast<Float*>(first_) + elements);
+    return *this;
+  }
+
+ private:
+  std::conditional_t<std::is_const_v<Float>, const void*, void*> first_ = nullptr;
+  bool halves_ = false;
+};
+using FloatsOrHalves = FloatsOrHalvesAt<float, uint16_t>;
+using ConstFloatsOrHalves = FloatsOrHalvesAt<const float, const uint16_t>;
 
 // c[m, n] = contraction over k of a(m, k) * b(k, n), then, in this order, + bias[n], + residual[m, n];
 // or, with accumulate, c = c + contraction. a(m, k) = a[m * a_row + k * a_col]; b(k, n) = b[k * b_row + n * b_col].
-// fast: as docs/numerics.md section 10 says, which only an Ops with half_precision() takes; here and in attention.
 struct Matmul {
   size_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
@@ -40,9 +80,31 @@ struct Matmul {
   const float* bias = nullptr;      // (n) or null
   const float* residual = nullptr;  // (m, n), row stride ldc, or null; may be c itself
   bool accumulate = false;
-  size_t block = 0;  // of k; only with accumulate and neither bias nor residual. fast has one sum over all of k
-  bool fast = false;
-  void* workspace = nullptr;  // of fast: Ops::fast_workspace() bytes, or null, which costs speed
+  size_t block = 0;  // of k; only with accumulate and neither bias nor residual
+};
+
+// Matmul of halves, docs/numerics.md section 10. The sum over all of k is fp32 and stays so up to what is stored.
+struct FastMatmul {
+  size_t m = 0, n = 0, k = 0;
+  const uint16_t* a = nullptr;
+  size_t a_row = 0, a_col = 1;
+  const uint16_t* b = nullptr;
+  size_t b_row = 0, b_col = 1;
+  FloatsOrHalves c = nullptr;  // row stride ldc
+  size_t ldc = 0;
+  ConstFloatsOrHalves bias = nullptr;  // (n) or null, of the kind that c is
+  const float* residual = nullptr;     // as in Matmul; only where c is fp32
+  bool accumulate = false;             // likewise; with neither bias nor residual
+  uint16_t* before_gelu = nullptr;     // (m, n), row stride ldc, or null: h(what c would be), and c is the GELU of that
+  const uint16_t* gelu_input = nullptr;  // likewise: c is multiplied by the derivative of GELU there; c is of halves
+  void* workspace = nullptr;             // Ops::fast_workspace() bytes, or null, which costs speed
+};
+
+// y = h(x): fp32 as halves.
+struct RoundToHalves {
+  size_t count = 0;
+  const float* x = nullptr;
+  uint16_t* y = nullptr;
 };
 
 // exact-int8: a vector x becomes integers q of at most 127 and one scale, x ≈ q * scale. quantise_rows() makes a vector
@@ -102,20 +164,21 @@ struct LayerNormForward {
   const float* x = nullptr;       // (rows, channels)
   const float* weight = nullptr;  // (channels)
   const float* bias = nullptr;    // (channels)
-  float* y = nullptr;             // (rows, channels)
+  FloatsOrHalves y = nullptr;     // (rows, channels)
   float* mean = nullptr;          // (rows)
   float* rstd = nullptr;          // (rows)
 };
 // dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum; dbias likewise.
 struct LayerNormBackward {
   size_t rows = 0, channels = 0, block = 0;
-  const float* dy = nullptr;
+  ConstFloatsOrHalves dy = nullptr;
   const float* x = nullptr;
   const float* weight = nullptr;
   const float* mean = nullptr;
   const float* rstd = nullptr;
   const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
   float* dx = nullptr;               // may be dy itself
+  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves
   float* dweight = nullptr;          // (channels)
   float* dbias = nullptr;            // (channels)
 };
@@ -125,95 +188,97 @@ struct RmsNormForward {
   float epsilon = 0;
   const float* x = nullptr;       // (rows, channels)
   const float* weight = nullptr;  // (channels)
-  float* y = nullptr;             // (rows, channels)
+  FloatsOrHalves y = nullptr;     // (rows, channels)
   float* rstd = nullptr;          // (rows)
 };
 // dx = the norm's gradient (+ dresidual where given). dweight = dweight + the block's sum.
 struct RmsNormBackward {
   size_t rows = 0, channels = 0, block = 0;
-  const float* dy = nullptr;
+  ConstFloatsOrHalves dy = nullptr;
   const float* x = nullptr;
   const float* weight = nullptr;
   const float* rstd = nullptr;
   const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
   float* dx = nullptr;               // may be dy itself
+  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves
   float* dweight = nullptr;          // (channels)
 };
 
 // dbias[j] = dbias[j] + run sum over rows of dy[n, j].
 struct BiasBackward {
   size_t rows = 0, channels = 0, block = 0;
-  const float* dy = nullptr;
+  ConstFloatsOrHalves dy = nullptr;
   float* dbias = nullptr;
 };
 
 struct GeluForward {
   size_t count = 0;
-  const float* x = nullptr;
-  float* y = nullptr;
+  ConstFloatsOrHalves x = nullptr;
+  FloatsOrHalves y = nullptr;
 };
 struct GeluBackward {
   size_t count = 0;
-  const float* x = nullptr;  // the forward pass's input
-  const float* dy = nullptr;
-  float* dx = nullptr;  // may be dy itself
+  ConstFloatsOrHalves x = nullptr;  // the forward pass's input
+  ConstFloatsOrHalves dy = nullptr;
+  FloatsOrHalves dx = nullptr;  // may be dy itself
 };
 
 // y = silu(gate) * up.
 struct SwigluForward {
   size_t rows = 0, inner = 0;
-  const float* gate_up = nullptr;  // (rows, 2 * inner): gate | up
-  float* y = nullptr;              // (rows, inner)
+  ConstFloatsOrHalves gate_up = nullptr;  // (rows, 2 * inner): gate | up
+  FloatsOrHalves y = nullptr;             // (rows, inner)
 };
 struct SwigluBackward {
   size_t rows = 0, inner = 0;
-  const float* gate_up = nullptr;
-  const float* dy = nullptr;  // (rows, inner)
-  float* dgate_up = nullptr;  // (rows, 2 * inner); may be gate_up itself
+  ConstFloatsOrHalves gate_up = nullptr;
+  ConstFloatsOrHalves dy = nullptr;   // (rows, inner)
+  FloatsOrHalves dgate_up = nullptr;  // (rows, 2 * inner); may be gate_up itself
 };
 
 // Rotates the pairs (j, j + head_size / 2) of the first `heads` heads of each row by the angles of its position, in
 // place; or back, which is the gradient.
 struct Rope {
   size_t tokens = 0, context = 0, heads = 0, head_size = 0;
-  size_t row = 0;              // floats from one token to the next
+  size_t row = 0;              // elements from one token to the next
   const float* cos = nullptr;  // (context, head_size / 2); position of token n is n % context
   const float* sin = nullptr;  // likewise
-  float* x = nullptr;          // (tokens, row)
+  FloatsOrHalves x = nullptr;  // (tokens, row)
   bool back = false;
 };
 
 // Causal multi-head attention over whole sequences. Query head h uses key head h / (heads / kv_heads).
-// qkv: (sequences, context, (heads + 2 * kv_heads) * head_size): q | k | v, each head by head.
+// qkv: (sequences, context, (heads + 2 * kv_heads) * head_size): q | k | v, each head by head. Halves: heads of at most
+// fast_head_size.
+constexpr size_t fast_head_size = 128;
 struct AttentionForward {
   size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
-  const float* qkv = nullptr;
-  float* out = nullptr;          // (sequences, context, heads * head_size)
+  ConstFloatsOrHalves qkv = nullptr;
+  FloatsOrHalves out = nullptr;  // (sequences, context, heads * head_size)
   float* row_max = nullptr;      // (sequences, heads, context)
   float* inverse_sum = nullptr;  // (sequences, heads, context)
   float* workspace = nullptr;    // Ops::attention_workspace() floats
-  bool fast = false;
 };
 struct AttentionBackward {
   size_t sequences = 0, context = 0, heads = 0, kv_heads = 0, head_size = 0;
-  const float* qkv = nullptr;
-  const float* out = nullptr;
+  ConstFloatsOrHalves qkv = nullptr;
+  ConstFloatsOrHalves out = nullptr;
   const float* row_max = nullptr;
   const float* inverse_sum = nullptr;
-  const float* dout = nullptr;
-  float* dqkv = nullptr;       // every element is written
-  float* workspace = nullptr;  // Ops::attention_workspace() floats
-  bool fast = false;
+  ConstFloatsOrHalves dout = nullptr;
+  FloatsOrHalves dqkv = nullptr;  // every element is written
+  float* workspace = nullptr;     // Ops::attention_workspace() floats
 };
 
 // losses[n] = cross-entropy of row n; where scale_gradient != 0 the logits become dlogits in place,
 // with g = scale_gradient.
 struct CrossEntropy {
   size_t rows = 0, vocabulary = 0;
-  float* logits = nullptr;            // (rows, vocabulary)
+  FloatsOrHalves logits = nullptr;    // (rows, vocabulary)
   const uint16_t* targets = nullptr;  // (rows)
   float* losses = nullptr;            // (rows)
   float scale_gradient = 0;
+  size_t row = 0;  // of halves: from one row of logits to the next; 0: vocabulary
 };
 
 // One of several tensors that lie one behind the other: it begins where the one before ends, the first at element 0.
@@ -258,7 +323,7 @@ class Ops {
 
   virtual std::string name() const = 0;  // "reference", "avx512vnni", "avx512", "avx2", "neon", "portable", "cuda"
 
-  // What it rounds the operands of `fast` to; none where it does not compute that profile.
+  // What its halves are; none where it does not compute `fast`.
   virtual HalfPrecision half_precision() const { return HalfPrecision::none; }
 
   // The memory that it computes in; the host's unless it says otherwise. allocate() gives memory of any content,
@@ -281,6 +346,9 @@ class Ops {
   virtual std::unique_ptr<RepeatedOperations> repeated() { return nullptr; }
 
   virtual void matmul(const Matmul&) = 0;
+  // Without half_precision() these two throw std::logic_error.
+  virtual void fast_matmul(const FastMatmul&);
+  virtual void round_to_halves(const RoundToHalves&);
   virtual void quantise_rows(const Quantise&) = 0;
   virtual void quantise_columns(const Quantise&) = 0;
   virtual void int8_matmul(const Int8Matmul&) = 0;
@@ -317,8 +385,8 @@ class Ops {
   // Workspaces in floats, for all threads of this Ops together.
   virtual size_t attention_workspace(size_t context, size_t head_size) const = 0;
   virtual size_t embedding_workspace(size_t vocabulary, size_t channels) const = 0;
-  // Bytes for any of the three fast products of a linear layer.
-  virtual size_t fast_workspace(size_t /*rows*/, size_t /*inputs*/, size_t /*outputs*/) const { return 0; }
+  // Bytes for any FastMatmul.
+  virtual size_t fast_workspace() const { return 0; }
   // Bytes that this Ops holds for itself (packing buffers), part of the planned memory.
   virtual size_t own_bytes() const = 0;
 };

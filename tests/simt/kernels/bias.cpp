@@ -4,3 +4,5 @@
 
 SIMT_KERNEL(add_block_sums);
 SIMT_KERNEL(bias_backward);
+SIMT_KERNEL(bias_backward_fp16);
+SIMT_KERNEL(bias_backward_bf16);

@@ -3,3 +3,5 @@
 #include "cuda/cross_entropy.cu"
 
 SIMT_KERNEL(cross_entropy);
+SIMT_KERNEL(cross_entropy_fp16);
+SIMT_KERNEL(cross_entropy_bf16);

@@ -3,3 +3,5 @@
 #include "cuda/rope.cu"
 
 SIMT_KERNEL(rope);
+SIMT_KERNEL(rope_fp16);
+SIMT_KERNEL(rope_bf16);
