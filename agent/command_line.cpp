@@ -100,6 +100,11 @@ void add_run_options(CLI::App* command, RunOptions& options) {
       ->check(whole_number)
       ->multi_option_policy(last);
   command
+      ->add_option("--health-print-time", options.health_print_time,
+                   "Seconds (default 60) between two lines of what a card's sensors say; 0: none")
+      ->check(whole_number)
+      ->multi_option_policy(last);
+  command
       ->add_option("--memory-limit", options.memory_limit,
                    "Memory for units (6G, 900MiB); 0, the default: what is free")
       ->transform(CLI::AsSizeValue(true))

@@ -220,6 +220,7 @@ Config read_config(const std::filesystem::path& file) {
              config.cuda_devices = value.get<std::vector<uint64_t>>();
            })
       .number("cuda-timeout", config.cuda_timeout)
+      .number("health-print-time", config.health_print_time)
       .flag("json", config.json)
       .flag("colors", config.colors)
       .megabytes("cache-limit-mb", config.cache_limit_mb)
@@ -256,6 +257,8 @@ void complete_and_check(Config& config) {
   require(config.threads <= 1024, "--threads " + std::to_string(config.threads) + ": at most 1024");
   require(config.cuda_timeout >= 1 && config.cuda_timeout <= 3600,
           "--cuda-timeout " + std::to_string(config.cuda_timeout) + ": 1 to 3600 seconds");
+  require(config.health_print_time <= 3600,
+          "--health-print-time " + std::to_string(config.health_print_time) + ": at most 3600 seconds");
   if (config.data.empty()) config.data = default_data_folder();
 }
 

@@ -37,6 +37,7 @@ struct Config {
   uint64_t threads = 0;                               // 0: one per usable core
   std::optional<std::vector<uint64_t>> cuda_devices;  // numbers of cards; without: all; empty: none, the CPU computes
   uint64_t cuda_timeout = 60;                         // seconds
+  uint64_t health_print_time = 60;                    // seconds between two lines of a card's sensors; 0: none
   double retry_pause = 1;                             // seconds before the first retry; doubles up to 5 minutes
   bool json = false, colors = true;
   uint64_t cache_limit_mb = 20'000, outbox_limit_mb = 2'000;

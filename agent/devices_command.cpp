@@ -4,20 +4,16 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "card_health.h"
 #include "cards.h"
 #include "engine.h"
+#include "kernels/card_sensors.h"
 #include "kernels/cuda_cards.h"
 #include "kernels/profile.h"
 #include "system_info.h"
 
 namespace agent {
 namespace {
-
-std::string list(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
 
 // What NVIDIA's driver says, or why it says nothing.
 struct Cuda {
@@ -30,6 +26,21 @@ Cuda ask_cuda() {
     return {kernels::cuda_cards(), ""};
   } catch (const std::runtime_error& error) {
     return {{}, error.what()};
+  }
+}
+
+// What the cards' sensors say, or why they say nothing.
+struct Sensors {
+  kernels::CardSensors found;
+  LibraryState library;
+};
+
+Sensors ask_sensors() {
+  try {
+    kernels::CardSensors found = kernels::open_card_sensors();
+    return {found, {found.version, ""}};
+  } catch (const kernels::CudaError& error) {
+    return {{}, {"", std::string(error.what()) + without_sensors}};
   }
 }
 
@@ -60,31 +71,38 @@ nlohmann::ordered_json library_json(const LibraryState& library) {
   return {{"problem", library.problem}};
 }
 
+nlohmann::ordered_json card_json(const kernels::CudaCard& card, const std::string& device, const Sensors& sensors) {
+  nlohmann::ordered_json entry{{"device", device}, {"bus_id", card.bus_id}};
+  if (!card.problem.empty()) {
+    entry["problem"] = card.problem;
+    return entry;
+  }
+  entry.update({{"name", card.name},
+                {"compute_capability", capability(card)},
+                {"memory_bytes", card.memory_bytes},
+                {"computes", card.no_code.empty()}});
+  if (!card.no_code.empty()) {
+    entry["reason"] = card.no_code;
+  } else {
+    entry.update({{"profiles", profiles_of(card)}, {"int8", card.int8}});
+    if (!card.fast.empty()) entry["fast"] = card.fast;
+  }
+  if (const PcieLanes lanes = pcie_lanes(card.bus_id); lanes.now > 0) {
+    entry.update({{"pcie_lanes", lanes.now}, {"pcie_lanes_most", lanes.most}});
+  }
+  if (sensors.found.read) entry["health"] = health_json(sensors.found.read(card.bus_id));
+  return entry;
+}
+
 nlohmann::ordered_json cuda_json(const Cuda& cuda) {
   if (!cuda.problem.empty()) return {{"problem", cuda.problem}};
   nlohmann::ordered_json cards = nlohmann::ordered_json::array();
+  const Sensors sensors = cuda.found.cards.empty() ? Sensors() : ask_sensors();
   for (const kernels::CudaCard& card : cuda.found.cards) {
-    nlohmann::ordered_json entry{{"device", device_name(cards.size())}, {"bus_id", card.bus_id}};
-    if (card.problem.empty()) {
-      entry.update({{"name", card.name},
-                    {"compute_capability", capability(card)},
-                    {"memory_bytes", card.memory_bytes},
-                    {"computes", card.no_code.empty()}});
-      if (!card.no_code.empty()) {
-        entry["reason"] = card.no_code;
-      } else {
-        entry.update({{"profiles", profiles_of(card)}, {"int8", card.int8}});
-        if (!card.fast.empty()) entry["fast"] = card.fast;
-      }
-      if (const PcieLanes lanes = pcie_lanes(card.bus_id); lanes.now > 0) {
-        entry.update({{"pcie_lanes", lanes.now}, {"pcie_lanes_most", lanes.most}});
-      }
-    } else {
-      entry["problem"] = card.problem;
-    }
-    cards.push_back(entry);
+    cards.push_back(card_json(card, device_name(cards.size()), sensors));
   }
   nlohmann::ordered_json answer{{"driver", cuda.found.driver}, {"cards", cards}};
+  if (!cards.empty()) answer["nvml"] = library_json(sensors.library);
   if (cards.size() > 1) answer["nccl"] = library_json(ask_nccl());
   if (any_tensor_cores(cuda)) answer["cublaslt"] = library_json(ask_cublaslt());
   if (const std::string version = nvidia_driver_version(); !version.empty()) answer["driver_version"] = version;
@@ -99,6 +117,24 @@ std::string link_text(const std::string& bus_id) {
 void print_library(const char* name, const LibraryState& library, const std::string& use) {
   std::printf("%s %s\n", name,
               library.problem.empty() ? (library.version + ": " + use).c_str() : library.problem.c_str());
+}
+
+void print_health(const std::vector<kernels::CudaCard>& cards) {
+  const Sensors sensors = ask_sensors();
+  print_library("nvml", sensors.library, "what the cards' sensors say");
+  if (!sensors.found.read) return;
+  const auto print = [](const std::string& device, const HealthTexts& texts) {
+    const auto known = [](const std::string& text) { return text.empty() ? "-" : text.c_str(); };
+    std::printf("     %-7s %-11s %-6s %-14s %-9s %-9s %s\n", device.c_str(), known(texts.temperature), known(texts.fan),
+                known(texts.power), known(texts.clock), known(texts.memory_clock), known(texts.slowed_by));
+  };
+  print("device", {"temperature", "fan", "power", "clock", "memory", "slowed by"});
+  for (size_t number = 0; number < cards.size(); ++number) {
+    if (!cards[number].problem.empty()) continue;
+    const kernels::CardHealth health = sensors.found.read(cards[number].bus_id);
+    print(device_name(number), texts_of(health));
+    if (!health.problem.empty()) std::printf("     %-7s %s\n", "", health.problem.c_str());
+  }
 }
 
 void print_cuda(const Cuda& cuda) {
@@ -123,6 +159,7 @@ void print_cuda(const Cuda& cuda) {
       std::printf("     %-7s %s\n", device.c_str(), card.problem.c_str());
     }
   }
+  if (!none) print_health(cuda.found.cards);
   if (cuda.found.cards.size() > 1) print_library("nccl", ask_nccl(), "cards pass results to each other");
   if (any_tensor_cores(cuda)) {
     print_library("cublaslt", ask_cublaslt(), "fast goes through it, int8 where a trial at the start is faster");
@@ -146,10 +183,10 @@ void devices_command(bool json) {
   }
   std::printf("cpu  %s\n", cpu_name().c_str());
   std::printf("     cores     %zu\n", usable_cores());
-  std::printf("     SIMD      %s\n", list(simd_paths()).c_str());
+  std::printf("     SIMD      %s\n", comma_list(simd_paths()).c_str());
   std::printf("     memory    %s, %s available\n", human_bytes(static_cast<double>(memory_total())).c_str(),
               human_bytes(static_cast<double>(memory_available())).c_str());
-  std::printf("     profiles  %s\n", list(engine_profiles()).c_str());
+  std::printf("     profiles  %s\n", comma_list(engine_profiles()).c_str());
   print_cuda(cuda);
 }
 

@@ -9,6 +9,7 @@
 #include "cards.h"
 #include "config.h"
 #include "data_folder.h"
+#include "health_log.h"
 #include "heartbeat.h"
 #include "log.h"
 #include "outbox.h"
@@ -29,6 +30,8 @@ struct Surroundings {
   UnitRunner::MakeOps make_ops;  // the CPU's
   std::vector<RigCard> cards = {};
   kernels::MakeCardLinks make_links = kernels::make_nccl_links;
+  HealthLog::OpenSensors open_sensors = {};  // empty: the log has no lines of sensors
+  double seconds_between_health = 60;
 };
 
 // What belongs to one pool in the data folder; made once its identity is known.

@@ -83,6 +83,7 @@ void Rig::add_idle(const UnitRunner::Cards& cards) {
 size_t Rig::lend(UnitRunner& runner, uint64_t most) {
   const auto count = static_cast<size_t>(std::min<uint64_t>(most, idle_.size()));
   const auto end = idle_.begin() + static_cast<std::ptrdiff_t>(count);
+  for (auto card = idle_.begin(); card != end; ++card) health_.begin((*card)->name());
   runner.use_cards(
       {idle_.begin(), end}, [this](const std::string& card, const std::string& why) { left_out(card, why); },
       [this](const std::string& why) { links_failed(why); },
@@ -94,6 +95,7 @@ size_t Rig::lend(UnitRunner& runner, uint64_t most) {
 
 void Rig::take_back(UnitRunner& runner, size_t count) {
   if (count == 0) return;
+  for (const auto& card : runner.cards()) health_.end(card->name());
   add_idle(runner.cards());
   runner.use_cards({});
   lent_ -= count;
@@ -127,6 +129,7 @@ void Rig::short_of_memory(const std::string& card, const std::string& why) {
 }
 
 void Rig::left_out(const std::string& card, const std::string& why) {
+  health_.end(card);
   world_.log.write(Level::error, "card_left_out", card + " is left out: " + why, {{"card", card}, {"reason", why}});
 }
 

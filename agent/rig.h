@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cards.h"
+#include "health_log.h"
 #include "pool_session.h"
 #include "unit_runner.h"
 
@@ -16,7 +17,10 @@ class Rig {
  public:
   // world outlives the rig.
   explicit Rig(Surroundings& world)
-      : world_(world), untried_(world.cards), sets_(std::make_shared<CardSets>(world.make_links)) {}
+      : world_(world),
+        untried_(world.cards),
+        sets_(std::make_shared<CardSets>(world.make_links)),
+        health_(world.open_sensors, world.seconds_between_health, world.log) {}
 
   // Before a unit: self-tests and speeds, once; again with `cpu`, which then computes, when the last card has failed.
   // Throws Failure where the CPU fails it, kernels::Cancelled after a stop.
@@ -57,6 +61,7 @@ class Rig {
   const std::shared_ptr<CardSets> sets_;
   size_t lent_ = 0;
   double cpu_flops_ = 0;
+  HealthLog health_;
 };
 
 }  // namespace agent

@@ -62,6 +62,7 @@ Config make_config(const RunOptions& options) {
   if (options.threads) config.threads = *options.threads;
   if (options.cuda_devices) config.cuda_devices = parse_cuda_devices(*options.cuda_devices);
   if (options.cuda_timeout) config.cuda_timeout = *options.cuda_timeout;
+  if (options.health_print_time) config.health_print_time = *options.health_print_time;
   if (const auto limit = options.memory_limit) {
     config.limits.memory_mb = *limit == 0 ? 0 : std::max(*limit / 1'000'000, uint64_t{1});
   }
@@ -90,6 +91,10 @@ void run_command(const RunOptions& options) {
                 protocol::to_hex(keys.current.public_key()).substr(0, 16) + "…",
             {{"version", GRADMINER_VERSION}, {"key", protocol::to_hex(keys.current.public_key())}});
   world.cards = rig_cards(config, log);
+  if (config.health_print_time > 0) {
+    world.open_sensors = [&] { return kernels::open_card_sensors(std::chrono::seconds(config.cuda_timeout)); };
+    world.seconds_between_health = static_cast<double>(config.health_print_time);
+  }
   try {
     RunLoop(config, keys, options.units, world).run();
   } catch (const Failure& failure) {

@@ -16,8 +16,8 @@ struct RunOptions {
   std::filesystem::path config, data;
   std::optional<uint64_t> threads;
   std::optional<std::string> cuda_devices;
-  std::optional<uint64_t> cuda_timeout;  // seconds
-  std::optional<uint64_t> memory_limit;  // bytes; 0: what is available
+  std::optional<uint64_t> cuda_timeout, health_print_time;  // seconds
+  std::optional<uint64_t> memory_limit;                     // bytes; 0: what is available
   uint64_t units = 0;
   bool json = false, no_color = false;
 };

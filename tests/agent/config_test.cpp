@@ -165,6 +165,21 @@ TEST_F(ConfigTest, ACardsTimeoutIsInSeconds) {
   }
 }
 
+TEST_F(ConfigTest, LinesOfSensorsAreSecondsApart) {
+  EXPECT_EQ(read("{}").health_print_time, 60u);
+  fakes::write_file(folder.path / "config.json", R"({"health-print-time": 0})");
+  RunOptions options = options_for({"https://pool:8443"});
+  options.data = folder.path;
+  options.config = folder.path / "config.json";
+  EXPECT_EQ(make_config(options).health_print_time, 0u);
+  options.health_print_time = 3600;
+  EXPECT_EQ(make_config(options).health_print_time, 3600u);
+  options.health_print_time = 3601;
+  const Failure failure = failure_of([&] { make_config(options); });
+  EXPECT_EQ(failure.code, Exit::input);
+  EXPECT_STREQ(failure.what(), "--health-print-time 3601: at most 3600 seconds");
+}
+
 TEST_F(ConfigTest, ValuesGoToPools) {
   RunOptions options = options_for({"https://one", "https://two"});
   options.users = {"ann", "bob"};

@@ -16,6 +16,9 @@ namespace {
 constexpr char two_cards[] =
     "FFFE:0A:00.0,8.6,25447170048,NVIDIA GeForce RTX 3090;FFFE:02:00.0,6.1,6371475456,GTX 1060";
 
+// What their sensors say: all of it, and as a card tells that is cooled by the case.
+constexpr char two_healths[] = "FFFE:02:00.0,61,45,118400,120000,1708,4006,4;FFFE:0A:00.0,90,-,210000,-,900,9501,68";
+
 std::string devices(const std::string& environment, const std::string& arguments = "",
                     const std::string& program = GRADMINER_FOR_CARDS) {
   const fakes::TemporaryFolder folder;
@@ -28,8 +31,9 @@ std::string devices(const std::string& environment, const std::string& arguments
 }
 
 std::string with(const std::string& cards, const std::string& fail = "") {
-  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER ":" FAKE_NCCL_FOLDER ":" FAKE_CUBLASLT_FOLDER " FAKE_CUDA_CARDS='" +
-         cards + "' FAKE_CUDA_FAIL=" + fail;
+  return "LD_LIBRARY_PATH=" FAKE_CUDA_FOLDER ":" FAKE_NCCL_FOLDER ":" FAKE_CUBLASLT_FOLDER ":" FAKE_NVML_FOLDER
+         " FAKE_CUDA_CARDS='" +
+         cards + "' FAKE_NVML_CARDS='" + two_healths + "' FAKE_CUDA_FAIL=" + fail;
 }
 
 // What follows the lines of the CPU.
@@ -55,6 +59,10 @@ TEST(Devices, CardsByBus) {
           "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          exact "
           "profiles, int8 by " +
           int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + "\n" +
+          "nvml 12.535.104.05: what the cards' sensors say\n"
+          "     device  temperature fan    power          clock     memory    slowed by\n"
+          "     cuda:0  61 C        45 %   118 of 120 W   1708 MHz  4006 MHz  power limit\n"
+          "     cuda:1  90 C        -      210 W          900 MHz   9501 MHz  heat\n"
           "nccl 2.21.5: cards pass results to each other\n" +
           (CUDA_COMPILED ? "cublaslt 12.9.3: fast goes through it, int8 where a trial at the start is faster\n" : ""));
 }
@@ -76,7 +84,16 @@ TEST(Devices, CardsByBusAsJson) {
     expected[1]["profiles"].push_back("fast/1");
     expected[1]["fast"] = "bf16";
   }
+  expected[0]["health"] = {{"temperature_celsius", 61},   {"fan_percent", 45}, {"power_watts", 118.4},
+                           {"power_limit_watts", 120.0},  {"clock_mhz", 1708}, {"memory_clock_mhz", 4006},
+                           {"slowed_by", {"power limit"}}};
+  expected[1]["health"] = {{"temperature_celsius", 90},
+                           {"power_watts", 210.0},
+                           {"clock_mhz", 900},
+                           {"memory_clock_mhz", 9501},
+                           {"slowed_by", {"heat"}}};
   EXPECT_EQ(answer["cuda"]["cards"], expected);
+  EXPECT_EQ(answer["cuda"]["nvml"], (nlohmann::json{{"version", "12.535.104.05"}}));
   EXPECT_EQ(answer["cuda"]["nccl"], (nlohmann::json{{"version", "2.21.5"}}));
   if (CUDA_COMPILED) {
     EXPECT_EQ(answer["cuda"]["cublaslt"], (nlohmann::json{{"version", "12.9.3"}}));
@@ -96,14 +113,52 @@ TEST(Devices, AnNcclThatIsTooOld) {
             std::string::npos);
 }
 
+// Before the folders of `environment`: a library that is none, whatever this machine has.
+std::string with_broken(const std::string& library, const fakes::TemporaryFolder& folder,
+                        const std::string& environment) {
+  fakes::write_file(folder.path / library, "no library");
+  const size_t path = environment.find("LD_LIBRARY_PATH=") + std::string("LD_LIBRARY_PATH=").size();
+  return environment.substr(0, path) + folder.path.string() + ":" + environment.substr(path);
+}
+
+TEST(Devices, WithoutNvml) {
+  const fakes::TemporaryFolder folder;
+  const std::string without = with_broken("libnvidia-ml.so.1", folder, with(two_cards));
+  const std::string text = devices(without);
+  const size_t line = text.find("\nnvml no NVML (");
+  EXPECT_NE(line, std::string::npos) << text;
+  EXPECT_NE(text.find("); temperature, fan, power, clocks and slowdowns of cards are not shown\nnccl ", line),
+            std::string::npos)
+      << text;
+  const nlohmann::json answer = nlohmann::json::parse(devices(without, "--json"))["cuda"];
+  EXPECT_EQ(answer["nvml"].items().begin().key(), "problem");
+  EXPECT_FALSE(answer["cards"][0].contains("health"));
+}
+
+TEST(Devices, SensorsThatFail) {
+  const std::string lost = with(two_cards) +
+                           " FAKE_NVML_CARDS='FFFE:02:00.0,61,!999,-,120000,1708,-,-;"
+                           "FFFE:0A:00.0,!15,!15,!15,!15,!15,!15,!15'";
+  const std::string text = devices(lost);
+  EXPECT_NE(text.find("     cuda:0  61 C        -      -              1708 MHz  -         -\n"
+                      "             FFFE:02:00.0: nvmlDeviceGetFanSpeed: Unknown Error (999)\n"
+                      "     cuda:1  -           -      -              -         -         -\n"
+                      "             FFFE:0A:00.0: nvmlDeviceGetTemperature: GPU is lost (15)\n"),
+            std::string::npos)
+      << text;
+  const nlohmann::json cards = nlohmann::json::parse(devices(lost, "--json"))["cuda"]["cards"];
+  EXPECT_EQ(cards[0]["health"]["problem"], "FFFE:02:00.0: nvmlDeviceGetFanSpeed: Unknown Error (999)");
+  EXPECT_EQ(cards[0]["health"]["clock_mhz"], 1708);
+  EXPECT_EQ(cards[1]["health"],
+            (nlohmann::json{{"problem", "FFFE:0A:00.0: nvmlDeviceGetTemperature: GPU is lost (15)"}}));
+}
+
 // A driver for CUDA 11 takes no version 12, and a card without tensor cores none at all.
 TEST(Devices, ACublasLtThatTheDriverDoesNotTake) {
   if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
   const fakes::TemporaryFolder folder;
-  fakes::write_file(folder.path / "libcublasLt.so.11", "no library");  // whatever this machine has
-  const std::string old = "FAKE_CUDA_VERSION=11040 " + with(two_cards);
-  const size_t path = old.find("LD_LIBRARY_PATH=") + std::string("LD_LIBRARY_PATH=").size();
-  const std::string environment = old.substr(0, path) + folder.path.string() + ":" + old.substr(path);
+  const std::string environment =
+      with_broken("libcublasLt.so.11", folder, "FAKE_CUDA_VERSION=11040 " + with(two_cards));
   const std::string text = devices(environment);
   EXPECT_NE(text.find("\ncublaslt no cuBLASLt ("), std::string::npos) << text;
   EXPECT_NE(text.find("); own kernels multiply, what that costs is not measured yet\n"), std::string::npos) << text;

@@ -390,5 +390,30 @@ TEST_F(RunLoopSeveralUnits, NoMoreUnitsThanTheHostHasMemoryFor) {
   EXPECT_TRUE(pool.releases.empty());
 }
 
+// Of a unit's two cards the first fails; from then on looks are at the other alone, which waits until there were some.
+TEST_F(RunLoopSeveralUnits, SensorsOfCardsInWorkAreReadUntilTheyFail) {
+  Event both, one;
+  std::set<std::string> seen;
+  int in_a_row = 0;  // at the second card
+  const auto read = [&](const std::string& bus_id) {
+    seen.insert(bus_id);
+    in_a_row = bus_id == "0000:02:00.0" ? in_a_row + 1 : 0;
+    if (seen.size() == 2) both.set();
+    if (in_a_row == 5) one.set();
+    return kernels::CardHealth{};
+  };
+  world.open_sensors = [&] { return kernels::CardSensors{"12", read}; };
+  world.seconds_between_health = 0.001;
+  before_product = [&](const std::string& name) {
+    const bool looked_at = both.wait() && (name == "0000:01:00.0" || one.wait());
+    if (name == "0000:01:00.0" || !looked_at) fail_as_card(name);
+  };
+  lease(0);
+  EXPECT_FALSE(run(1, 1));
+  EXPECT_EQ(pool.submissions.size(), 1u) << log();
+  EXPECT_EQ(logged("0000:01:00.0 is left out"), 1u);
+  EXPECT_EQ(seen, (std::set<std::string>{"0000:01:00.0", "0000:02:00.0"})) << "of four cards two had work";
+}
+
 }  // namespace
 }  // namespace agent

@@ -2,7 +2,8 @@
 with none.
 
 The cards are those of the driver of the tests (tests/fakes/fake_cuda.h), which runs the kernels on the CPU; what they pass
-to each other goes through the stand-in for NCCL (tests/fakes/fake_nccl.h).
+to each other goes through the stand-in for NCCL (tests/fakes/fake_nccl.h), and what their sensors say through that for NVML
+(tests/fakes/fake_nvml.h).
 """
 
 import os
@@ -22,14 +23,20 @@ class Cards(harness.TestCase):
         self.token = self.pool.account("ann")
         self.pool.dataset("text", harness.generated_text(20_000))
 
-    def run_job(self, name, extra=(), units=1, lanes=4, **fake_cuda):
-        """(The weights' digest after every round, the agent's log.)"""
-        self.pool.job(name, "text", MODEL, rounds=ROUNDS, units=units, lanes=lanes, steps=2, inner_lr=0.004, outer="nesterov",
+    def start_agent(self, name, extra=(), **environment):
+        folders = ":".join(os.environ[folder] for folder in ("FAKE_CUDA_SIMT", "FAKE_NCCL", "FAKE_NVML"))
+        env = {"LD_LIBRARY_PATH": folders, "FAKE_CUDA_CARDS": CARDS, **environment}
+        return harness.Agent(self.pool, name, "ann", self.token, extra=extra, env=env).start()
+
+    def create_job(self, name, rounds=ROUNDS, units=1, lanes=4):
+        self.pool.job(name, "text", MODEL, rounds=rounds, units=units, lanes=lanes, steps=2, inner_lr=0.004, outer="nesterov",
                       outer_lr=0.7, momentum=0.6, batch=2, context=8, codec="int4", seed=7, check_share=0,
                       evaluate_every=1, evaluate_rows=2)
-        env = {"LD_LIBRARY_PATH": f"{os.environ['FAKE_CUDA_SIMT']}:{os.environ['FAKE_NCCL']}", "FAKE_CUDA_CARDS": CARDS,
-               **fake_cuda}
-        agent = harness.Agent(self.pool, name, "ann", self.token, extra=extra, env=env).start()
+
+    def run_job(self, name, extra=(), units=1, lanes=4, **fake_cuda):
+        """(The weights' digest after every round, the agent's log.)"""
+        self.create_job(name, units=units, lanes=lanes)
+        agent = self.start_agent(name, extra, **fake_cuda)
         self.pool.wait_job(name)
         self.assertEqual(agent.stop(), 0)
         return self.pool.weights_digests(name, ROUNDS), agent.process.log()
@@ -97,6 +104,38 @@ class Cards(harness.TestCase):
         self.assertEqual(digests, expected)
         self.assertGreaterEqual(most_in_work(log), 2, log)
         self.assertNotIn("gave ", log, "no unit is given back")
+
+    def test_sensors(self):
+        """The first card has no fan and runs hot for a while, the second is lost, a call for the third does not return."""
+        self.create_job("job", rounds=10_000)
+        agent = self.start_agent("rig", ["--health-print-time", "1", "--cuda-timeout", "2"], FAKE_NVML_CARDS=(
+            "0000:02:00.0,84,-,118400,120000,1708,4006,0.48.48.48.4;0000:07:00.0,!15,!15,!15,!15,!15,!15,!15;"
+            "0000:0A:00.0,60,30,200000,350000,1695,9501,0"), FAKE_NVML_HANG="nvmlDeviceGetPowerUsage,0000:0A:00.0")
+        awaited = ("not slowed down any more", "GPU is lost", "has not returned")
+        harness.wait_for("the end of a slowdown", lambda: all(text in agent.process.log() for text in awaited), 120)
+        self.assertEqual(agent.stop(), 0)
+        lines = [line.split("] ")[-1] for line in agent.process.log().splitlines()]
+        first = [line for line in lines if line.startswith("0000:02:00.0 First") and "self-test" not in line]
+        values = "84 C, 118 of 120 W, 1708 MHz, memory 4006 MHz"
+        cool, hot = f"0000:02:00.0 First: {values}", f"0000:02:00.0 First: {values}, slowed by heat"
+        limited = f"0000:02:00.0 First: {values}, slowed by power limit"
+        self.assertEqual(first[:11], [cool, hot, hot, f"0000:02:00.0 First is slowed down by heat: {values}", hot, limited,
+                                      limited, limited, limited, limited,
+                                      f"0000:02:00.0 First is not slowed down any more: {values}"])
+        self.assertEqual([line for line in lines if "does not tell" in line], [
+            "0000:07:00.0: nvmlDeviceGetTemperature: GPU is lost (15); what this card does not tell is not shown",
+            "0000:0A:00.0: nvmlDeviceGetPowerUsage has not returned for 2 s; restart the machine; what this card does not "
+            "tell is not shown"])
+        self.assertFalse([line for line in lines if "left out" in line or "NVML" in line])
+
+    def test_no_sensors(self):
+        self.create_job("job")
+        agent = self.start_agent("rig", FAKE_NVML_FAIL="nvmlInit_v2,9")
+        self.pool.wait_job("job")
+        self.assertEqual(agent.stop(), 0)
+        self.assertEqual(agent.process.log().count("NVML"), 1)
+        self.assertIn("NVML: nvmlInit_v2: Driver Not Loaded (9); temperature, fan, power, clocks and slowdowns of cards are not "
+                      "shown", agent.process.log())
 
 
 def most_in_work(log):
