@@ -2,12 +2,18 @@
 
 #include <algorithm>
 
+#include "kernels/codec.h"
 #include "lane_worker.h"
 
 namespace agent {
 namespace {
 
-size_t share_of(size_t count, size_t cards) { return (count + cards - 1) / cards; }
+size_t ceil_div(size_t count, size_t by) { return (count + by - 1) / by; }
+
+// In whole blocks, so that a piece can be encoded by itself.
+size_t share_of(size_t count, size_t cards) {
+  return ceil_div(count, cards * kernels::codec_block) * kernels::codec_block;
+}
 
 }  // namespace
 
@@ -20,10 +26,11 @@ ExchangeSchedule::ExchangeSchedule(size_t count, size_t cards, std::vector<size_
                                    size_t half)
     : count_(count), cards_(cards), holders_(std::move(holders)), half_(half) {
   const size_t places = holders_.size() + host_sums - (holders_.size() == cards ? 1 : 0);
-  piece_ = std::min(share_of(count, cards), half_ / std::max<size_t>(places, 1));
+  const size_t block = kernels::codec_block;
+  piece_ = std::min(share_of(count, cards), half_ / std::max<size_t>(places, 1) / block * block);
 }
 
-size_t ExchangeSchedule::steps() const { return share_of(count_, cards_ * piece_); }
+size_t ExchangeSchedule::steps() const { return ceil_div(count_, cards_ * piece_); }
 
 ExchangeSchedule::Piece ExchangeSchedule::piece(size_t step, size_t owner) const {
   const size_t first = std::min(count_, (step * cards_ + owner) * piece_);

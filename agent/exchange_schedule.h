@@ -21,7 +21,7 @@ class ExchangeSchedule {
   size_t steps() const;
 
   struct Piece {
-    size_t first = 0, count = 0;  // elements of the sum
+    size_t first = 0, count = 0;  // elements of the sum; the first is a multiple of kernels::codec_block
   };
   // Nothing where the sum ends before.
   Piece piece(size_t step, size_t owner) const;

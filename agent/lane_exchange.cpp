@@ -13,7 +13,7 @@ namespace {
 // One unit's lanes over the links.
 class Exchange {
  public:
-  Exchange(const CardSet& set, const kernels::LaneTree& tree, std::span<const HeldLane> lanes, std::span<float> sum)
+  Exchange(const CardSet& set, const kernels::LaneTree& tree, std::span<const HeldLane> lanes, UnitBlob& sum)
       : links_(*set.links),
         cards_(set.cards),
         tree_(tree),
@@ -21,10 +21,10 @@ class Exchange {
         lanes_(lanes),
         sum_(sum),
         holders_(holders()),
-        schedule_(sum.size(), cards_.size(), holders_, tree.held_sums(),
-                  ExchangeSchedule::half_for(sum.size(), cards_.size(), lanes.size() + tree.held_sums())) {}
+        schedule_(sum.count(), cards_.size(), holders_, tree.held_sums(),
+                  ExchangeSchedule::half_for(sum.count(), cards_.size(), lanes.size() + tree.held_sums())) {}
 
-  // The pieces of a step are on their way while those of the one before are added and read.
+  // The pieces of a step are on their way while those of the one before are added and encoded.
   void run(const kernels::Cancel& cancel) {
     for (size_t step = 0; step <= schedule_.steps(); ++step) {
       if (cancel()) throw kernels::Cancelled();
@@ -101,7 +101,7 @@ class Exchange {
     return {here, here};
   }
 
-  // The owner's piece, in the order of the tree, to the host.
+  // The owner's piece, in the order of the tree, which it encodes.
   void add(size_t step, size_t owner) const {
     const auto [first, count] = schedule_.piece(step, owner);
     if (count == 0) return;
@@ -117,7 +117,7 @@ class Exchange {
         stack.push_back(piece_of(term, step, owner));
       }
     }
-    ops.read(sum_.data() + first, stack.front().read, count * sizeof(float));
+    sum_.put(first, {stack.front().read, count}, ops);
   }
 
   kernels::CardLinks& links_;
@@ -125,7 +125,7 @@ class Exchange {
   const kernels::LaneTree& tree_;
   const std::vector<Term> terms_;
   const std::span<const HeldLane> lanes_;
-  const std::span<float> sum_;
+  UnitBlob& sum_;
   const std::vector<size_t> holders_;  // of each lane, the card's place in cards_
   const ExchangeSchedule schedule_;
 };
@@ -166,7 +166,7 @@ bool LaneExchange::can_pass(std::span<const HeldLane> lanes) const {
          std::ranges::all_of(set_->cards, [](const auto& card) { return card->exchange_buffer() != nullptr; });
 }
 
-bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
+bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, UnitBlob& sum,
                        const kernels::Cancel& cancel, const OnFailed& on_failed) {
   std::string failure;
   CardSets::Cards failed;
@@ -184,6 +184,7 @@ bool LaneExchange::sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes,
     give_up();
     throw;
   }
+  sum.restart();  // a card that has failed may have said anything of its pieces
   const bool complete = sum_held_lanes(tree, lanes, sum, cancel);
   if (complete && !failed.empty()) {  // else it was a card, which is told of
     sets_.do_without(failed);

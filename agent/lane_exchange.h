@@ -1,6 +1,6 @@
 // How lanes that cards hold at the end of a unit become one sum. Two ways with the same bits: the cards pass pieces to
-// each other (kernels/card_links.h), and each adds all lanes of those that it owns; or every lane passes through the
-// host's memory (lane_sum.h), where cards are not linked, or no longer.
+// each other (kernels/card_links.h), and each adds and encodes all lanes of those that it owns; or every lane passes
+// through the host's memory (lane_sum.h), where cards are not linked, or no longer.
 #pragma once
 
 #include <functional>
@@ -32,8 +32,8 @@ class LaneExchange {
   void card_failed(const LaneWorker& card);
 
   // As sum_held_lanes().
-  bool sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
-           const kernels::Cancel& cancel, const OnFailed& on_failed);
+  bool sum(const kernels::LaneTree& tree, std::span<HeldLane> lanes, UnitBlob& sum, const kernels::Cancel& cancel,
+           const OnFailed& on_failed);
 
  private:
   bool can_pass(std::span<const HeldLane> lanes) const;

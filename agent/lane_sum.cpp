@@ -66,21 +66,42 @@ class LaneReader {
   std::jthread thread_;
 };
 
+static_assert(piece_values % kernels::codec_block == 0, "pieces are encoded by themselves");
+
+// Of a unit of one lane.
+bool encode_on_card(HeldLane& lane, UnitBlob& sum, const kernels::Cancel& cancel) {
+  const std::span<const float> values = lane.worker->result();
+  try {
+    for (size_t first = 0; first < sum.count(); first += piece_values) {
+      if (cancel()) throw kernels::Cancelled();
+      sum.put(first, values.subspan(first, std::min(piece_values, sum.count() - first)), lane.worker->ops());
+    }
+  } catch (const kernels::CudaError& error) {
+    lane.failure = error.what();
+    return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, std::span<float> sum,
+bool sum_held_lanes(const kernels::LaneTree& tree, std::span<HeldLane> lanes, UnitBlob& sum,
                     const kernels::Cancel& cancel) {
+  if (tree.terms().size() == 1) return encode_on_card(lanes.front(), sum, cancel);
   std::deque<LaneReader> readers;
   for (HeldLane& lane : lanes) readers.emplace_back(lane);
   const auto piece_of = [&](size_t lane) { return std::ranges::find(readers, lane, &LaneReader::lane)->piece(); };
-  for (size_t first = 0; first < sum.size(); first += piece_values) {
+  std::vector<float> added(std::min(piece_values, sum.count()));
+  for (size_t first = 0; first < sum.count(); first += piece_values) {
     if (cancel()) throw kernels::Cancelled();
     bool all = true;
     for (LaneReader& reader : readers) all = reader.wait_for_piece() && all;
     for (const LaneReader& reader : readers) reader.rethrow();
     if (!all) return false;
-    tree.part(first, sum.subspan(first, std::min(piece_values, sum.size() - first)), piece_of);
+    const std::span<float> piece = std::span(added).first(std::min(piece_values, sum.count() - first));
+    tree.part(first, piece, piece_of);
     for (LaneReader& reader : readers) reader.piece_was_added();
+    sum.put(first, piece, tree.ops());
   }
   return true;
 }

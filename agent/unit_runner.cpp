@@ -3,31 +3,21 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 
-#include "kernels/codec.h"
 #include "kernels/cuda_cards.h"
-#include "kernels/huge_pages.h"
 #include "lane_queue.h"
 #include "protocol/blob.h"
+#include "unit_blob.h"
 #include "unit_refused.h"
 
 namespace agent {
 namespace {
 
-std::vector<uint8_t> encode_blob(protocol::BlobKind kind, protocol::CodecId codec, std::span<const float> values) {
-  const protocol::BlobHeader header = protocol::make_blob_header(kind, codec, values.size());
-  std::vector<uint8_t> blob(sizeof header + header.payload_bytes);
-  std::memcpy(blob.data(), &header, sizeof header);
-  kernels::encode(static_cast<kernels::Codec>(codec), values, std::span(blob).subspan(sizeof header));
-  return blob;
-}
-
-// In the host's memory, besides trainers: weights, tokens, the result and its encoding, and what `sums` of lanes take.
+// In the host's memory, besides trainers: weights, tokens, the result's encoding, and `sums` of lanes or their results.
 uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t workers,
                                 uint64_t sums) {
   const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
@@ -35,25 +25,28 @@ uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::Model
   if (unit.kind == protocol::UnitKind::evaluate) return weights + rows;
   const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
                                                                               kernels::parameter_count(config));
-  return weights + rows + (1 + sums) * weights + blob;
+  return weights + rows + sums * weights + blob;
 }
+
+uint64_t tree_depth(uint64_t lanes) { return static_cast<uint64_t>(std::bit_width(lanes - 1)); }
 
 // The most sums that LaneTree holds of lanes that so many workers add.
 uint64_t tree_sums(uint64_t lanes, uint64_t added, uint64_t workers) {
-  const uint64_t depth = static_cast<uint64_t>(std::bit_width(lanes - 1));
-  return std::min(added, workers * depth);
+  return std::min(added, workers * tree_depth(lanes));
 }
 
 uint64_t host_bytes_on_cpu(const protocol::Unit& unit, const kernels::ModelConfig& config) {
-  return bytes_besides_trainers(unit, config, 1, tree_sums(unit.lanes, unit.lanes, 1));
+  return bytes_besides_trainers(unit, config, 1, 1 + tree_sums(unit.lanes, unit.lanes, 1));
 }
 
-// A card's last lane stays on it until all are added; of those before it, one is on its way at a time.
+// A card's last lane stays on it until all are added, in pieces: two from each card, and in LaneTree::part() one for
+// each level of the tree, one more, and their sum. Of the lanes before it, one is on its way at a time.
 uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t cards) {
   const uint64_t before = lanes_of(unit) - cards;
   const uint64_t sums = before == 0 ? 0 : 1 + tree_sums(unit.lanes, before, cards);
-  const uint64_t pieces = 2 * std::min<uint64_t>(piece_values, kernels::parameter_count(config)) * sizeof(float);
-  return bytes_besides_trainers(unit, config, cards, sums) + cards * pieces;
+  const uint64_t piece = std::min<uint64_t>(piece_values, kernels::parameter_count(config)) * sizeof(float);
+  const uint64_t pieces = 2 * cards + tree_depth(lanes_of(unit)) + 2;
+  return bytes_besides_trainers(unit, config, cards, sums) + pieces * piece;
 }
 
 }  // namespace
@@ -112,6 +105,7 @@ class UnitRunner::Computation {
   void card_failed(LaneWorker& worker, const std::string& what);
   void ran_out(LaneWorker& worker, const std::string& what);
   void shrink(LaneWorker& worker);
+  UnitBlob& start_result();
 
   const protocol::Unit& unit_;
   const kernels::ModelConfig& config_;
@@ -146,8 +140,8 @@ class UnitRunner::Computation {
   std::vector<LaneResult> lanes_;
   std::map<LaneWorker*, uint64_t> held_;  // by cards: the last lane of each, which is not in the tree
   kernels::LaneTree tree_;
-  std::vector<float> added_;    // the tree's sum with what was held
-  std::span<const float> sum_;  // of all lanes
+  std::span<const float> only_;   // the CPU's lane where there is no other
+  std::optional<UnitBlob> blob_;  // once all lanes are added
 };
 
 void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string& what) {
@@ -274,7 +268,7 @@ void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
     return;
   }
   if (lanes_.size() == 1) {
-    sum_ = worker.result();
+    only_ = worker.result();
   } else {
     tree_.add(lane, worker.result());
   }
@@ -313,11 +307,11 @@ void UnitRunner::Computation::add_held_lanes() {
   if (held_.empty()) return;
   std::vector<HeldLane> lanes;
   for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, {}});
-  kernels::resize_in_huge_pages(added_, kernels::parameter_count(config_));
+  UnitBlob& sum = start_result();
   const auto on_failed = [this](const std::string& what) { links_failed(what); };
-  if (exchange_.sum(
-          tree_, lanes, added_, [this] { return cancelled(); }, on_failed))
-    sum_ = added_;
+  if (!exchange_.sum(
+          tree_, lanes, sum, [this] { return cancelled(); }, on_failed))
+    blob_.reset();
   for (const HeldLane& held : lanes) {
     if (!held.failure.empty()) card_failed(*held.worker, held.failure);
   }
@@ -339,6 +333,11 @@ void UnitRunner::Computation::progress(uint64_t lane, uint64_t tokens) {
   on_progress_(all);
 }
 
+UnitBlob& UnitRunner::Computation::start_result() {
+  return blob_.emplace(protocol::BlobKind::result, protocol::codec_from_name(unit_.codec),
+                       kernels::parameter_count(config_));
+}
+
 UnitResult UnitRunner::Computation::finish() {
   if (unfinished()) {
     if (lacks_.empty()) throw NoCardLeft(failures_);
@@ -356,13 +355,14 @@ UnitResult UnitRunner::Computation::finish() {
   UnitResult result;
   result.loss = cpu_.row_sum(losses.data(), losses.size()) / static_cast<float>(losses.size());
   result.segments_root = protocol::merkle_root(segments);
-  if (unit_.kind == protocol::UnitKind::evaluate) {
-    result.blob = encode_blob(protocol::BlobKind::losses, protocol::CodecId::fp32, losses);
-  } else {
-    if (sum_.empty()) sum_ = tree_.sum();
-    kernels::require_finite(cpu_, kernels::parameters_of(config_), sum_, unit_.steps - 1);
-    result.blob = encode_blob(protocol::BlobKind::result, protocol::codec_from_name(unit_.codec), sum_);
+  if (!has_sum()) {
+    blob_.emplace(protocol::BlobKind::losses, protocol::CodecId::fp32, losses.size()).put(0, losses, cpu_);
+  } else if (!blob_) {
+    start_result().put(0, only_.empty() ? tree_.sum() : only_, cpu_);
   }
+  const size_t bad = blob_->first_non_finite();
+  if (bad < blob_->count()) kernels::refuse_element(kernels::parameters_of(config_), bad, unit_.steps - 1);
+  result.blob = blob_->take();
   result.digest = protocol::sha256(result.blob);
   result.tokens = unit_.tokens;
   return result;

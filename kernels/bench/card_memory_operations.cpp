@@ -200,6 +200,15 @@ Call leaf_hashes(Ops& ops, Arrays& arrays, const Sizes& n) {
   return [&ops, x, count = n[0], hashes] { ops.leaf_hashes(x, count, leaf, hashes->data()); };
 }
 
+// Of a result, to the host.
+Call encode(Codec codec, Ops& ops, Arrays& arrays, const Sizes& n) {
+  const float* const x = arrays.floats(n[0]);
+  auto payload = std::make_shared<std::vector<uint8_t>>(encoded_bytes(codec, n[0]));
+  return [&ops, x, codec, count = n[0], payload] {
+    ops.encode({codec, count, x, payload->data(), payload->data() + scale_bytes(codec, count)});
+  };
+}
+
 Call add(Ops& ops, Arrays& arrays, const Sizes& n) {
   const float* const x = arrays.floats(n[0]);
   float* const y = arrays.floats(n[0]);
@@ -270,11 +279,14 @@ constexpr OfBoth of_both[] = {
 }  // namespace
 
 Operations memory_operations() {
+  using std::placeholders::_1, std::placeholders::_2, std::placeholders::_3;
   Operations all = {
       {"copy", {1, copy}},
       {"read", {1, read}},
       {"round_to_halves", {1, round_to_halves}},
       {"leaf_hashes", {1, leaf_hashes}},
+      {"encode_int4", {1, std::bind(encode, Codec::int4, _1, _2, _3)}},
+      {"encode_int8", {1, std::bind(encode, Codec::int8, _1, _2, _3)}},
       {"add", {1, add}},
       {"subtract", {1, subtract}},
       {"scale", {1, scale}},

@@ -1,4 +1,4 @@
-// The operations on a card that memory bounds, and what a segment's digest costs, for card_operations.h.
+// The operations on a card that memory bounds, and what becomes of a result, for card_operations.h.
 #pragma once
 
 #include "bench/card_arrays.h"

@@ -9,7 +9,8 @@ namespace kernels::bench {
 
 // Seconds of one call of the operation that a line describes, the mean of so many, on random values:
 //
-//   copy | read | leaf_hashes | add | subtract | scale | sums_of_squares | first_non_finite  COUNT CALLS
+//   copy | read | leaf_hashes | encode_int4 | encode_int8  COUNT CALLS
+//   add | subtract | scale | sums_of_squares | first_non_finite  COUNT CALLS
 //   gelu_forward | gelu_backward | adamw  COUNT CALLS
 //   layer_norm_forward | layer_norm_backward | rms_norm_forward | rms_norm_backward  ROWS CHANNELS CALLS
 //   swiglu_forward | swiglu_backward  ROWS INNER CALLS

@@ -70,8 +70,8 @@ FAST_MEMORY = {
     f"fast_bias_backward {T} 3072": 2 * T * 3072, f"fast_cross_entropy 1024 {V}": 4 * 1024 * V,
 }
 MEMORY_GOAL = 0.85  # of the copy
-# What a segment's digest costs: hashed on the card, or read by the host, which would then hash it.
-DIGESTS = {"leaf_hashes 124439808": 4 * 124439808, "read 124439808": 4 * 124439808}
+# What becomes of a result: hashed or encoded on the card, or read by the host, which would then do that.
+RESULTS = {f"{line} 124439808": 4 * 124439808 for line in ("leaf_hashes", "encode_int4", "encode_int8", "read")}
 
 
 class Model(typing.NamedTuple):
@@ -104,7 +104,7 @@ def tiny(lines):
 
 
 TINY = {"LAYERS": {"tiny": (20, 16, 24)}, "ATTENTION": [(1, 9, 2, 8)], "MODELS": TINY_MODELS, "MEMORY": tiny(MEMORY),
-        "FAST_MEMORY": tiny(FAST_MEMORY), "DIGESTS": tiny(DIGESTS)}
+        "FAST_MEMORY": tiny(FAST_MEMORY), "RESULTS": tiny(RESULTS)}
 
 
 class Bench:
@@ -353,8 +353,8 @@ class Measurement:
         print("Operations that memory bounds: MB that must be read and written, once each, and µs of a call")
         copy, *others = self.transfers(MEMORY | (FAST_MEMORY if "fast" in self.profiles else {}))
         slow = [f"{line} ({rate / copy[1]:.2f})" for line, rate in others if copy[1] and rate and rate < MEMORY_GOAL * copy[1]]
-        print(f"\nBelow {MEMORY_GOAL} of the copy: {', '.join(slow) or 'none'}\n\nWhat a segment's digest costs")
-        self.transfers(DIGESTS, copy[1] or 0)
+        print(f"\nBelow {MEMORY_GOAL} of the copy: {', '.join(slow) or 'none'}\n\nResults on their way to the host: MB of floats, whatever crosses")
+        self.transfers(RESULTS, copy[1] or 0)
 
     def transfers(self, lines, copy=None):
         """The rate of each line, which a table shows beside that of the copy: given, or the first line's."""

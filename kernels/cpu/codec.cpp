@@ -15,8 +15,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian");
 
-constexpr size_t block = 64;
-constexpr float smallest_amax = 0x1p-100f;
+constexpr size_t block = codec_block;
+static_assert(block == math::codec_block);
 
 size_t blocks_of(size_t count) { return (count + block - 1) / block; }
 
@@ -24,10 +24,7 @@ size_t blocks_of(size_t count) { return (count + block - 1) / block; }
   throw std::invalid_argument("payload refused: " + reason);
 }
 
-// Digits are -largest ... largest; largest_scale is the largest float whose `largest`-fold is finite.
-struct Int4 {
-  static constexpr int largest = 7;
-  static constexpr float largest_scale = 0x1.249248p125f;
+struct Int4 : math::Int4Range {
   static size_t bytes(size_t count) { return (count + 1) / 2; }
   static int get(const uint8_t* digits, size_t i) {
     const int nibble = digits[i / 2] >> (i % 2 * 4) & 15;
@@ -39,9 +36,7 @@ struct Int4 {
   }
 };
 
-struct Int8 {
-  static constexpr int largest = 127;
-  static constexpr float largest_scale = 0x1.020406p121f;
+struct Int8 : math::Int8Range {
   static size_t bytes(size_t count) { return count; }
   static int get(const uint8_t* digits, size_t i) { return static_cast<int8_t>(digits[i]); }
   static void put(uint8_t* digits, size_t i, uint32_t q) { digits[i] = static_cast<uint8_t>(q); }
@@ -53,7 +48,7 @@ float encode_block(std::span<const float> x, uint8_t* digits) {
   float amax = 0;
   for (const float value : x) amax = std::max(amax, std::fabs(value));
   std::memset(digits, 0, Digits::bytes(x.size()));
-  if (amax < smallest_amax) return 0;
+  if (amax < math::codec_smallest_amax) return 0;
   const float inverse = Digits::largest / amax;
   for (size_t i = 0; i < x.size(); ++i) {
     const float shifted = x[i] * inverse + math::round_magic;  // the integer stands in the low bits
@@ -63,13 +58,11 @@ float encode_block(std::span<const float> x, uint8_t* digits) {
 }
 
 template <class Digits>
-void encode_blocks(std::span<const float> values, uint8_t* out) {
-  const size_t blocks = blocks_of(values.size());
-  uint8_t* digits = out + blocks * sizeof(float);
-  for (size_t b = 0; b < blocks; ++b) {
+void encode_blocks(std::span<const float> values, uint8_t* scales, uint8_t* digits) {
+  for (size_t b = 0; b < blocks_of(values.size()); ++b) {
     const auto x = values.subspan(b * block, std::min(block, values.size() - b * block));
     const float scale = encode_block<Digits>(x, digits + Digits::bytes(b * block));
-    std::memcpy(out + b * sizeof(float), &scale, sizeof scale);
+    std::memcpy(scales + b * sizeof(float), &scale, sizeof scale);
   }
 }
 
@@ -129,21 +122,25 @@ size_t digit_bytes(Codec codec, size_t count) {
 
 size_t encoded_bytes(Codec codec, size_t count) { return scale_bytes(codec, count) + digit_bytes(codec, count); }
 
-void encode(Codec codec, std::span<const float> values, std::span<uint8_t> out) {
-  if (out.size() != encoded_bytes(codec, values.size())) throw std::invalid_argument("encode: wrong output size");
+void encode(Codec codec, std::span<const float> values, uint8_t* scales, uint8_t* digits) {
   const FloatEnvironment environment;
   if (values.empty()) return;
   switch (codec) {
     case Codec::fp32:
-      std::memcpy(out.data(), values.data(), values.size_bytes());
+      std::memcpy(digits, values.data(), values.size_bytes());
       break;
     case Codec::int4:
-      encode_blocks<Int4>(values, out.data());
+      encode_blocks<Int4>(values, scales, digits);
       break;
     case Codec::int8:
-      encode_blocks<Int8>(values, out.data());
+      encode_blocks<Int8>(values, scales, digits);
       break;
   }
+}
+
+void encode(Codec codec, std::span<const float> values, std::span<uint8_t> out) {
+  if (out.size() != encoded_bytes(codec, values.size())) throw std::invalid_argument("encode: wrong output size");
+  encode(codec, values, out.data(), out.data() + scale_bytes(codec, values.size()));
 }
 
 void decode(Codec codec, std::span<const uint8_t> payload, size_t count, size_t first, std::span<float> out) {

@@ -37,4 +37,6 @@ void Ops::leaf_hashes(const float*, size_t, size_t, uint8_t*) {
   throw std::logic_error("leaf hashes are for memory that is not the host's");
 }
 
+void Ops::encode(const Encode& op) { kernels::encode(op.codec, {op.x, op.count}, op.scales, op.digits); }
+
 }  // namespace kernels

@@ -1,5 +1,5 @@
-// Constants of the elementary functions of docs/numerics.md section 2. Only constants: each implementation writes
-// its own operations. Device code reads them too, so no header is included.
+// Constants of the elementary functions of docs/numerics.md section 2, and of the codecs of section 7. Only constants:
+// each implementation writes its own operations. Device code reads them too, so no header is included.
 #pragma once
 
 namespace kernels::math {
@@ -22,5 +22,17 @@ inline constexpr int sqrt_half_bits = 0x3f3504f3;  // fp32 sqrt(1/2)
 inline constexpr float smallest_normal = 0x1p-126f;
 
 inline constexpr float tanh_saturation = 10.0f;  // tanh of more is 1
+
+inline constexpr unsigned codec_block = 64;              // elements that share a scale
+inline constexpr float codec_smallest_amax = 0x1p-100f;  // of a block; below it all of it is 0
+// Digits are -largest ... largest; largest_scale is the largest float whose `largest`-fold is finite.
+struct Int4Range {
+  static constexpr int largest = 7;
+  static constexpr float largest_scale = 0x1.249248p125f;
+};
+struct Int8Range {
+  static constexpr int largest = 127;
+  static constexpr float largest_scale = 0x1.020406p121f;
+};
 
 }  // namespace kernels::math

@@ -17,6 +17,9 @@ __device__ inline float nan() { return __uint_as_float(0x7fc00000u); }
 // max of section 1.
 __device__ inline float larger(float a, float b) { return a > b ? a : b; }
 
+// Of numbers, ordered as their magnitudes are.
+__device__ inline uint32_t magnitude_bits(float x) { return __float_as_uint(x) & 0x7fffffffu; }
+
 // p = exp(x - n ln 2) - 1; the integer n stands in the low bits of t.
 struct Reduced {
   float t, p;

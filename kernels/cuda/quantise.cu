@@ -6,8 +6,6 @@
 
 namespace kernels::cuda {
 
-__device__ inline uint32_t magnitude_bits(float x) { return __float_as_uint(x) & 0x7fffffffu; }
-
 // What vectors whose largest magnitude has these bits are multiplied by, and their scale.
 struct Int8Scale {
   float inverse, scale;

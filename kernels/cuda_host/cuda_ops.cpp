@@ -4,6 +4,7 @@
 #include "cuda/cross_entropy_args.h"
 #include "cuda/elementwise_args.h"
 #include "cuda/embedding_args.h"
+#include "cuda/encode_args.h"
 #include "cuda/leaf_hashes_args.h"
 #include "cuda/norm_args.h"
 #include "cuda/optimisers_args.h"
@@ -24,6 +25,10 @@ namespace kernels::cuda {
 namespace {
 
 constexpr size_t chunk_sums_bytes = chunk_sums_floats * sizeof(float);
+
+// Elements whose scales and digits are made at once.
+constexpr size_t encoded_part = 2 << 20;
+static_assert(encoded_part % codec_block == 0 && 2 * encoded_part <= chunk_sums_bytes);
 
 QuantiseArgs quantise_args(const Quantise& op) {
   return {.rows = narrow(op.rows),
@@ -377,6 +382,23 @@ void CudaOps::leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* ha
   launch(device_, "leaf_hashes", shape,
          LeafHashesArgs{.count = count, .x = x, .hashes = made, .leaf = narrow(leaf), .padding = 0});
   device_.read(hashes, made, leaves * hash_bytes);
+}
+
+// In parts, for which there is room without asking the device for memory.
+void CudaOps::encode(const Encode& op) {
+  if (op.count == 0) return;
+  if (op.codec == Codec::fp32) return device_.read(op.digits, op.x, digit_bytes(op.codec, op.count));
+  const char* const kernel = op.codec == Codec::int4 ? "encode_int4" : "encode_int8";
+  for (size_t first = 0; first < op.count; first += encoded_part) {
+    const size_t count = std::min(encoded_part, op.count - first);
+    const size_t scales = scale_bytes(op.codec, count), digits = digit_bytes(op.codec, count);
+    auto* const made = static_cast<uint8_t*>(chunk_sums_.get());
+    launch(device_, kernel, warp_per_row(ceil_div(count, codec_block)),
+           EncodeArgs{
+               .count = count, .x = op.x + first, .scales = reinterpret_cast<float*>(made), .digits = made + scales});
+    device_.read(op.scales + scale_bytes(op.codec, first), made, scales);
+    device_.read(op.digits + digit_bytes(op.codec, first), made + scales, digits);
+  }
 }
 
 }  // namespace kernels::cuda

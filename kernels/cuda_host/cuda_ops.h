@@ -72,6 +72,7 @@ class CudaOps : public Ops {
   void sums_of_squares(const TensorEnd* tensors, size_t tensor_count, const float* x, float* sums) override;
   size_t first_non_finite(const float* x, size_t count) override;
   void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override;  // leaf: below 2^27
+  void encode(const Encode&) override;
 
   size_t attention_workspace(size_t, size_t) const override { return 0; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
@@ -95,7 +96,7 @@ class CudaOps : public Ops {
   const Int8Arithmetic int8_;
   const HalfPrecision half_;
   const ByLibrary by_library_;
-  const std::unique_ptr<void, Free> chunk_sums_;  // of products, and blocks' of gains
+  const std::unique_ptr<void, Free> chunk_sums_;  // of products, and blocks' of gains; what encode() made
   std::unique_ptr<void, Free> scratch_;           // grows to what the largest sum, or array to be hashed, needs
   size_t scratch_bytes_ = 0;
 };

@@ -123,6 +123,12 @@ std::vector<TensorEnd> ends_of(const std::vector<Parameter>& parameters) {
   return ends;
 }
 
+// values: in the memory of ops.
+void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
+  const size_t bad = ops.first_non_finite(values.data(), values.size());
+  if (bad < values.size()) refuse_element(parameters, bad, step);
+}
+
 // Norm with the caller's memory, which is the operations', for R(x*x) of each tensor. An element that is not finite is
 // looked for only where the norm says that there may be one.
 float norm_into(Ops& ops, const std::vector<Parameter>& parameters, const std::vector<TensorEnd>& tensors,
@@ -143,11 +149,9 @@ NumericFailure::NumericFailure(std::string failed, size_t at)
 
 Cancelled::Cancelled() : std::runtime_error("computation cancelled") {}
 
-void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step) {
-  const size_t bad = ops.first_non_finite(values.data(), values.size());
-  if (bad == values.size()) return;
+void refuse_element(const std::vector<Parameter>& parameters, size_t element, size_t step) {
   const auto holder = std::find_if(parameters.begin(), parameters.end(),
-                                   [bad](const Parameter& p) { return bad < p.offset + p.count; });
+                                   [element](const Parameter& p) { return element < p.offset + p.count; });
   throw NumericFailure(holder->name, step);
 }
 

@@ -46,6 +46,17 @@ class CardsTest : public testing::Test {
     return unit;
   }
 
+  // Each lane is finite, but not their sum.
+  protocol::Unit overflowing_unit(uint64_t lanes) const {
+    protocol::Unit unit = unit_of(lanes);
+    unit.steps = 1;
+    unit.inner->steps.resize(1);
+    unit.inner->beta1 = 0, unit.inner->one_minus_beta1 = 1;
+    unit.inner->steps[0].step_size = 0x1.4p127f;
+    unit.tokens = lanes * unit.batch * unit.context;
+    return unit;
+  }
+
   UnitResult run(UnitRunner& with, const protocol::Unit& unit, uint64_t limit = UINT64_MAX,
                  const kernels::Cancel& cancel = {}) const {
     const ReadTokens read_tokens = [this](size_t shard, uint64_t first, std::span<uint16_t> out) {
@@ -57,6 +68,15 @@ class CardsTest : public testing::Test {
   UnitResult on_cpu(const protocol::Unit& unit) const {
     UnitRunner cpu([] { return kernels::make_cpu_ops(1); });
     return run(cpu, unit);
+  }
+  // What a unit fails with; else nothing.
+  std::string failure_of(UnitRunner& with, const protocol::Unit& unit) const {
+    try {
+      run(with, unit);
+    } catch (const kernels::NumericFailure& failure) {
+      return failure.what();
+    }
+    return "";
   }
   void expect_the_cpus(const UnitResult& result, const protocol::Unit& unit) const {
     const UnitResult expected = on_cpu(unit);

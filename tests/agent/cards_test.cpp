@@ -182,10 +182,23 @@ TEST_F(CardsTest, ResultsCrossOnceAndStayOnTheirCards) {
       EXPECT_EQ(results, 4);
     }
   }
-  // Weights, the result and its encoding; two pieces of each card, which here are as large as a result; tokens.
+  // Weights and the result's encoding; two pieces of each card and four of their sums, which here are as large as a
+  // result; tokens.
   const uint64_t bytes = runner.plan(unit, job.config, UINT64_MAX).bytes;
-  EXPECT_GT(bytes, (2 + 2 * 4) * whole);
-  EXPECT_LT(bytes, (2 + 2 * 4 + 1) * whole);
+  EXPECT_GT(bytes, (1 + 2 * 4 + 4) * whole);
+  EXPECT_LT(bytes, (1 + 2 * 4 + 4 + 1) * whole);
+}
+
+TEST_F(CardsTest, ASumThatIsNotFiniteIsNamedAsTheCpuNamesIt) {
+  const std::string expected = failure_of(runner, overflowing_unit(3));
+  EXPECT_EQ(expected, "numeric failure: transformer.wte.weight is not finite at step 0");
+  for (const size_t count : {1, 2, 3}) {
+    UnitRunner::Cards cards;
+    for (size_t i = 0; i < count; ++i) cards.push_back(cpu_as_card("card " + std::to_string(i)));
+    runner.use_cards(std::move(cards), on_failed);
+    EXPECT_EQ(failure_of(runner, overflowing_unit(3)), expected) << count << " cards";
+  }
+  EXPECT_TRUE(failures.empty());
 }
 
 // Results of two pieces and a part.
@@ -223,6 +236,12 @@ TEST_F(WideCardsTest, ResultsArePassedInPieces) {
   runner.use_cards({cpu_as_card("bad", {}, fail_in_the_second), good}, on_failed);
   expect_the_cpus(run(runner, unit_of(2)), unit_of(2));
   EXPECT_EQ(runner.cards().size(), left > 0 ? 2u : 1u) << "unless the good one did both";
+
+  left = 2;
+  failures.clear();
+  runner.use_cards({cpu_as_card("bad", {}, fail_in_the_second), good}, on_failed);
+  expect_the_cpus(run(runner, unit_of(1)), unit_of(1));
+  EXPECT_EQ(failures.size(), 1u);
 }
 
 TEST_F(CardsTest, WithNoCardLeftTheUnitIsNotComplete) {

@@ -39,6 +39,10 @@ class CpuAsCard : public kernels::ForwardingOps {
     if (before_read_) before_read_(bytes);
     inner_->read(host, memory, bytes);
   }
+  void encode(const kernels::Encode& op) override {
+    if (before_read_) before_read_(kernels::encoded_bytes(op.codec, op.count));
+    inner_->encode(op);
+  }
 
  private:
   const std::function<void()> before_;

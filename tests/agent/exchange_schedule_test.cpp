@@ -8,10 +8,13 @@
 #include <numeric>
 #include <set>
 
+#include "kernels/codec.h"
 #include "lane_worker.h"
 
 namespace agent {
 namespace {
+
+using kernels::codec_block;
 
 struct Shape {
   size_t count, cards;
@@ -38,6 +41,7 @@ std::string act(const Shape& shape, const ExchangeSchedule& schedule, const Tran
       if (shape.holders[lane] == owner) return "a card sends to itself";
       const auto [first, count] = schedule.piece(step, owner);
       if (count == 0 || first + count > shape.count) return "a piece that is none";
+      if (first % codec_block != 0) return "a piece that cuts a block of the encoding";
       const size_t place = schedule.place(step, owner, lane);
       if (place < step % 2 * half || place + count > (step % 2 + 1) * half) return "outside its half of the buffer";
       for (size_t i = 0; i < count; ++i) {
@@ -86,7 +90,8 @@ std::vector<Shape> shapes() {
 TEST(ExchangeSchedule, EveryPieceOfEveryLaneReachesItsOwnerOnce) {
   for (const Shape& shape : shapes()) {
     const size_t arrays = shape.holders.size() + shape.host_sums;
-    for (const size_t half : {ExchangeSchedule::half_for(shape.count, shape.cards, arrays), 3 * arrays, arrays}) {
+    for (const size_t half : {ExchangeSchedule::half_for(shape.count, shape.cards, arrays), 3 * codec_block * arrays,
+                              codec_block * arrays}) {
       const ExchangeSchedule schedule(shape.count, shape.cards, shape.holders, shape.host_sums, half);
       EXPECT_EQ(act(shape, schedule, transfers_of(schedule), half), "")
           << shape.count << " elements, " << shape.cards << " cards, " << shape.holders.size() << " lanes, "
@@ -96,9 +101,10 @@ TEST(ExchangeSchedule, EveryPieceOfEveryLaneReachesItsOwnerOnce) {
 }
 
 TEST(ExchangeSchedule, ASmallResultIsSharedByAllCardsInOneStep) {
-  const ExchangeSchedule schedule(100, 12, {0, 1, 2, 3}, 0, ExchangeSchedule::half_for(100, 12, 4));
+  constexpr size_t count = 11 * codec_block + 1;
+  const ExchangeSchedule schedule(count, 12, {0, 1, 2, 3}, 0, ExchangeSchedule::half_for(count, 12, 4));
   EXPECT_EQ(schedule.steps(), 1u);
-  EXPECT_EQ(schedule.piece(0, 10).count, 9u);
+  EXPECT_EQ(schedule.piece(0, 10).count, codec_block);
   EXPECT_EQ(schedule.piece(0, 11).count, 1u);
 }
 
@@ -112,13 +118,13 @@ TEST(ExchangeSchedule, ALargeResultNeedsNoMoreThanTwoPieces) {
     const ExchangeSchedule schedule(gpt2, cards, holders, 12 - cards, half);
     const size_t last = schedule.place(1, 0, 11) + schedule.piece(1, 0).count;
     EXPECT_LE(last, 2 * half);
-    EXPECT_GT(last, 2 * half - 12) << "and uses them";
+    EXPECT_GT(last, 2 * half - 12 * codec_block) << "and uses them";
   }
 }
 
 // Each card sends and receives as much as any other, but for what is left at the end.
 TEST(ExchangeSchedule, TheLoadIsEven) {
-  const ExchangeSchedule schedule(12'000, 6, {0, 1, 2, 3, 4, 5}, 0, 1000);
+  const ExchangeSchedule schedule(180 * codec_block, 6, {0, 1, 2, 3, 4, 5}, 0, 16 * codec_block);
   std::map<size_t, size_t> sent, received;
   for (size_t step = 0; step < schedule.steps(); ++step) {
     for (const auto& [lane, owner] : schedule.transfers(step)) {
@@ -127,15 +133,15 @@ TEST(ExchangeSchedule, TheLoadIsEven) {
     }
   }
   for (size_t card = 0; card < 6; ++card) {
-    EXPECT_EQ(sent[card], 10'000u) << card;
-    EXPECT_EQ(received[card], 10'000u) << card;
+    EXPECT_EQ(sent[card], 150 * codec_block) << card;
+    EXPECT_EQ(received[card], 150 * codec_block) << card;
   }
 }
 
 // Else the first test would not see a mistake.
 TEST(ExchangeSchedule, WrongSchedulesAreSeen) {
-  const Shape shape{1000, 3, {0, 1, 2}, 1};
-  const size_t half = 40;
+  const Shape shape{2000, 3, {0, 1, 2}, 1};
+  const size_t half = 6 * codec_block;
   const ExchangeSchedule schedule(shape.count, shape.cards, shape.holders, shape.host_sums, half);
   const Transfers good = transfers_of(schedule);
   ASSERT_GT(good.size(), 3u);
@@ -151,7 +157,7 @@ TEST(ExchangeSchedule, WrongSchedulesAreSeen) {
   wrong = good;
   std::swap(wrong[0], wrong.back());
   EXPECT_NE(act(shape, schedule, wrong, half), "");
-  const ExchangeSchedule too_large(shape.count, shape.cards, shape.holders, shape.host_sums, half + 3);
+  const ExchangeSchedule too_large(shape.count, shape.cards, shape.holders, shape.host_sums, half + 3 * codec_block);
   EXPECT_EQ(act(shape, too_large, transfers_of(too_large), half), "a sum outside the buffer");
 }
 

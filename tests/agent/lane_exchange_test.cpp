@@ -24,8 +24,8 @@ TEST_F(LinkedCardsTest, AnyNumberOfCardsGivesTheResultOfTheCpu) {
   EXPECT_TRUE(troubles.empty());
 }
 
-// A lane leaves its card once, in pieces, and only the sum goes to the host.
-TEST_F(LinkedCardsTest, OnlyTheSumGoesToTheHost) {
+// A lane leaves its card once, in pieces, and only the sum's encoding goes to the host.
+TEST_F(LinkedCardsTest, OnlyTheEncodedSumGoesToTheHost) {
   const protocol::Unit unit = unit_of(4);
   std::atomic<size_t> to_host = 0;
   UnitRunner::Cards four;
@@ -39,7 +39,7 @@ TEST_F(LinkedCardsTest, OnlyTheSumGoesToTheHost) {
   use(four);
   expect_the_cpus(run(linked, unit), unit);
   EXPECT_EQ(seen.floats, 3 * parameters());
-  EXPECT_EQ(to_host, parameters() * sizeof(float));
+  EXPECT_EQ(to_host, kernels::encoded_bytes(kernels::Codec::int4, parameters()));
   expect_the_cpus(run(linked, unit), unit);
   EXPECT_EQ(seen.linked, 1) << "links stay";
   runner.use_cards(four);
@@ -123,6 +123,14 @@ TEST_F(LinkedCardsTest, WithoutRoomForABufferLanesGoThroughTheHost) {
   EXPECT_TRUE(failures.empty());
 }
 
+TEST_F(LinkedCardsTest, ASumThatIsNotFiniteIsNamedAsTheCpuNamesIt) {
+  const std::string expected = failure_of(runner, overflowing_unit(3));
+  EXPECT_NE(expected, "");
+  use(cards(3));
+  EXPECT_EQ(failure_of(linked, overflowing_unit(3)), expected);
+  EXPECT_GT(seen.floats, 0u);
+}
+
 // Results of two pieces and a part.
 class WideLaneExchangeTest : public LinkedCardsTest {
  protected:
@@ -144,6 +152,24 @@ TEST_F(WideLaneExchangeTest, ResultsArePassedInSteps) {
 
   seen.fail_in_wait = 1;
   use(cards(2));
+  expect_the_cpus(run(linked, gradients_of(2)), gradients_of(2));
+  EXPECT_EQ(troubles.size(), 1u);
+}
+
+// A card that is about to fail finds what is not there.
+TEST_F(WideLaneExchangeTest, WhatWasSaidOfASumThatFailedIsForgotten) {
+  class Garbled : public CpuAsCard {
+   public:
+    explicit Garbled(size_t whole) : CpuAsCard({}), whole_(whole) {}
+    size_t first_non_finite(const float* x, size_t count) override {
+      return count < whole_ ? 0 : CpuAsCard::first_non_finite(x, count);
+    }
+
+   private:
+    const size_t whole_;
+  };
+  seen.fail_in_wait = 1;
+  use({cpu_as_card("a"), std::make_shared<LaneWorker>("b", [&] { return std::make_unique<Garbled>(parameters()); })});
   expect_the_cpus(run(linked, gradients_of(2)), gradients_of(2));
   EXPECT_EQ(troubles.size(), 1u);
 }

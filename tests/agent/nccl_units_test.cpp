@@ -48,15 +48,15 @@ TEST_F(NcclUnits, AnyNumberOfCardsGivesTheResultOfTheCpu) {
 TEST_F(NcclUnits, AnyNumberOfLanesGivesTheResultOfTheCpu) {
   for (const kernels::Family family : {kernels::Family::gpt2, kernels::Family::llama}) {
     if (family == kernels::Family::llama) use_llama();
-    std::map<uint64_t, UnitResult> of_the_cpu;
+    std::map<std::pair<uint64_t, std::string>, UnitResult> of_the_cpu;
     for (const size_t cards : {1, 2, 3, 5}) {
       UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
       use_cards(fresh, cards);
       for (uint64_t lanes = 1; lanes <= 12; ++lanes) {
         protocol::Unit unit = short_unit(lanes);
-        unit.codec = lanes % 2 == 0 ? "fp32" : "int4";
-        UnitResult& expected = of_the_cpu[lanes];
-        if (cards == 1) expected = on_cpu(unit);
+        unit.codec = protocol::codec_names().at((lanes + cards) % 3);
+        UnitResult& expected = of_the_cpu[{lanes, unit.codec}];
+        if (expected.blob.empty()) expected = on_cpu(unit);
         const UnitResult result = run(fresh, unit);
         EXPECT_EQ(result.digest, expected.digest) << lanes << " lanes on " << cards << " cards, " << unit.codec;
         EXPECT_EQ(result.segments_root, expected.segments_root);
@@ -79,6 +79,37 @@ TEST_F(NcclUnits, OfSegmentsOnlyHashesCrossToTheHost) {
     expect_the_cpus(run(fresh, unit), unit);
     EXPECT_LT(fake_cuda().bytes_out - before, 3 * whole) << fail;
   }
+}
+
+// All else that crosses is the same.
+TEST_F(NcclUnits, OfTheOnlyLaneTheEncodingCrosses) {
+  UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+  use_cards(fresh, 1);
+  std::map<std::string, size_t> others;
+  for (const std::string& codec : protocol::codec_names()) {
+    protocol::Unit unit = short_unit(1);
+    unit.codec = codec;
+    const size_t before = fake_cuda().bytes_out;
+    expect_the_cpus(run(fresh, unit), unit);
+    const size_t count = kernels::parameter_count(job.config);
+    others[codec] = fake_cuda().bytes_out - before - protocol::payload_bytes(protocol::codec_from_name(codec), count);
+  }
+  EXPECT_EQ(others["int4"], others["fp32"]);
+  EXPECT_EQ(others["int8"], others["fp32"]);
+  EXPECT_LT(others["fp32"], 200u) << "hashes, losses, what is asked of values";
+}
+
+TEST_F(NcclUnits, ASumThatIsNotFiniteIsNamedAsTheCpuNamesIt) {
+  const protocol::Unit unit = overflowing_unit(2);
+  const std::string expected = failure_of(runner, unit);
+  EXPECT_NE(expected, "");
+  for (const size_t cards : {1, 2}) {
+    UnitRunner fresh([] { return kernels::make_cpu_ops(1); });
+    use_cards(fresh, cards);
+    EXPECT_EQ(failure_of(fresh, unit), expected) << cards << " cards";
+  }
+  EXPECT_TRUE(failures.empty());
+  EXPECT_TRUE(troubles.empty());
 }
 
 // A card has what the unit needs at its fastest, and a little more or less than what NCCL takes.

@@ -100,7 +100,7 @@ class MeasureCard(unittest.TestCase):
             rf"tiny dw \| 16 x 24 x 20 \| {us} ": 5, rf"backward \| 1 x 9 x 2 x 8 \| {us} \| [\d.]+ ": 2,
             rf"copy 100 \| 0\.0 \| {us} \| \d+ \| 1\.00 \|": 1,
             **{rf"{line} \| [\d.]+ \| {us} \| \d+ \| [\d.]+ \|": 1
-               for line in measure_card.TINY["MEMORY"] | measure_card.TINY["FAST_MEMORY"] | measure_card.TINY["DIGESTS"]},
+               for line in measure_card.TINY["MEMORY"] | measure_card.TINY["FAST_MEMORY"] | measure_card.TINY["RESULTS"]},
             **{rf"{model}, 2 x 5 \| {profile} \| [\d.]+ \| [\d,]+ \| - \| - \| - \| - \| {ratio} \| - \| - \|": 1
                for model in ("GPT-2", "LLaMA")
                for profile, ratio in (("exact-fp32", r"1\.00"), ("exact-int8-head", r"[\d.]+"), ("fast", r"[\d.]+"),

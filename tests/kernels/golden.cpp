@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -75,6 +76,15 @@ std::vector<float> lane_result(const GoldenUnit& unit, size_t lane, std::span<co
   return result;
 }
 
+std::vector<uint8_t> encoded(Codec codec, std::span<const float> values, Ops& ops) {
+  const std::unique_ptr<float, std::function<void(float*)>> x(static_cast<float*>(ops.allocate(values.size_bytes())),
+                                                              [&](float* memory) { ops.free(memory); });
+  ops.write(x.get(), values.data(), values.size_bytes());
+  std::vector<uint8_t> payload(encoded_bytes(codec, values.size()));
+  ops.encode({codec, values.size(), x.get(), payload.data(), payload.data() + scale_bytes(codec, values.size())});
+  return payload;
+}
+
 }  // namespace
 
 bool parse_golden(const std::string& row, GoldenUnit& unit) {
@@ -104,9 +114,7 @@ std::string golden_digest(const GoldenUnit& unit, Ops& ops) {
   LaneTree tree(unit.lanes, weights.size(), ops.in_host_memory() ? ops : *host);
   for (size_t lane = 0; lane < unit.lanes; ++lane) tree.add(lane, lane_result(unit, lane, weights, ops));
 
-  std::vector<uint8_t> payload(encoded_bytes(codec_of(unit), weights.size()));
-  encode(codec_of(unit), tree.sum(), payload);
-  return sha256(payload);
+  return sha256(encoded(codec_of(unit), tree.sum(), ops));
 }
 
 }  // namespace kernels::test

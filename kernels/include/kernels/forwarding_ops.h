@@ -61,6 +61,7 @@ class ForwardingOps : public Ops {
   void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override {
     inner_->leaf_hashes(x, count, leaf, hashes);
   }
+  void encode(const Encode& op) override { inner_->encode(op); }
   size_t attention_workspace(size_t context, size_t head_size) const override {
     return inner_->attention_workspace(context, head_size);
   }

@@ -8,8 +8,8 @@
 //
 // They point into the memory that the Ops computes in: the host's, or a device's, which only an Ops of that device may
 // touch. On the host calls block. On a device they are queued and run in the order of the calls; those that return a
-// value, and read() and write(), return when they and all before have ended, and a failure of the device is thrown by
-// any later call.
+// value, and read(), write() and encode(), return when they and all before have ended, and a failure of the device is
+// thrown by any later call.
 //
 // Operations never fail on values: NaN and infinity pass through and are found at the end of a step.
 //
@@ -25,6 +25,8 @@
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include "kernels/codec.h"
 
 namespace kernels {
 
@@ -306,6 +308,16 @@ struct Nesterov {
   float* m = nullptr;
 };
 
+// Values on their way into a payload (kernels/codec.h), which is in the host's memory wherever they are. They must be
+// finite. What begins at a multiple of codec_block may be encoded by itself.
+struct Encode {
+  Codec codec = Codec::fp32;
+  size_t count = 0;
+  const float* x = nullptr;
+  uint8_t* scales = nullptr;  // scale_bytes(codec, count)
+  uint8_t* digits = nullptr;  // digit_bytes(codec, count)
+};
+
 // What Ops::repeated() gives: operations that are asked for again and again with the very same arguments.
 class RepeatedOperations {
  public:
@@ -381,6 +393,7 @@ class Ops {
   // SHA-256 of a zero byte and each `leaf` floats of x, the last maybe fewer: the leaves of an RFC 6962 tree, 32 bytes
   // each, which come to the host. For what lies in memory of the operations' own; others throw std::logic_error.
   virtual void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes);
+  virtual void encode(const Encode&);
 
   // Workspaces in floats, for all threads of this Ops together.
   virtual size_t attention_workspace(size_t context, size_t head_size) const = 0;

@@ -142,6 +142,7 @@ class LaneTree {
   void add(size_t lane, std::vector<float>&& values);
   // After the last lane: the sum. Valid until destruction.
   std::span<const float> sum() const;
+  Ops& ops() const { return ops_; }
 
   // How the sum is formed, where lanes that were not added lie elsewhere: values go onto a stack one after the other,
   // and `add` takes the upper two from it and puts their sum there.
@@ -185,7 +186,7 @@ class LaneTree {
 // where an element is not finite.
 float norm_of(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step = 0);
 
-// Throws NumericFailure naming the first tensor with an element that is not finite. values: in the memory of ops.
-void require_finite(Ops& ops, const std::vector<Parameter>& parameters, std::span<const float> values, size_t step);
+// Throws NumericFailure naming the tensor with this element, which is not finite.
+[[noreturn]] void refuse_element(const std::vector<Parameter>& parameters, size_t element, size_t step);
 
 }  // namespace kernels
