@@ -66,16 +66,10 @@ class LaneReader {
   std::jthread thread_;
 };
 
-static_assert(piece_values % kernels::codec_block == 0, "pieces are encoded by themselves");
-
 // Of a unit of one lane.
 bool encode_on_card(HeldLane& lane, UnitBlob& sum, const kernels::Cancel& cancel) {
-  const std::span<const float> values = lane.worker->result();
   try {
-    for (size_t first = 0; first < sum.count(); first += piece_values) {
-      if (cancel()) throw kernels::Cancelled();
-      sum.put(first, values.subspan(first, std::min(piece_values, sum.count() - first)), lane.worker->ops());
-    }
+    sum.put_all(lane.worker->result(), lane.worker->ops(), cancel);
   } catch (const kernels::CudaError& error) {
     lane.failure = error.what();
     return false;

@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lane_worker.h"
+
 namespace agent {
+
+static_assert(piece_values % kernels::codec_block == 0, "pieces are encoded by themselves");
 
 UnitBlob::UnitBlob(protocol::BlobKind kind, protocol::CodecId codec, size_t count)
     : codec_(static_cast<kernels::Codec>(codec)), count_(count), first_non_finite_(count) {
@@ -26,6 +30,13 @@ void UnitBlob::put(size_t first, std::span<const float> values, kernels::Ops& op
               .x = values.data(),
               .scales = scales + kernels::scale_bytes(codec_, first),
               .digits = digits + kernels::digit_bytes(codec_, first)});
+}
+
+void UnitBlob::put_all(std::span<const float> values, kernels::Ops& ops, const kernels::Cancel& cancel) {
+  for (size_t first = 0; first < count_; first += piece_values) {
+    if (cancel()) throw kernels::Cancelled();
+    put(first, values.subspan(first, std::min(piece_values, count_ - first)), ops);
+  }
 }
 
 }  // namespace agent

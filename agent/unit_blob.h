@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/training.h"
 #include "protocol/blob.h"
 
 namespace agent {
@@ -23,6 +24,8 @@ class UnitBlob {
   // Values from `first` on, a multiple of kernels::codec_block. Other threads may put other pieces at the same time.
   // Throws what ops throws; restart() then.
   void put(size_t first, std::span<const float> values, kernels::Ops& ops);
+  // All values, in pieces. Throws kernels::Cancelled.
+  void put_all(std::span<const float> values, kernels::Ops& ops, const kernels::Cancel& cancel);
   // All pieces come anew.
   void restart() { first_non_finite_ = count_; }
 

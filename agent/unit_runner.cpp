@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "cards.h"
 #include "kernels/cuda_cards.h"
 #include "lane_queue.h"
 #include "protocol/blob.h"
@@ -39,8 +40,9 @@ uint64_t host_bytes_on_cpu(const protocol::Unit& unit, const kernels::ModelConfi
   return bytes_besides_trainers(unit, config, 1, 1 + tree_sums(unit.lanes, unit.lanes, 1));
 }
 
-// A card's last lane stays on it until all are added, in pieces: two from each card, and in LaneTree::part() one for
-// each level of the tree, one more, and their sum. Of the lanes before it, one is on its way at a time.
+// As if no card had room for its own sums. A card's last lane stays on it until all are added, in pieces: two from each
+// card, and in LaneTree::part() one for each level of the tree, one more, and their sum. Of the lanes before it, one is
+// on its way at a time.
 uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t cards) {
   const uint64_t before = lanes_of(unit) - cards;
   const uint64_t sums = before == 0 ? 0 : 1 + tree_sums(unit.lanes, before, cards);
@@ -99,6 +101,9 @@ class UnitRunner::Computation {
   void compute_lanes(LaneWorker& worker, size_t place);
   void compute(LaneWorker& worker, uint64_t lane);
   void keep(LaneWorker& worker, uint64_t lane);
+  void add_on_card(LaneWorker& worker);
+  void encode_on_card();
+  void lose_own_sum(const LaneWorker& worker);
   void take_held_lane(LaneWorker& worker);
   void lose_held_lane(LaneWorker& worker);
   void progress(uint64_t lane, uint64_t tokens);
@@ -140,12 +145,21 @@ class UnitRunner::Computation {
   std::vector<LaneResult> lanes_;
   std::map<LaneWorker*, uint64_t> held_;  // by cards: the last lane of each, which is not in the tree
   kernels::LaneTree tree_;
+  // Where one card computes the unit, and has the room: its lanes, which do not cross.
+  struct OwnSum {
+    LaneWorker& card;
+    kernels::LaneTree tree;
+    std::vector<uint64_t> lanes;
+  };
+  std::optional<OwnSum> own_sum_;
+  bool may_add_on_card_ = true;   // until it has run out of memory
   std::span<const float> only_;   // the CPU's lane where there is no other
   std::optional<UnitBlob> blob_;  // once all lanes are added
 };
 
 void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string& what) {
   lose_held_lane(worker);
+  lose_own_sum(worker);
   const std::lock_guard lock(calls_);
   failed_.push_back(&worker);
   failures_ += (failures_.empty() ? "" : "; ") + what;
@@ -155,6 +169,8 @@ void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string&
 // At once: the memory is wanted by somebody else, and what is free now is what the next plan may take.
 void UnitRunner::Computation::ran_out(LaneWorker& worker, const std::string& what) {
   lose_held_lane(worker);
+  lose_own_sum(worker);
+  may_add_on_card_ = false;
   const uint64_t planned = worker.planned_bytes();
   worker.free_buffers();
   const std::lock_guard lock(calls_);
@@ -196,6 +212,7 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
     worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked,
                         most == most_.end() ? std::nullopt : std::optional(most->second));
     places_[&worker] = queue_.enlist(expected_seconds(worker));
+    add_on_card(worker);
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const auto on_failed = [this](const std::string& what) { links_failed(what); };
@@ -206,6 +223,16 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
     card_failed(worker, error.what());
   }
   return false;
+}
+
+// Where it computes all lanes and has the room, it adds them itself.
+void UnitRunner::Computation::add_on_card(LaneWorker& worker) {
+  const bool some_are_elsewhere = !held_.empty() || tree_.held_sums() > 0;
+  if (plan_.cards != 1 || lanes_.size() == 1 || own_sum_ || some_are_elsewhere || !may_add_on_card_) return;
+  const size_t count = kernels::parameter_count(config_);
+  const uint64_t sums = tree_sums(lanes_.size(), lanes_.size(), 1) * count * sizeof(float);
+  if (sums + worker.ops().own_bytes() > plannable_bytes(worker.ops())) return;
+  own_sum_.emplace(OwnSum{worker, {lanes_.size(), count, worker.ops()}, {}});
 }
 
 // Of a lane, by the speed that was measured when the worker started; 0 where none was.
@@ -261,8 +288,14 @@ void UnitRunner::Computation::compute(LaneWorker& worker, uint64_t lane) {
   progress(lane, unit_.tokens / lanes_.size());
 }
 
-// The CPU's lanes are added at once, a card's when it needs the room for the next one, or at the end.
+// Lanes are added at once where they are, if that is where the sum is; else when a card needs the room for the next
+// one, or at the end.
 void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
+  if (own_sum_ && &own_sum_->card == &worker) {
+    own_sum_->tree.add(lane, worker.result());
+    own_sum_->lanes.push_back(lane);
+    return;
+  }
   if (!worker.ops().in_host_memory()) {
     held_[&worker] = lane;
     return;
@@ -283,11 +316,11 @@ void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
     if (held == held_.end()) return;
     lane = held->second;
   }
-  std::vector<float> values;
-  values.reserve(kernels::parameter_count(config_));
+  kernels::LaneTree::Values values = tree_.room();
+  float* end = values.get();
   worker.read_result([&](std::span<const float> piece) {
     if (cancelled()) throw kernels::Cancelled();
-    values.insert(values.end(), piece.begin(), piece.end());
+    end = std::ranges::copy(piece, end).out;
   });
   const std::lock_guard lock(results_);
   tree_.add(lane, std::move(values));
@@ -302,8 +335,29 @@ void UnitRunner::Computation::lose_held_lane(LaneWorker& worker) {
   held_.erase(held);
 }
 
+void UnitRunner::Computation::lose_own_sum(const LaneWorker& worker) {
+  const std::lock_guard lock(results_);
+  if (!own_sum_ || &own_sum_->card != &worker) return;
+  for (const uint64_t lane : own_sum_->lanes) queue_.lost(lane);
+  own_sum_.reset();
+}
+
+void UnitRunner::Computation::encode_on_card() {
+  LaneWorker& card = own_sum_->card;
+  try {
+    start_result().put_all(own_sum_->tree.sum(), card.ops(), [this] { return cancelled(); });
+    return;
+  } catch (const kernels::CudaOutOfMemory& error) {
+    ran_out(card, error.what());
+  } catch (const kernels::CudaError& error) {
+    card_failed(card, error.what());
+  }
+  blob_.reset();
+}
+
 void UnitRunner::Computation::add_held_lanes() {
   queue_.rethrow();
+  if (own_sum_) return encode_on_card();
   if (held_.empty()) return;
   std::vector<HeldLane> lanes;
   for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, {}});

@@ -27,16 +27,23 @@ LaneTree::Node LaneTree::parent(Node node) const {
 }
 
 // Of two halves it does not matter which is added to which: a + b is b + a, to the bit.
-void LaneTree::add(size_t lane, std::span<const float> values) { insert(lane, values, {}); }
+void LaneTree::add(size_t lane, std::span<const float> values) {
+  if (values.size() != count_) throw std::invalid_argument("lane tree: a lane of another size");
+  insert(lane, values.data(), nullptr);
+}
 
-void LaneTree::add(size_t lane, std::vector<float>&& values) {
-  const std::span<const float> same = values;
+void LaneTree::add(size_t lane, Values&& values) {
+  const float* const same = values.get();
   insert(lane, same, std::move(values));
 }
 
-// own: the values' memory where it may be kept, else empty; on the way up, the node's sum.
-void LaneTree::insert(size_t lane, std::span<const float> values, std::vector<float> own) {
-  if (values.size() != count_) throw std::invalid_argument("lane tree: a lane of another size");
+LaneTree::Values LaneTree::room() const {
+  return {static_cast<float*>(ops_.allocate(count_ * sizeof(float))),
+          [&ops = ops_](float* memory) { ops.free(memory); }};
+}
+
+// own: the values' memory where it may be kept, else null; on the way up, the node's sum.
+void LaneTree::insert(size_t lane, const float* values, Values own) {
   if (lane >= lanes_ || added_[lane]) throw std::logic_error("lane tree: a lane that was added or does not exist");
   added_[lane] = true;
   Node node{lane, 1};
@@ -46,12 +53,15 @@ void LaneTree::insert(size_t lane, std::span<const float> values, std::vector<fl
     const Node other = node == left ? right : left;
     const auto waiting = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) { return sum.node == other; });
     if (waiting == sums_.end()) break;
-    ops_.add(own.empty() ? values.data() : own.data(), waiting->values.data(), count_);
+    ops_.add(own ? own.get() : values, waiting->values.get(), count_);
     own = std::move(waiting->values);
     sums_.erase(waiting);
     node = above;
   }
-  if (own.empty()) own.assign(values.begin(), values.end());
+  if (!own) {
+    own = room();
+    ops_.copy(own.get(), values, count_ * sizeof(float));
+  }
   sums_.push_back({node, std::move(own)});
 }
 
@@ -92,7 +102,7 @@ void LaneTree::part(size_t first, std::span<float> out, const PartOfLane& that_o
 
 std::span<const float> LaneTree::sum() const {
   if (sums_.size() != 1 || sums_.front().node.lanes != lanes_) throw std::logic_error("lane tree: lanes are missing");
-  return sums_.front().values;
+  return held(0);
 }
 
 }  // namespace kernels

@@ -65,6 +65,12 @@ class CardsTest : public testing::Test {
     return with.run(
         unit, job.config, with.plan(unit, job.config, limit), job.rounds[0], read_tokens, [](uint64_t) {}, cancel);
   }
+  // What the host needs for the unit on so many cards.
+  uint64_t host_bytes_with(size_t cards, const protocol::Unit& unit) const {
+    UnitRunner some([] { return kernels::make_cpu_ops(1); });
+    some.use_cards(UnitRunner::Cards(cards, cpu_as_card("any")));
+    return some.plan(unit, job.config, UINT64_MAX).bytes;
+  }
   UnitResult on_cpu(const protocol::Unit& unit) const {
     UnitRunner cpu([] { return kernels::make_cpu_ops(1); });
     return run(cpu, unit);

@@ -54,6 +54,22 @@ inline std::shared_ptr<LaneWorker> cpu_as_card(const std::string& name, std::fun
   return std::make_shared<LaneWorker>(name, [=] { return std::make_unique<CpuAsCard>(before, before_read); });
 }
 
+// One that says how much of its memory is free.
+inline std::shared_ptr<LaneWorker> sized_card(const std::string& name, std::function<size_t()> free,
+                                              std::function<void()> before = {},
+                                              CpuAsCard::BeforeRead before_read = {}) {
+  class Sized : public CpuAsCard {
+   public:
+    Sized(std::function<size_t()> free, std::function<void()> before, BeforeRead before_read)
+        : CpuAsCard(std::move(before), std::move(before_read)), free_(std::move(free)) {}
+    size_t free_bytes() override { return free_(); }
+
+   private:
+    const std::function<size_t()> free_;
+  };
+  return std::make_shared<LaneWorker>(name, [=] { return std::make_unique<Sized>(free, before, before_read); });
+}
+
 [[noreturn]] inline void fail_as_card(const std::string& name) {
   throw kernels::CudaError(name + ": cuLaunchKernel: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)");
 }

@@ -20,20 +20,6 @@ class LinkedCardsTest : public CardsTest {
     by.use_cards(
         std::move(given), on_failed, [this](const std::string& what) { troubles.push_back(what); }, on_short);
   }
-  // A card that says how much of its memory is free.
-  static std::shared_ptr<LaneWorker> sized_card(const std::string& name, std::function<size_t()> free,
-                                                std::function<void()> before = {}) {
-    class Sized : public CpuAsCard {
-     public:
-      Sized(std::function<size_t()> free, std::function<void()> before)
-          : CpuAsCard(std::move(before)), free_(std::move(free)) {}
-      size_t free_bytes() override { return free_(); }
-
-     private:
-      const std::function<size_t()> free_;
-    };
-    return std::make_shared<LaneWorker>(name, [=] { return std::make_unique<Sized>(free, before); });
-  }
   // What must be free for the fastest plan of the unit.
   size_t bytes_for(const protocol::Unit& unit) const {
     CpuAsCard probe({});

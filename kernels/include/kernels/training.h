@@ -132,14 +132,17 @@ class Trainer {
 };
 
 // Adds lanes in the canonical tree, in whatever order they come: the bits are the same. Where they come in order, at
-// most log2(lanes) + 1 sums are held; each lane that is late adds at most log2(lanes). ops computes in the host's
-// memory.
+// most log2(lanes) + 1 sums are held; each lane that is late adds at most log2(lanes).
 class LaneTree {
  public:
+  // Values are in the memory of ops, also those that it is given; ops outlives it.
   LaneTree(size_t lanes, size_t count, Ops& ops);
-  // Each lane once; its buffer is copied, or taken. Throws std::logic_error for one that was added or does not exist.
+  // Each lane once; its values are copied, or taken. Throws std::logic_error for one that was added or does not exist,
+  // and what ops throws: the tree is of no use then.
   void add(size_t lane, std::span<const float> values);
-  void add(size_t lane, std::vector<float>&& values);
+  using Values = std::unique_ptr<float, std::function<void(float*)>>;
+  void add(size_t lane, Values&& values);
+  Values room() const;  // for a lane
   // After the last lane: the sum. Valid until destruction.
   std::span<const float> sum() const;
   Ops& ops() const { return ops_; }
@@ -151,10 +154,11 @@ class LaneTree {
     size_t number = 0;  // of the held sum, see held(), or of the lane
   };
   std::vector<Term> terms() const;
-  std::span<const float> held(size_t number) const { return sums_[number].values; }
+  std::span<const float> held(size_t number) const { return {sums_[number].values.get(), count_}; }
   size_t held_sums() const { return sums_.size(); }
 
   // Elements [first, first + out.size()) of the sum; that_of(lane) gives these elements of a lane that was not added.
+  // In the host's memory.
   using PartOfLane = std::function<std::span<const float>(size_t lane)>;
   void part(size_t first, std::span<float> out, const PartOfLane& that_of) const;
 
@@ -169,7 +173,7 @@ class LaneTree {
   };
   static Halves halves(Node node);
   Node parent(Node node) const;
-  void insert(size_t lane, std::span<const float> values, std::vector<float> own);
+  void insert(size_t lane, const float* values, Values own);
   void append_terms(Node node, std::vector<Term>& terms) const;
 
   const size_t lanes_, count_;
@@ -177,7 +181,7 @@ class LaneTree {
   std::vector<bool> added_;
   struct Sum {
     Node node;
-    std::vector<float> values;
+    Values values;
   };
   std::vector<Sum> sums_;  // of nodes whose other half is missing
 };
