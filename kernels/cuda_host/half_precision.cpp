@@ -17,9 +17,9 @@ bool has_half(Launcher& device, HalfPrecision half) {
 }
 
 // The bits of a whole number below 2,048.
-uint16_t small_fp16(size_t number) {
+uint16_t small_fp16(uint32_t number) {
   if (number == 0) return 0;
-  const int exponent = std::bit_width(number) - 1;
+  const auto exponent = static_cast<uint32_t>(std::bit_width(number)) - 1;
   return static_cast<uint16_t>((exponent + 15) << 10 | ((number << (10 - exponent)) & 0x3ff));
 }
 
@@ -29,8 +29,8 @@ bool multiplies_fp16(Launcher& device) {
   std::vector<uint16_t> operands(2 * rows * terms);  // a by rows, then b by columns
   std::vector<float> c(rows * rows);
   for (size_t row = 0; row < rows; ++row) {
-    std::fill_n(operands.data() + row * terms, terms, small_fp16(row));
-    std::fill_n(operands.data() + (rows + row) * terms, terms, small_fp16(row % 5));
+    std::fill_n(operands.data() + row * terms, terms, small_fp16(static_cast<uint32_t>(row)));
+    std::fill_n(operands.data() + (rows + row) * terms, terms, small_fp16(static_cast<uint32_t>(row % 5)));
   }
   const auto free = [&device](void* memory) { device.free(memory); };
   const std::unique_ptr<void, std::function<void(void*)>> memory(
