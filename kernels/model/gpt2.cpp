@@ -30,6 +30,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   const LinearPlan linear(arithmetic, plan, std::max(3 * C, F), ops, arena);
   linear.require_terms("n_embd", C, plan.backward ? 3 * C : C);
   linear.require_terms("n_inner", F, F);
+  if (!fast_) normed_ = arena.take<float>(M * C);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of gelu.
@@ -42,7 +43,6 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   mean_ = arena.take<float>(M);
   rstd_ = arena.take<float>(M);
   final_ = arena.take_floats_or_halves(M * C, fast_);
-  normed_ = arena.take_floats_or_halves(M * C, fast_);
   attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
@@ -55,6 +55,8 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
 Gpt2::Layer Gpt2::plan_layer(size_t tokens, const Layer* same_gelu, Arena& arena) const {
   const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
   Layer layer;
+  layer.normed_1 = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : normed_;
+  layer.normed_2 = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : normed_;
   layer.mean_1 = arena.take<float>(M);
   layer.rstd_1 = arena.take<float>(M);
   layer.qkv = arena.take_floats_or_halves(M * 3 * C, fast_);
@@ -101,8 +103,8 @@ void Gpt2::forward_layer(size_t index, const float* weights, const MicroBatch& b
   const Linears& linear = linears_[index];
   const Gpt2Layer<const float> p = Gpt2Tensors<const float>(config_, weights).layer(index);
 
-  norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
-  linear.qkv.forward(normed_, p.attn_weight, p.attn_bias, nullptr, M, a.qkv, cancel);
+  norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, a.normed_1);
+  linear.qkv.forward(a.normed_1, p.attn_weight, p.attn_bias, nullptr, M, a.qkv, cancel);
   ops_.attention_forward({.sequences = batch.sequences,
                           .context = batch.context,
                           .heads = config_.heads,
@@ -115,8 +117,8 @@ void Gpt2::forward_layer(size_t index, const float* weights, const MicroBatch& b
                           .workspace = attention_workspace_});
   linear.projection.forward(a.attention, p.proj_weight, p.proj_bias, streams_[index], M, a.middle, cancel);
 
-  norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
-  linear.widen.forward(normed_, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel, a.gelu);
+  norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, a.normed_2);
+  linear.widen.forward(a.normed_2, p.fc_weight, p.fc_bias, nullptr, M, a.hidden, cancel, a.gelu);
   linear.narrow.forward(a.gelu, p.fc_out_weight, p.fc_out_bias, a.middle, M, streams_[index + 1], cancel);
 }
 
@@ -164,8 +166,9 @@ void Gpt2::backward_layer(size_t index, const float* weights, const MicroBatch& 
 
   linear.narrow.backward(a.gelu, p.fc_out_weight, dproduct_, M, dwide_, d.fc_out_weight, d.fc_out_bias, cancel,
                          a.hidden);
-  if (linear.widen.needs_input()) norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, normed_);
-  linear.widen.backward(normed_, p.fc_weight, dwide_, M, dnarrow_, d.fc_weight, d.fc_bias, cancel);
+  const bool norms_are_gone = !fast_ && linear.widen.needs_input();
+  if (norms_are_gone) norm(a.middle, p.ln_2_weight, p.ln_2_bias, a.mean_2, a.rstd_2, M, a.normed_2);
+  linear.widen.backward(a.normed_2, p.fc_weight, dwide_, M, dnarrow_, d.fc_weight, d.fc_bias, cancel);
   norm_backward(dnarrow_, a.middle, p.ln_2_weight, a.mean_2, a.rstd_2, dstream_, M, d.ln_2_weight, d.ln_2_bias);
 
   linear.projection.backward(a.attention, p.proj_weight, dproduct_, M, dnarrow_, d.proj_weight, d.proj_bias, cancel);
@@ -181,8 +184,8 @@ void Gpt2::backward_layer(size_t index, const float* weights, const MicroBatch& 
                            .dout = dnarrow_,
                            .dqkv = dwide_,
                            .workspace = attention_workspace_});
-  if (linear.qkv.needs_input()) norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, normed_);
-  linear.qkv.backward(normed_, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
+  if (norms_are_gone) norm(streams_[index], p.ln_1_weight, p.ln_1_bias, a.mean_1, a.rstd_1, M, a.normed_1);
+  linear.qkv.backward(a.normed_1, p.attn_weight, dwide_, M, dnarrow_, d.attn_weight, d.attn_bias, cancel);
   norm_backward(dnarrow_, streams_[index], p.ln_1_weight, a.mean_1, a.rstd_1, dstream_, M, d.ln_1_weight, d.ln_1_bias);
 }
 

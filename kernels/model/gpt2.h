@@ -24,13 +24,16 @@ class Gpt2 final : public Network {
  private:
   // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
   struct Layer {
-    float* mean_1;             // (M)
-    float* rstd_1;             // (M)
-    FloatsOrHalves qkv;        // (M, 3C)
-    float* row_max;            // (M, H) elements; see AttentionForward
-    float* inverse_sum;        // (M, H)
+    FloatsOrHalves
+        normed_1;        // (M, C) the first norm's output, in fast; else all share one, which backward() makes again
+    float* mean_1;       // (M)
+    float* rstd_1;       // (M)
+    FloatsOrHalves qkv;  // (M, 3C)
+    float* row_max;      // (M, H) elements; see AttentionForward
+    float* inverse_sum;  // (M, H)
     FloatsOrHalves attention;  // (M, C)
     float* middle;             // (M, C) residual stream after attention
+    FloatsOrHalves normed_2;   // likewise
     float* mean_2;             // (M)
     float* rstd_2;             // (M)
     FloatsOrHalves hidden;     // (M, F) before GELU
@@ -64,7 +67,7 @@ class Gpt2 final : public Network {
   float* mean_;                  // (M)
   float* rstd_;                  // (M)
   FloatsOrHalves final_;         // (M, C) after the final norm
-  FloatsOrHalves normed_;        // (M, C) a norm's output, recomputed by backward()
+  FloatsOrHalves normed_;        // (M, C) what the layers share; null in fast
   float* dstream_ = nullptr;     // (M, C) gradient of the residual stream
   FloatsOrHalves dproduct_;      // (M, C) dstream_ as products have it: itself, or as halves
   FloatsOrHalves dnarrow_;       // (M, C)

@@ -32,6 +32,7 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   const LinearPlan linear(arithmetic, plan, std::max({qkv_outputs_, C, 2 * F}), ops, arena);
   linear.require_terms("hidden_size", C, plan.backward ? std::max(qkv_outputs_, C) : C);
   linear.require_terms("intermediate_size", F, plan.backward ? 2 * F : F);
+  if (!fast_) normed_ = arena.take<float>(M * C);
   linears_.reserve(config.layers);
   for (size_t index = 0; index < config.layers; ++index) {
     // backward() in int8 has the digits of hidden.
@@ -43,7 +44,6 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
     streams_.push_back(plan.backward || index == 0 ? arena.take<float>(M * C) : streams_.front());
   rstd_ = arena.take<float>(M);
   final_ = arena.take_floats_or_halves(M * C, fast_);
-  normed_ = arena.take_floats_or_halves(M * C, fast_);
   cos_ = arena.take<float>(plan.context * pairs);
   sin_ = arena.take<float>(plan.context * pairs);
   if (cos_) write_rope_table(plan.context);
@@ -67,6 +67,8 @@ void Llama::write_rope_table(size_t context) {
 Llama::Layer Llama::plan_layer(size_t tokens, const Layer* same_hidden, Arena& arena) const {
   const size_t M = tokens, C = config_.channels, H = config_.heads, F = config_.inner;
   Layer layer;
+  layer.normed_1 = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : normed_;
+  layer.normed_2 = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : normed_;
   layer.rstd_1 = arena.take<float>(M);
   layer.qkv = arena.take_floats_or_halves(M * qkv_outputs_, fast_);
   layer.row_max = arena.take<float>(M * H);
@@ -109,8 +111,8 @@ void Llama::forward_layer(size_t index, const float* weights, const MicroBatch& 
   const Linears& linear = linears_[index];
   const LlamaLayer<const float> p = LlamaTensors<const float>(config_, weights).layer(index);
 
-  norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
-  linear.qkv.forward(normed_, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
+  norm(streams_[index], p.input_norm_weight, a.rstd_1, M, a.normed_1);
+  linear.qkv.forward(a.normed_1, p.qkv_weight, nullptr, nullptr, M, a.qkv, cancel);
   rotate(batch, a.qkv, false);
   ops_.attention_forward({.sequences = batch.sequences,
                           .context = batch.context,
@@ -124,8 +126,8 @@ void Llama::forward_layer(size_t index, const float* weights, const MicroBatch& 
                           .workspace = attention_workspace_});
   linear.projection.forward(a.attention, p.o_weight, nullptr, streams_[index], M, a.middle, cancel);
 
-  norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
-  linear.gate_up.forward(normed_, p.gate_up_weight, nullptr, nullptr, M, a.gate_up, cancel);
+  norm(a.middle, p.attention_norm_weight, a.rstd_2, M, a.normed_2);
+  linear.gate_up.forward(a.normed_2, p.gate_up_weight, nullptr, nullptr, M, a.gate_up, cancel);
   ops_.swiglu_forward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .y = a.hidden});
   linear.down.forward(a.hidden, p.down_weight, nullptr, a.middle, M, streams_[index + 1], cancel);
 }
@@ -174,8 +176,9 @@ void Llama::backward_layer(size_t index, const float* weights, const MicroBatch&
 
   linear.down.backward(a.hidden, p.down_weight, dproduct_, M, dnarrow_, d.down_weight, nullptr, cancel);
   ops_.swiglu_backward({.rows = M, .inner = config_.inner, .gate_up = a.gate_up, .dy = dnarrow_, .dgate_up = dwide_});
-  if (linear.gate_up.needs_input()) norm(a.middle, p.attention_norm_weight, a.rstd_2, M, normed_);
-  linear.gate_up.backward(normed_, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
+  const bool norms_are_gone = !fast_ && linear.gate_up.needs_input();
+  if (norms_are_gone) norm(a.middle, p.attention_norm_weight, a.rstd_2, M, a.normed_2);
+  linear.gate_up.backward(a.normed_2, p.gate_up_weight, dwide_, M, dnarrow_, d.gate_up_weight, nullptr, cancel);
   norm_backward(dnarrow_, a.middle, p.attention_norm_weight, a.rstd_2, dstream_, M, d.attention_norm_weight);
 
   linear.projection.backward(a.attention, p.o_weight, dproduct_, M, dnarrow_, d.o_weight, nullptr, cancel);
@@ -192,8 +195,8 @@ void Llama::backward_layer(size_t index, const float* weights, const MicroBatch&
                            .dqkv = dwide_,
                            .workspace = attention_workspace_});
   rotate(batch, dwide_, true);
-  if (linear.qkv.needs_input()) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, normed_);
-  linear.qkv.backward(normed_, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
+  if (norms_are_gone) norm(streams_[index], p.input_norm_weight, a.rstd_1, M, a.normed_1);
+  linear.qkv.backward(a.normed_1, p.qkv_weight, dwide_, M, dnarrow_, d.qkv_weight, nullptr, cancel);
   norm_backward(dnarrow_, streams_[index], p.input_norm_weight, a.rstd_1, dstream_, M, d.input_norm_weight);
 }
 

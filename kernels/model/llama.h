@@ -24,12 +24,15 @@ class Llama final : public Network {
  private:
   // What backward() needs of a layer. Without backward, and where it recomputes, all layers share one set.
   struct Layer {
-    float* rstd_1;             // (M)
-    FloatsOrHalves qkv;        // (M, E), q and k rotated
-    float* row_max;            // (M, H) elements; see AttentionForward
-    float* inverse_sum;        // (M, H)
+    FloatsOrHalves
+        normed_1;        // (M, C) the first norm's output, in fast; else all share one, which backward() makes again
+    float* rstd_1;       // (M)
+    FloatsOrHalves qkv;  // (M, E), q and k rotated
+    float* row_max;      // (M, H) elements; see AttentionForward
+    float* inverse_sum;  // (M, H)
     FloatsOrHalves attention;  // (M, C)
     float* middle;             // (M, C) residual stream after attention
+    FloatsOrHalves normed_2;   // likewise
     float* rstd_2;             // (M)
     FloatsOrHalves gate_up;    // (M, 2F)
     FloatsOrHalves hidden;     // (M, F) after SwiGLU
@@ -63,7 +66,7 @@ class Llama final : public Network {
   std::vector<float*> streams_;  // (M, C) each: the residual stream before each layer and after the last
   float* rstd_;                  // (M)
   FloatsOrHalves final_;         // (M, C) after the final norm
-  FloatsOrHalves normed_;        // (M, C) a norm's output, recomputed by backward()
+  FloatsOrHalves normed_;        // (M, C) what the layers share; null in fast
   float* cos_;                   // (T, D / 2)
   float* sin_;                   // (T, D / 2)
   float* dstream_ = nullptr;     // (M, C) gradient of the residual stream

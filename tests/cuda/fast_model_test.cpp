@@ -172,10 +172,10 @@ double fewer_activations(const ModelConfig& config, double M) {
   const double V = static_cast<double>(config.vocabulary), L = static_cast<double>(config.layers);
   const double E = static_cast<double>((config.heads + 2 * config.kv_heads) * config.head_size());
   const bool llama = config.family == Family::llama;
-  const double layer = llama ? 0.5 * E + 0.5 * C + 1.5 * F : 2 * C + F;
+  const double layer = llama ? 0.5 * E - 0.5 * C + 1.5 * F : C + F;
   const double gradients =
       llama ? -0.5 * C + 0.5 * std::max(C, F) + 0.5 * std::max(E, 2 * F) : 0.5 * std::max(3 * C, F);
-  return M * (L * layer + C + gradients + V - 0.5 * std::ceil(V / 8) * 8);
+  return M * (L * layer + 1.5 * C + gradients + V - 0.5 * std::ceil(V / 8) * 8);
 }
 
 double linear_weights(const ModelConfig& config) {
