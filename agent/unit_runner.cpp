@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "cards.h"
 #include "kernels/cuda_cards.h"
@@ -102,8 +103,8 @@ class UnitRunner::Computation {
   void compute(LaneWorker& worker, uint64_t lane);
   void keep(LaneWorker& worker, uint64_t lane);
   void add_on_card(LaneWorker& worker);
-  void encode_on_card();
-  void lose_own_sum(const LaneWorker& worker);
+  void encode_own_sum();
+  bool lose_own_sum(const LaneWorker& worker);  // whether it had one
   void take_held_lane(LaneWorker& worker);
   void lose_held_lane(LaneWorker& worker);
   void progress(uint64_t lane, uint64_t tokens);
@@ -152,7 +153,7 @@ class UnitRunner::Computation {
     std::vector<uint64_t> lanes;
   };
   std::optional<OwnSum> own_sum_;
-  bool may_add_on_card_ = true;   // until it has run out of memory
+  bool may_add_on_card_ = true;   // until a card has been reserved
   std::span<const float> only_;   // the CPU's lane where there is no other
   std::optional<UnitBlob> blob_;  // once all lanes are added
 };
@@ -169,12 +170,11 @@ void UnitRunner::Computation::card_failed(LaneWorker& worker, const std::string&
 // At once: the memory is wanted by somebody else, and what is free now is what the next plan may take.
 void UnitRunner::Computation::ran_out(LaneWorker& worker, const std::string& what) {
   lose_held_lane(worker);
-  lose_own_sum(worker);
-  may_add_on_card_ = false;
+  const bool had_own_sum = lose_own_sum(worker);  // then its plan is as good as before without that
   const uint64_t planned = worker.planned_bytes();
   worker.free_buffers();
   const std::lock_guard lock(calls_);
-  ran_out_[&worker] = {planned, sets_.bytes_on(worker), what};
+  if (!had_own_sum) ran_out_[&worker] = {planned, sets_.bytes_on(worker), what};
   if (on_card_short_) on_card_short_(worker.name(), unit_.name + ": " + what);
 }
 
@@ -211,8 +211,8 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
     const auto most = most_.find(&worker);
     worker.plan_buffers(unit_, config_, plan_.settings, exchange, linked,
                         most == most_.end() ? std::nullopt : std::optional(most->second));
-    places_[&worker] = queue_.enlist(expected_seconds(worker));
     add_on_card(worker);
+    places_[&worker] = queue_.enlist(expected_seconds(worker));
     return true;
   } catch (const kernels::CudaOutOfMemory& error) {
     const auto on_failed = [this](const std::string& what) { links_failed(what); };
@@ -225,10 +225,10 @@ bool UnitRunner::Computation::reserve(LaneWorker& worker) {
   return false;
 }
 
-// Where it computes all lanes and has the room, it adds them itself.
+// Where it computes all lanes and has the room, it adds them itself. Only the first card of a unit: when it has failed,
+// or runs short, lanes may be elsewhere.
 void UnitRunner::Computation::add_on_card(LaneWorker& worker) {
-  const bool some_are_elsewhere = !held_.empty() || tree_.held_sums() > 0;
-  if (plan_.cards != 1 || lanes_.size() == 1 || own_sum_ || some_are_elsewhere || !may_add_on_card_) return;
+  if (!std::exchange(may_add_on_card_, false) || plan_.cards != 1 || lanes_.size() == 1) return;
   const size_t count = kernels::parameter_count(config_);
   const uint64_t sums = tree_sums(lanes_.size(), lanes_.size(), 1) * count * sizeof(float);
   if (sums + worker.ops().own_bytes() > plannable_bytes(worker.ops())) return;
@@ -310,13 +310,14 @@ void UnitRunner::Computation::keep(LaneWorker& worker, uint64_t lane) {
 void UnitRunner::Computation::take_held_lane(LaneWorker& worker) {
   const std::lock_guard one(taking_);
   uint64_t lane;
+  kernels::LaneTree::Values values;
   {
     const std::lock_guard lock(results_);
     const auto held = held_.find(&worker);
     if (held == held_.end()) return;
     lane = held->second;
+    values = tree_.room();
   }
-  kernels::LaneTree::Values values = tree_.room();
   float* end = values.get();
   worker.read_result([&](std::span<const float> piece) {
     if (cancelled()) throw kernels::Cancelled();
@@ -335,14 +336,15 @@ void UnitRunner::Computation::lose_held_lane(LaneWorker& worker) {
   held_.erase(held);
 }
 
-void UnitRunner::Computation::lose_own_sum(const LaneWorker& worker) {
+bool UnitRunner::Computation::lose_own_sum(const LaneWorker& worker) {
   const std::lock_guard lock(results_);
-  if (!own_sum_ || &own_sum_->card != &worker) return;
+  if (!own_sum_ || &own_sum_->card != &worker) return false;
   for (const uint64_t lane : own_sum_->lanes) queue_.lost(lane);
   own_sum_.reset();
+  return true;
 }
 
-void UnitRunner::Computation::encode_on_card() {
+void UnitRunner::Computation::encode_own_sum() {
   LaneWorker& card = own_sum_->card;
   try {
     start_result().put_all(own_sum_->tree.sum(), card.ops(), [this] { return cancelled(); });
@@ -357,7 +359,7 @@ void UnitRunner::Computation::encode_on_card() {
 
 void UnitRunner::Computation::add_held_lanes() {
   queue_.rethrow();
-  if (own_sum_) return encode_on_card();
+  if (own_sum_) return encode_own_sum();
   if (held_.empty()) return;
   std::vector<HeldLane> lanes;
   for (const auto& [worker, lane] : held_) lanes.push_back({lane, worker, {}});

@@ -29,7 +29,7 @@ struct LayerNormBackwardArgs {
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  void* dx_halves;  // or null; of the variants for halves
+  void* dx_halves;  // of the variants for halves, in the others null
   RunSums gains;    // of the weight and the bias
 };
 static_assert(sizeof(LayerNormBackwardArgs) == 112 && offsetof(LayerNormBackwardArgs, gains) == 72);
@@ -53,7 +53,7 @@ struct RmsNormBackwardArgs {
   const float* rstd;
   const float* dresidual;  // or null
   float* dx;
-  void* dx_halves;  // or null; of the variants for halves
+  void* dx_halves;  // of the variants for halves, in the others null
   RunSums gains;    // of the weight
 };
 static_assert(sizeof(RmsNormBackwardArgs) == 104 && offsetof(RmsNormBackwardArgs, gains) == 64);

@@ -85,9 +85,9 @@ LinearPlan::LinearPlan(Arithmetic how, const NetworkPlan& network, size_t widest
       rows(network.tokens),
       block(network.block),
       backward(network.backward),
+      fast_workspace(network.fast_workspace),
       ops(engine),
       arena(memory) {
-  if (how == Arithmetic::fast) workspace = arena.take<std::byte>(ops.fast_workspace());
   if (!is_int8(how) || !backward) return;
   q = arena.take<int8_t>(rows * widest);
   if (how == Arithmetic::int8_two_digits) low = arena.take<int8_t>(rows * widest);
@@ -217,7 +217,7 @@ void Linear::forward_fast(const uint16_t* x, const float* bias, const float* res
                      .c = y,
                      .ldc = output_row_,
                      .residual = residual,
-                     .workspace = plan_.workspace};
+                     .workspace = plan_.fast_workspace};
   if (bias) product.bias = y.halves() ? ConstFloatsOrHalves(bias_halves_) : ConstFloatsOrHalves(bias);
   if (gelu) product.c = gelu, product.before_gelu = y.as_halves();
   multiply(plan_.ops, product, cancel);
@@ -236,7 +236,7 @@ void Linear::backward_fast(const uint16_t* x, const uint16_t* dy, size_t rows, u
                              .c = dweight,
                              .ldc = inputs_first() ? outputs_ : inputs_,
                              .accumulate = true,
-                             .workspace = plan_.workspace};
+                             .workspace = plan_.fast_workspace};
   multiply(plan_.ops, of_weight, cancel);
   const FastMatmul of_input{.m = rows,
                             .n = inputs_,
@@ -249,7 +249,7 @@ void Linear::backward_fast(const uint16_t* x, const uint16_t* dy, size_t rows, u
                             .c = dx,
                             .ldc = inputs_,
                             .gelu_input = gelu_input,
-                            .workspace = plan_.workspace};
+                            .workspace = plan_.fast_workspace};
   multiply(plan_.ops, of_input, cancel);
 }
 

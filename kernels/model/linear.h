@@ -35,10 +35,9 @@ struct LinearPlan {
   Arithmetic arithmetic;
   size_t rows, block;  // at most, and of a full block
   bool backward;
+  void* fast_workspace;
   Ops& ops;
   Arena& arena;
-
-  void* workspace = nullptr;  // of FastMatmul, for any layer; null but in fast
 
   // The digits of an output's gradient; null but in int8.
   int8_t* q = nullptr;      // (rows, widest)

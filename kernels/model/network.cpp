@@ -5,7 +5,8 @@
 
 namespace kernels {
 
-std::unique_ptr<Network> make_network(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena) {
+std::unique_ptr<Network> make_network(const ModelConfig& config, NetworkPlan plan, Ops& ops, Arena& arena) {
+  if (plan.profile == Profile::fast) plan.fast_workspace = arena.take<std::byte>(ops.fast_workspace());
   if (config.family == Family::llama) return std::make_unique<Llama>(config, plan, ops, arena);
   return std::make_unique<Gpt2>(config, plan, ops, arena);
 }

@@ -33,6 +33,7 @@ struct NetworkPlan {
   bool backward = false;
   bool recompute = false;  // backward() computes a layer's activations again, which then need memory once
   Profile profile = Profile::exact_fp32;
+  void* fast_workspace = nullptr;  // of FastMatmul, for all products; make_network() takes it
 };
 
 class Network {
@@ -58,6 +59,6 @@ class Network {
 };
 
 // The network of the config's family. Buffers come from the arena.
-std::unique_ptr<Network> make_network(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
+std::unique_ptr<Network> make_network(const ModelConfig& config, NetworkPlan plan, Ops& ops, Arena& arena);
 
 }  // namespace kernels

@@ -63,7 +63,7 @@ TEST_F(CardsTest, ACardThatWouldHoldUpTheUnitTakesNoLane) {
   EXPECT_EQ(products, 0);
 }
 
-// Its lanes are computed again, with activations computed twice, and so are those of the next unit.
+// Its lane is computed again, with activations computed twice, and so is that of the next unit.
 TEST_F(CardsTest, ACardThatRunsOutOfMemoryGoesOnWithASmallerPlan) {
   use_layers(3);
   int products = 0, runs_out_at = 0;
@@ -72,14 +72,14 @@ TEST_F(CardsTest, ACardThatRunsOutOfMemoryGoesOnWithASmallerPlan) {
                                   if (++products == runs_out_at) run_out_as_card("full");
                                 })},
                    on_failed, {}, on_short);
-  const protocol::Unit unit = unit_of(2);
+  const protocol::Unit unit = unit_of(1);
   const auto products_of_a_run = [&] {
     products = 0;
     expect_the_cpus(run(runner, unit), unit);
     return products;
   };
   const int fast = products_of_a_run();
-  runs_out_at = fast - 5;  // in the second lane, which costs it the first one, too
+  runs_out_at = fast - 5;
   const int with_the_failure = products_of_a_run();
   runs_out_at = 0;
   const int lean = products_of_a_run();
@@ -105,7 +105,7 @@ TEST_F(CardsTest, ALaneThatAShortCardHeldIsComputedAgain) {
 
 TEST_F(CardsTest, ACardThatHasNoSmallerPlanIsThereForTheNextUnit) {
   use_layers(3);
-  int shortage = 2;  // of the fastest plan and of the other
+  int shortage = 3;  // with the sums of lanes, then of the fastest plan, and of the other
   const auto full = cpu_as_card("full", [&] {
     if (shortage > 0 && shortage-- > 0) run_out_as_card("full");
   });
@@ -118,7 +118,7 @@ TEST_F(CardsTest, ACardThatHasNoSmallerPlanIsThereForTheNextUnit) {
     EXPECT_EQ(what.rfind("has no card: full: the unit needs ", 0), 0u) << what;
     EXPECT_TRUE(what.ends_with(" of its memory, and ran out of it with that")) << what;
   }
-  EXPECT_EQ(shortages.size(), 2u);
+  EXPECT_EQ(shortages.size(), 3u);
   EXPECT_TRUE(failures.empty());
   EXPECT_EQ(runner.cards(), UnitRunner::Cards{full});
   expect_the_cpus(run(runner, unit_of(2)), unit_of(2));
@@ -196,6 +196,51 @@ TEST_F(CardsTest, OneCardWithoutRoomForSumsLeavesThemToTheHost) {
     expect_the_cpus(run(runner, unit), unit);
     EXPECT_EQ(results, room ? 0 : 4);
   }
+}
+
+// Its plan stays as it is: it was the sums that found no room.
+TEST_F(CardsTest, ASumThatFindsNoRoomAfterAllIsLeftToTheHost) {
+  class WithoutRoom : public CpuAsCard {
+   public:
+    WithoutRoom(size_t bytes, std::function<void()> before) : CpuAsCard(std::move(before)), bytes_(bytes) {}
+    void* allocate(size_t bytes) override {
+      if (bytes == bytes_ && ++asked_ == 2) run_out_as_card("card");
+      return CpuAsCard::allocate(bytes);
+    }
+
+   private:
+    const size_t bytes_;
+    int asked_ = 0;
+  };
+  const size_t whole = kernels::parameter_count(job.config) * sizeof(float);
+  int products = 0;
+  const auto count = [&] { ++products; };
+  runner.use_cards({cpu_as_card("card", count)}, on_failed, {}, on_short);
+  expect_the_cpus(run(runner, unit_of(4)), unit_of(4));
+  const int of_a_lane = products / 4;
+  products = 0;
+  runner.use_cards({std::make_shared<LaneWorker>("card", [=] { return std::make_unique<WithoutRoom>(whole, count); })},
+                   on_failed, {}, on_short);
+  expect_the_cpus(run(runner, unit_of(4)), unit_of(4));
+  EXPECT_EQ(products, (3 + 4) * of_a_lane) << "the second sum waits after the third lane";
+  EXPECT_EQ(shortages.size(), 1u);
+  EXPECT_TRUE(failures.empty());
+}
+
+// Lanes are with the host then, so the next card adds none itself.
+TEST_F(CardsTest, ACardTakesOverFromOneWithoutRoomForSums) {
+  const protocol::Unit unit = unit_of(5);
+  int asked = 0, products = 0;
+  const auto small = sized_card(
+      "small", [&] { return asked++ == 0 ? 6'000'000'000 : 64 << 20; },
+      [&] {
+        if (++products == 200) fail_as_card("small");
+      });
+  const auto good = cpu_as_card("good");
+  runner.use_cards({small, good}, on_failed);
+  expect_the_cpus(run(runner, unit, host_bytes_with(1, unit)), unit);
+  EXPECT_EQ(failures.size(), 1u);
+  EXPECT_EQ(runner.cards(), UnitRunner::Cards{good});
 }
 
 // With the card go the lanes that it has added; another one computes them all.

@@ -145,8 +145,8 @@ TEST_F(RunLoopCards, ACardThatIsShortOfMemoryTakesTheNextUnit) {
   EXPECT_FALSE(run(1000, 1));
   ASSERT_EQ(pool.releases.size(), 1u);
   EXPECT_EQ(pool.releases[0].rfind("has no card: 0000:01:00.0 A: the unit needs ", 0), 0u) << pool.releases[0];
-  EXPECT_EQ(logged("0000:01:00.0 A is short of memory: tiny.0.t0: 0000:01:00.0: 4 bytes: cuMemAlloc_v2: "), 1u)
-      << log();
+  EXPECT_EQ(logged("0000:01:00.0 A is short of memory: tiny.0.t0: 0000:01:00.0: 4 bytes: cuMemAlloc_v2: "), 2u)
+      << "with the sums of lanes, and without: " << log();
   EXPECT_EQ(logged("is left out"), 0u) << log();
   EXPECT_EQ(logged("self-test passed ("), 1u) << "neither the card's again nor the CPU's";
   EXPECT_EQ(pool.submissions.size(), 1u);

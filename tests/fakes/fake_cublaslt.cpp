@@ -372,6 +372,7 @@ EXPORTED int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product_made, vo
   *count = 0;
   if (most < 1) return invalid_value;
   if (const int refused = check(product, a, b, c, d)) return refused;
+  if (product.has_gelu_array() && seen.without_gelu) return not_supported;
   if (version / 10000 == 11 && preference.get<uint32_t>(11, 1) != product.epilogue()) return not_supported;
   ++seen.algorithms;
   uint32_t alignment = 256;

@@ -20,8 +20,9 @@ namespace fakes {
 struct FakeCublasLt {
   int handles = 0, descriptors = 0;   // alive now
   size_t algorithms = 0;              // asked for
+  bool without_gelu = false;          // it has no algorithm for that
   std::function<void()> instead;      // of computing a product; may be empty
-  std::vector<std::string> products;  // "bf16 M x N x K", as our own arrays are called; " + bias", " + addend"
+  std::vector<std::string> products;  // "bf16 M x N x K", as our own arrays are called, and what follows
 };
 
 // Exported by the library as fake_cublaslt.

@@ -8,8 +8,8 @@
 //
 // They point into the memory that the Ops computes in: the host's, or a device's, which only an Ops of that device may
 // touch. On the host calls block. On a device they are queued and run in the order of the calls; those that return a
-// value, and read(), write() and encode(), return when they and all before have ended, and a failure of the device is
-// thrown by any later call.
+// value or give something to the host (read(), write(), encode(), leaf_hashes()) return when they and all before have
+// ended, and a failure of the device is thrown by any later call.
 //
 // Operations never fail on values: NaN and infinity pass through and are found at the end of a step.
 //
@@ -97,9 +97,11 @@ struct FastMatmul {
   ConstFloatsOrHalves bias = nullptr;  // (n) or null, of the kind that c is
   const float* residual = nullptr;     // as in Matmul; only where c is fp32
   bool accumulate = false;             // likewise; with neither bias nor residual
-  uint16_t* before_gelu = nullptr;     // (m, n), row stride ldc, or null: h(what c would be), and c is the GELU of that
-  const uint16_t* gelu_input = nullptr;  // likewise: c is multiplied by the derivative of GELU there; c is of halves
-  void* workspace = nullptr;             // Ops::fast_workspace() bytes, or null, which costs speed
+  // (m, n), row stride ldc, or null, where c is of halves. c = GELU of what c would be, which is left rounded in
+  // before_gelu; or c is multiplied by the derivative of GELU at gelu_input.
+  uint16_t* before_gelu = nullptr;
+  const uint16_t* gelu_input = nullptr;
+  void* workspace = nullptr;  // Ops::fast_workspace() bytes, or null, which costs speed
 };
 
 // y = h(x): fp32 as halves.
@@ -179,8 +181,8 @@ struct LayerNormBackward {
   const float* mean = nullptr;
   const float* rstd = nullptr;
   const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
-  float* dx = nullptr;               // may be dy itself
-  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves
+  float* dx = nullptr;               // may be dy itself, where that is fp32
+  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves, and else null
   float* dweight = nullptr;          // (channels)
   float* dbias = nullptr;            // (channels)
 };
@@ -201,8 +203,8 @@ struct RmsNormBackward {
   const float* weight = nullptr;
   const float* rstd = nullptr;
   const float* dresidual = nullptr;  // (rows, channels) or null; may be dx itself
-  float* dx = nullptr;               // may be dy itself
-  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves
+  float* dx = nullptr;               // may be dy itself, where that is fp32
+  uint16_t* dx_halves = nullptr;     // (rows, channels): h(dx), where dy is of halves, and else null
   float* dweight = nullptr;          // (channels)
 };
 
@@ -323,7 +325,7 @@ class RepeatedOperations {
  public:
   virtual ~RepeatedOperations() = default;
 
-  // Calls `operations`, which return no value and neither read() nor write(), or queues once more what they came to
+  // Calls `operations`, which are only queued and wait for nothing, or queues once more what they came to
   // when they were called before. Throws what they throw; a Cancelled among that ends it for good: each run calls them
   // then.
   virtual void run(const std::function<void()>& operations) = 0;
