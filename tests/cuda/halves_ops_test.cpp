@@ -142,7 +142,7 @@ TEST(CudaHalves, TheNormsGradientAsHalvesIsItselfRounded) {
   for (const HalfPrecision half : both_halves) {
     SimtOps ops(simt::Order::upward, Int8Arithmetic::m16n8k32, half);
     const Halves dy = halves_of(random.values(rows * width), half);
-    Values dx = poisoned(rows * width), sums = random.values(width);
+    Values dx = poisoned(rows * width), dweight = random.values(width), dbias = random.values(width);
     Halves dx_halves = poisoned_halves(rows * width);
     ops.rms_norm_backward({.rows = rows,
                            .channels = width,
@@ -152,7 +152,7 @@ TEST(CudaHalves, TheNormsGradientAsHalvesIsItselfRounded) {
                            .rstd = statistic.data(),
                            .dx = dx.data(),
                            .dx_halves = dx_halves.data(),
-                           .dweight = sums.data()});
+                           .dweight = dweight.data()});
     EXPECT_EQ(dx_halves, halves_of(dx, half));
     ops.layer_norm_backward({.rows = rows,
                              .channels = width,
@@ -163,8 +163,8 @@ TEST(CudaHalves, TheNormsGradientAsHalvesIsItselfRounded) {
                              .rstd = statistic.data(),
                              .dx = dx.data(),
                              .dx_halves = dx_halves.data(),
-                             .dweight = sums.data(),
-                             .dbias = sums.data()});
+                             .dweight = dweight.data(),
+                             .dbias = dbias.data()});
     EXPECT_EQ(dx_halves, halves_of(dx, half));
   }
 }
