@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,9 @@ class Arrays {
     std::uniform_real_distribution<float> uniform(0.1f, 1);  // what is divided by, or a square root is taken of, too
     return take<float>(count, [&] { return random_() % 2 == 0 ? uniform(random_) : -uniform(random_); });
   }
-  // As Ops::half_precision() says.
+  // As Ops::half_precision() says. Throws std::invalid_argument where there are none.
   uint16_t* halves(size_t count) {
+    if (ops_.half_precision() == HalfPrecision::none) throw std::invalid_argument("the card does not compute fast");
     const float* const values = floats(count);
     taken_.push_back(ops_.allocate(count * sizeof(uint16_t)));
     auto* const made = static_cast<uint16_t*>(taken_.back());

@@ -14,11 +14,6 @@ namespace {
 
 constexpr size_t block_tokens = 1024;  // whose sums the gradient of a weight adds up one by one
 
-void require_fast(bool fast, const Ops& ops) {
-  if (fast && ops.half_precision() == HalfPrecision::none)
-    throw std::invalid_argument("the card does not compute fast");
-}
-
 Call matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   Matmul op = product_of(form, n[0], n[1], n[2]);
   if (op.accumulate) op.block = block_tokens;
@@ -28,7 +23,6 @@ Call matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
 
 // As in a model: gradients of weights are fp32, the rest halves.
 Call fast_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
-  require_fast(true, ops);
   const Matmul shape = product_of(form, n[0], n[1], n[2]);
   const FastMatmul op{.m = shape.m,
                       .n = shape.n,
@@ -70,7 +64,6 @@ Call int8_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
 }
 
 Call attention_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
-  require_fast(fast, ops);
   const size_t rows = n[0] * n[1], width = n[2] * n[3];
   const AttentionForward op{.sequences = n[0],
                             .context = n[1],
@@ -86,7 +79,6 @@ Call attention_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
 }
 
 Call attention_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
-  require_fast(fast, ops);
   const size_t rows = n[0] * n[1], width = n[2] * n[3];
   const AttentionBackward op{.sequences = n[0],
                              .context = n[1],

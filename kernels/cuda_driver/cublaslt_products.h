@@ -23,7 +23,8 @@ class CublasLtProducts final : public GemmLibrary {
 
   bool has_gelu() const override { return calls_->has_gelu(); }
 
-  bool failed() const override { return failed_; }
+  // Whether it has failed: it takes nothing any more.
+  bool failed() const { return failed_; }
 
  private:
   Device& device_;

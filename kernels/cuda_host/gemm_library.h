@@ -41,9 +41,6 @@ class GemmLibrary {
 
   // Whether it takes products with before_gelu or gelu_input.
   virtual bool has_gelu() const = 0;
-
-  // Whether it has failed: it takes nothing any more.
-  virtual bool failed() const = 0;
 };
 
 }  // namespace kernels::cuda

@@ -136,24 +136,45 @@ void Linear::prepare(const float* weight, const float* bias) const {
   if (plan_.backward) quantise(by_input_, inputs_first());
 }
 
+template <class Product>
+Product Linear::output_product(size_t rows) const {
+  Product product{.m = rows, .n = outputs_, .k = inputs_};
+  product.a_row = inputs_;
+  product.b_row = inputs_first() ? outputs_ : 1, product.b_col = inputs_first() ? 1 : inputs_;
+  product.ldc = output_row_;
+  return product;
+}
+
+template <class Product>
+Product Linear::input_product(size_t rows) const {
+  Product product{.m = rows, .n = inputs_, .k = outputs_};
+  product.a_row = output_row_;
+  product.b_row = inputs_first() ? 1 : inputs_, product.b_col = inputs_first() ? outputs_ : 1;
+  product.ldc = inputs_;
+  return product;
+}
+
+// The gradient of W has W's layout: its rows are inputs or outputs.
+template <class Product, class T>
+Product Linear::weight_product(size_t rows, const T* x, const T* dy) const {
+  Product product{.m = inputs_first() ? inputs_ : outputs_, .n = inputs_first() ? outputs_ : inputs_, .k = rows};
+  product.a = inputs_first() ? x : dy, product.b = inputs_first() ? dy : x;
+  product.a_row = 1, product.a_col = inputs_first() ? inputs_ : output_row_;
+  product.b_row = inputs_first() ? output_row_ : inputs_;
+  product.ldc = product.n;
+  product.accumulate = true;
+  return product;
+}
+
 void Linear::forward(ConstFloatsOrHalves x, const float* weight, const float* bias, const float* residual, size_t rows,
                      FloatsOrHalves y, const Cancel& cancel, FloatsOrHalves gelu) const {
   if (fast()) return forward_fast(x.as_halves(), bias, residual, rows, y, gelu, cancel);
   if (is_int8(plan_.arithmetic)) {
     forward_int8(x, bias, residual, rows, y, cancel);
   } else {
-    const Matmul product{.m = rows,
-                         .n = outputs_,
-                         .k = inputs_,
-                         .a = x,
-                         .a_row = inputs_,
-                         .b = weight,
-                         .b_row = inputs_first() ? outputs_ : 1,
-                         .b_col = inputs_first() ? 1 : inputs_,
-                         .c = y,
-                         .ldc = outputs_,
-                         .bias = bias,
-                         .residual = residual};
+    auto product = output_product<Matmul>(rows);
+    product.a = x, product.b = weight, product.c = y;
+    product.bias = bias, product.residual = residual;
     multiply(plan_.ops, product, cancel);
   }
   if (gelu) plan_.ops.gelu_forward({.count = rows * outputs_, .x = y, .y = gelu});
@@ -177,47 +198,20 @@ void Linear::backward(ConstFloatsOrHalves x, const float* weight, ConstFloatsOrH
 
 void Linear::backward_fp32(const float* x, const float* weight, const float* dy, size_t rows, float* dx, float* dweight,
                            const Cancel& cancel) const {
-  // The gradient of W has W's layout: its rows are inputs or outputs.
-  const Matmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
-                         .n = inputs_first() ? outputs_ : inputs_,
-                         .k = rows,
-                         .a = inputs_first() ? x : dy,
-                         .a_row = 1,
-                         .a_col = inputs_first() ? inputs_ : outputs_,
-                         .b = inputs_first() ? dy : x,
-                         .b_row = inputs_first() ? outputs_ : inputs_,
-                         .c = dweight,
-                         .ldc = inputs_first() ? outputs_ : inputs_,
-                         .accumulate = true,
-                         .block = plan_.block};
+  auto of_weight = weight_product<Matmul>(rows, x, dy);
+  of_weight.c = dweight;
+  of_weight.block = plan_.block;
   multiply(plan_.ops, of_weight, cancel);
-  const Matmul of_input{.m = rows,
-                        .n = inputs_,
-                        .k = outputs_,
-                        .a = dy,
-                        .a_row = outputs_,
-                        .b = weight,
-                        .b_row = inputs_first() ? 1 : inputs_,
-                        .b_col = inputs_first() ? outputs_ : 1,
-                        .c = dx,
-                        .ldc = inputs_};
+  auto of_input = input_product<Matmul>(rows);
+  of_input.a = dy, of_input.b = weight, of_input.c = dx;
   multiply(plan_.ops, of_input, cancel);
 }
 
 void Linear::forward_fast(const uint16_t* x, const float* bias, const float* residual, size_t rows, FloatsOrHalves y,
                           FloatsOrHalves gelu, const Cancel& cancel) const {
-  FastMatmul product{.m = rows,
-                     .n = outputs_,
-                     .k = inputs_,
-                     .a = x,
-                     .a_row = inputs_,
-                     .b = weight_halves_,
-                     .b_row = inputs_first() ? outputs_ : 1,
-                     .b_col = inputs_first() ? 1 : inputs_,
-                     .c = y,
-                     .ldc = output_row_,
-                     .residual = residual,
-                     .workspace = plan_.fast_workspace};
+  auto product = output_product<FastMatmul>(rows);
+  product.a = x, product.b = weight_halves_, product.c = y;
+  product.residual = residual, product.workspace = plan_.fast_workspace;
   if (bias) product.bias = y.halves() ? ConstFloatsOrHalves(bias_halves_) : ConstFloatsOrHalves(bias);
   if (gelu) product.c = gelu, product.before_gelu = y.as_halves();
   multiply(plan_.ops, product, cancel);
@@ -225,51 +219,22 @@ void Linear::forward_fast(const uint16_t* x, const float* bias, const float* res
 
 void Linear::backward_fast(const uint16_t* x, const uint16_t* dy, size_t rows, uint16_t* dx, float* dweight,
                            const uint16_t* gelu_input, const Cancel& cancel) const {
-  const FastMatmul of_weight{.m = inputs_first() ? inputs_ : outputs_,
-                             .n = inputs_first() ? outputs_ : inputs_,
-                             .k = rows,
-                             .a = inputs_first() ? x : dy,
-                             .a_row = 1,
-                             .a_col = inputs_first() ? inputs_ : output_row_,
-                             .b = inputs_first() ? dy : x,
-                             .b_row = inputs_first() ? output_row_ : inputs_,
-                             .c = dweight,
-                             .ldc = inputs_first() ? outputs_ : inputs_,
-                             .accumulate = true,
-                             .workspace = plan_.fast_workspace};
+  auto of_weight = weight_product<FastMatmul>(rows, x, dy);
+  of_weight.c = dweight, of_weight.workspace = plan_.fast_workspace;
   multiply(plan_.ops, of_weight, cancel);
-  const FastMatmul of_input{.m = rows,
-                            .n = inputs_,
-                            .k = outputs_,
-                            .a = dy,
-                            .a_row = output_row_,
-                            .b = weight_halves_,
-                            .b_row = inputs_first() ? 1 : inputs_,
-                            .b_col = inputs_first() ? outputs_ : 1,
-                            .c = dx,
-                            .ldc = inputs_,
-                            .gelu_input = gelu_input,
-                            .workspace = plan_.fast_workspace};
+  auto of_input = input_product<FastMatmul>(rows);
+  of_input.a = dy, of_input.b = weight_halves_, of_input.c = dx;
+  of_input.gelu_input = gelu_input, of_input.workspace = plan_.fast_workspace;
   multiply(plan_.ops, of_input, cancel);
 }
 
 void Linear::forward_int8(const float* x, const float* bias, const float* residual, size_t rows, float* y,
                           const Cancel& cancel) const {
   plan_.ops.quantise_rows({.rows = rows, .columns = inputs_, .x = x, .q = input_, .scales = input_scales_});
-  const Int8Matmul product{.m = rows,
-                           .n = outputs_,
-                           .k = inputs_,
-                           .a = input_,
-                           .a_row = inputs_,
-                           .a_scales = input_scales_,
-                           .b = by_output_.q,
-                           .b_row = inputs_first() ? outputs_ : 1,
-                           .b_col = inputs_first() ? 1 : inputs_,
-                           .b_scales = by_output_.scales,
-                           .c = y,
-                           .ldc = outputs_,
-                           .bias = bias,
-                           .residual = residual};
+  auto product = output_product<Int8Matmul>(rows);
+  product.a = input_, product.a_scales = input_scales_;
+  product.b = by_output_.q, product.b_scales = by_output_.scales;
+  product.c = y, product.bias = bias, product.residual = residual;
   multiply(plan_.ops, product, cancel);
 }
 
@@ -277,46 +242,20 @@ void Linear::forward_int8(const float* x, const float* bias, const float* residu
 void Linear::backward_int8(const float* dy, size_t rows, float* dx, float* dweight, const Cancel& cancel) const {
   Quantise gradient{.rows = rows, .columns = outputs_, .x = dy, .q = plan_.q, .low = plan_.low, .scales = plan_.scales};
   plan_.ops.quantise_rows(gradient);
-  const Int8Matmul of_input{.m = rows,
-                            .n = inputs_,
-                            .k = outputs_,
-                            .a = plan_.q,
-                            .a_low = plan_.low,
-                            .a_row = outputs_,
-                            .a_scales = plan_.scales,
-                            .b = by_input_.q,
-                            .b_row = inputs_first() ? 1 : inputs_,
-                            .b_col = inputs_first() ? outputs_ : 1,
-                            .b_scales = by_input_.scales,
-                            .c = dx,
-                            .ldc = inputs_};
+  auto of_input = input_product<Int8Matmul>(rows);
+  of_input.a = plan_.q, of_input.a_low = plan_.low, of_input.a_scales = plan_.scales;
+  of_input.b = by_input_.q, of_input.b_scales = by_input_.scales;
+  of_input.c = dx;
   multiply(plan_.ops, of_input, cancel);
 
   gradient.block = plan_.block;
   gradient.row_factors = input_scales_;
   plan_.ops.quantise_columns(gradient);
-  Int8Matmul of_weight{.m = outputs_,
-                       .n = inputs_,
-                       .k = rows,
-                       .a = plan_.q,
-                       .a_low = plan_.low,
-                       .a_row = 1,
-                       .a_col = outputs_,
-                       .a_scales = plan_.scales,
-                       .b = input_,
-                       .b_row = inputs_,
-                       .c = dweight,
-                       .ldc = inputs_,
-                       .accumulate = true,
-                       .block = plan_.block,
-                       .block_scales = outputs_};
-  if (inputs_first()) {
-    std::swap(of_weight.m, of_weight.n);
-    std::swap(of_weight.a, of_weight.b);
-    std::swap(of_weight.a_col, of_weight.b_row);
-    std::swap(of_weight.a_scales, of_weight.b_scales);
-    of_weight.ldc = outputs_;
-  }
+  auto of_weight = weight_product<Int8Matmul>(rows, input_, plan_.q);
+  of_weight.a_low = plan_.low;
+  (inputs_first() ? of_weight.b_scales : of_weight.a_scales) = plan_.scales;
+  of_weight.c = dweight;
+  of_weight.block = plan_.block, of_weight.block_scales = outputs_;
   multiply(plan_.ops, of_weight, cancel);
 }
 

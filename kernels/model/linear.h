@@ -81,6 +81,13 @@ class Linear {
   };
 
   bool inputs_first() const { return layout_ == Layout::inputs_outputs; }
+  // y = x·W, dx = dy·Wᵀ and dweight + = xᵀ·dy: sizes and strides, and of the last its operands.
+  template <class Product>
+  Product output_product(size_t rows) const;
+  template <class Product>
+  Product input_product(size_t rows) const;
+  template <class Product, class T>
+  Product weight_product(size_t rows, const T* x, const T* dy) const;
   bool fast() const { return plan_.arithmetic == Arithmetic::fast; }
   void forward_fast(const uint16_t* x, const float* bias, const float* residual, size_t rows, FloatsOrHalves y,
                     FloatsOrHalves gelu, const Cancel& cancel) const;

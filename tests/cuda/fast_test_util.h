@@ -7,6 +7,7 @@
 
 #include "cuda_host/half_precision.h"
 #include "cuda_test_util.h"
+#include "gelu.h"
 #include "nearest_half.h"
 
 namespace kernels::cuda::test {
@@ -142,13 +143,6 @@ struct FastProduct {
   const Values c_before;
 };
 
-inline double gelu_tanh(double x) { return std::tanh((x + 0.044715 * x * x * x) * 0.7978845608028654); }
-inline double gelu(double x) { return x / 2 * (1 + gelu_tanh(x)); }
-inline double gelu_slope(double x) {
-  const double t = gelu_tanh(x);
-  return (1 + t) / 2 + x / 2 * (1 - t * t) * (1 + 0.134145 * x * x) * 0.7978845608028654;
-}
-
 // Against sums in binary64. Each addition may err by one unit in the last place of fp32 (2^-23) of what was summed so
 // far: tensor cores may truncate, and may add in any order. Besides the k terms there are at most two more. Then GELU,
 // which is nowhere steeper than 1.13, perhaps of a rounded sum, and the rounding to halves.
@@ -182,10 +176,10 @@ inline void expect_right(const FastProduct& product, const std::string& what) {
       if (epilogue == Epilogue::gelu) {
         ASSERT_NEAR(static_cast<double>(before[at]), value, error + rounding * std::abs(value) + tiny) << what;
         error = 1.13 * (error + rounding * std::abs(value));
-        value = gelu(value);
+        value = simt::gelu(value);
       }
       if (epilogue == Epilogue::slope) {
-        const double slope = gelu_slope(static_cast<double>(slopes_at[at]));
+        const double slope = simt::gelu_slope(static_cast<double>(slopes_at[at]));
         error = 1.13 * (error + rounding * std::abs(value));
         value *= slope;
       }

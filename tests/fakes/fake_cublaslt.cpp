@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "fake_cuda_peers.h"
+#include "gelu.h"
 #include "nearest_half.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -198,12 +199,6 @@ void multiply_digits(const Matrix& a, const Matrix& b, uint64_t terms, int32_t* 
   }
 }
 
-double gelu_tanh(double x) { return std::tanh((x + 0.044715 * x * x * x) * 0.7978845608028654); }
-double gelu_slope(double x) {
-  const double t = gelu_tanh(x);
-  return (1 + t) / 2 + x / 2 * (1 - t * t) * (1 + 0.134145 * x * x) * 0.7978845608028654;
-}
-
 // An array of fp32 or halves.
 struct Numbers {
   int type;
@@ -241,9 +236,9 @@ void multiply_halves(const Matrix& a, const Matrix& b, uint64_t terms, const Aft
       if (after.bias.first != nullptr) sum += after.bias[row];
       if (after.before_gelu.first != nullptr) {
         after.before_gelu.put(gelu_at, sum);
-        sum = sum / 2 * (1 + gelu_tanh(sum));
+        sum = simt::gelu(sum);
       }
-      if (after.gelu_input.first != nullptr) sum *= gelu_slope(after.gelu_input[gelu_at]);
+      if (after.gelu_input.first != nullptr) sum *= simt::gelu_slope(after.gelu_input[gelu_at]);
       d.put(at, sum);
     }
   }
