@@ -74,7 +74,7 @@ Call attention_forward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
                             .out = arrays.floats_or_halves(rows * width, fast),
                             .row_max = arrays.floats(rows * n[2]),
                             .inverse_sum = arrays.floats(rows * n[2]),
-                            .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
+                            .workspace = arrays.floats(ops.attention_workspace(rows * n[2], n[1], n[3]))};
   return [&ops, op] { ops.attention_forward(op); };
 }
 
@@ -91,7 +91,7 @@ Call attention_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
                              .inverse_sum = arrays.positive(rows * n[2]),
                              .dout = arrays.floats_or_halves(rows * width, fast),
                              .dqkv = arrays.floats_or_halves(3 * rows * width, fast),
-                             .workspace = arrays.floats(ops.attention_workspace(n[1], n[3]) + 1)};
+                             .workspace = arrays.floats(ops.attention_workspace(rows * n[2], n[1], n[3]))};
   return [&ops, op] { ops.attention_backward(op); };
 }
 

@@ -116,8 +116,8 @@ class TimedOps final : public Ops {
     time("first_non_finite", 0, floats(count, 1), [&] { first = ops_.first_non_finite(x, count); });
     return first;
   }
-  size_t attention_workspace(size_t context, size_t head_size) const override {
-    return ops_.attention_workspace(context, head_size);
+  size_t attention_workspace(size_t queries, size_t context, size_t head_size) const override {
+    return ops_.attention_workspace(queries, context, head_size);
   }
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return ops_.embedding_workspace(vocabulary, channels);

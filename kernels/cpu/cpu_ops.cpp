@@ -211,7 +211,7 @@ class CpuOps final : public Ops {
     return kernels_.first_non_finite(x, {0, count});
   }
 
-  size_t attention_workspace(size_t context, size_t head_size) const override {
+  size_t attention_workspace(size_t, size_t context, size_t head_size) const override {
     return pool_.size() * kernels_.attention_workspace(context, head_size);
   }
 

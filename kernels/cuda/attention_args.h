@@ -16,7 +16,7 @@ struct AttentionShape {
   uint32_t tiles;    // of tokens in a sequence
   uint32_t slices;   // of dimensions in a head
   float scale;       // 1 / sqrt(head_size)
-  uint32_t aligned;  // groups of four neighbouring dimensions may be moved at once
+  uint32_t aligned;  // groups of four neighbouring dimensions, of halves eight, may be moved at once
 };
 static_assert(sizeof(AttentionShape) == 56 && offsetof(AttentionShape, aligned) == 52);
 
@@ -35,7 +35,8 @@ struct AttentionBackwardArgs {
   const void* out;
   const void* dout;
   void* dqkv;
+  float* row_products;  // D of the docs, of each query; the first kernel leaves it to the second
 };
-static_assert(sizeof(AttentionBackwardArgs) == 80 && offsetof(AttentionBackwardArgs, dqkv) == 72);
+static_assert(sizeof(AttentionBackwardArgs) == 88 && offsetof(AttentionBackwardArgs, row_products) == 80);
 
 }  // namespace kernels::cuda

@@ -1,160 +1,92 @@
 // Causal attention of `fast` (docs/numerics.md section 10), after FlashAttention-2: one pass over the keys, no T x T
-// matrix, products by mma.sync. A block has 64 tokens, of which each of four warps owns 16 as the rows of its products:
-// queries, or in backward_keys keys. It walks over the other tokens, some at a time, whose halves lie in shared memory.
-// Scores stay in registers, where the sums of one product are laid out as the next one's rows.
+// matrix, products by mma.sync. A block owns some tokens, of which each of four warps has 16, or twice 16, as the rows
+// of its products: queries, or in backward_keys keys. It walks over the other tokens, some at a time, which lie in
+// shared memory while the next ones are on their way. Scores stay in registers, where the sums of one product are laid
+// out as the next one's rows.
 //
 // The backward pass computes the scores again in both of its kernels, 7 products instead of 5, so that each gradient is
 // added up by one warp in one order.
-#include "cuda/attention_heads.cuh"
+#include "cuda/approximate.cuh"
 #include "cuda/elementary.cuh"
-#include "cuda/numbers.cuh"
-#include "cuda/reduce.cuh"
+#include "cuda/flash_tiles.cuh"
 
 namespace kernels::cuda {
 namespace {
 
-constexpr uint32_t threads = flash_threads, warp_rows = attention_tile / (threads / warp_lanes);
-static_assert(warp_rows == 16, "the rows of mma.sync");
+constexpr uint32_t threads = flash_threads, warps = threads / warp_lanes;
+static_assert(attention_tile == warps * fragment_rows, "a warp of a backward kernel has one set of rows");
 
-// Places of a lane in the fragments of mma.cuh.
-__device__ inline uint32_t lane_row() { return lane() / 4; }
-__device__ inline uint32_t lane_pair() { return lane() % 4; }
-__device__ inline uint32_t first_row() { return threadIdx.x / warp_lanes * warp_rows; }
+__device__ inline uint32_t warp() { return threadIdx.x / warp_lanes; }
 
-// Lines of terms in shared memory, two neighbouring terms to a word. Between lines lie four words, so that the 8 x 4
-// words which a warp reads at once are in different banks.
-template <uint32_t lines, uint32_t terms>
-struct Words {
-  static constexpr uint32_t stride = terms / 2 + 4;
-  uint32_t x[lines * stride];
-
-  __device__ uint32_t& at(uint32_t line, uint32_t pair) { return x[line * stride + pair]; }
-};
-
-// A head's tokens; what is outside is 0.
-struct Source {
-  const uint16_t* first;
-  uint64_t row;
-  uint32_t context, head_size;
-  bool aligned;
-
-  __device__ uint32_t inside(uint32_t token, uint32_t dimension) const {
-    return token < context ? left(dimension, head_size) : 0;
-  }
-  __device__ FourHalves four(uint32_t token, uint32_t dimension) const {
-    return load_halves(first + token * row + dimension, inside(token, dimension), aligned);
-  }
-  __device__ uint32_t pair(uint32_t token, uint32_t dimension) const {
-    const uint16_t* const from = first + token * row + dimension;
-    const uint32_t count = inside(token, dimension);
-    if (aligned && count >= 2) return *reinterpret_cast<const uint32_t*>(from);
-    return (count >= 1 ? from[0] : 0u) | (count >= 2 ? uint32_t{from[1]} << 16 : 0u);
-  }
-};
-
-__device__ inline Source source_of(const AttentionShape& p, const void* tensor, const Tokens& tokens) {
-  return {static_cast<const uint16_t*>(tensor) + tokens.first, tokens.row, p.context, p.head_size, p.aligned != 0};
-}
-
-// put(pair, dimension, x, y) for all pairs of `count` tokens from `token` on and all fours of `width` dimensions: x and
-// y are those of tokens 2 * pair and 2 * pair + 1. A warp has 16 pairs and 8 dimensions at once: whole sectors of
-// memory, and words of as many banks in put_by_dimension().
-template <uint32_t count, uint32_t width, class Put>
-__device__ void for_each_pair(const Source& from, uint32_t token, Put put) {
-#pragma unroll 1
-  for (uint32_t i = threadIdx.x; i < count / 2 * (width / 4); i += threads) {
-    const uint32_t pair = i / 2 % (count / 2), dimension = (i % 2 + i / count * 2) * 4;
-    put(pair, dimension, from.four(token + 2 * pair, dimension), from.four(token + 2 * pair + 1, dimension));
-  }
-}
-
-// Tokens as lines of dimensions, for products over those.
-template <uint32_t count, uint32_t width>
-__device__ void put_by_token(Words<count, width>& to, uint32_t pair, uint32_t dimension, const FourHalves& x,
-                             const FourHalves& y) {
-#pragma unroll
-  for (uint32_t i = 0; i < 2; ++i) {
-    to.at(2 * pair, dimension / 2 + i) = x.x[i];
-    to.at(2 * pair + 1, dimension / 2 + i) = y.x[i];
-  }
-}
-
-// Dimensions as lines of tokens, for products over those; those from `first` on.
-template <uint32_t width, uint32_t count>
-__device__ void put_by_dimension(Words<width, count>& to, uint32_t first, uint32_t pair, uint32_t dimension,
-                                 const FourHalves& x, const FourHalves& y) {
-  if (dimension < first || dimension >= first + width) return;
-#pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) to.at(dimension - first + i, pair) = pair_of(x, y, i);
-}
-
-// 16 rows of so many terms, in the fragments of a.
-template <uint32_t terms>
-struct Rows {
-  uint32_t a[terms / 16][4];
-};
-
-// The warp's 16 tokens of the 64 from `token` on.
-template <uint32_t width>
-__device__ void load_rows(Rows<width>& rows, const Source& from, uint32_t token) {
-#pragma unroll
-  for (uint32_t s = 0; s < width / 16; ++s) {
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t row = token + first_row() + lane_row() + i % 2 * 8, term = 16 * s + i / 2 * 8 + 2 * lane_pair();
-      rows.a[s][i] = from.pair(row, term);
-    }
-  }
-}
-
-// Sums of a product as the rows of the next: their columns become its terms.
-template <class Half, uint32_t columns>
-__device__ void to_rows(Rows<columns>& rows, const float (&sums)[columns / 8][4]) {
-#pragma unroll
-  for (uint32_t s = 0; s < columns / 16; ++s) {
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const float* pair = sums[2 * s + i / 2] + i % 2 * 2;
-      rows.a[s][i] = Half::pack(pair[0], pair[1]);
-    }
-  }
-}
-
-// sums + = the products of the rows and the lines of `b`, of which each is a column.
-template <class Half, uint32_t columns, uint32_t terms>
-__device__ void multiply(float (&sums)[columns / 8][4], const Rows<terms>& rows, Words<columns, terms>& b) {
-#pragma unroll
-  for (uint32_t s = 0; s < terms / 16; ++s) {
-#pragma unroll
-    for (uint32_t j = 0; j < columns / 8; ++j) {
-      const uint32_t line = 8 * j + lane_row(), pair = 8 * s + lane_pair();
-      Half::multiply(sums[j][0], sums[j][1], sums[j][2], sums[j][3], rows.a[s][0], rows.a[s][1], rows.a[s][2],
-                     rows.a[s][3], b.at(line, pair), b.at(line, pair + 4));
-    }
-  }
-}
-
-// The place of a lane's sum i in its columns of eight, and which of its two rows it belongs to.
+// The place of a lane's sum i in its columns of eight, and in its 16 rows.
 __device__ inline uint32_t column_of(uint32_t j, uint32_t i) { return 8 * j + 2 * lane_pair() + i % 2; }
-__device__ inline uint32_t row_of(uint32_t i) { return first_row() + lane_row() + i / 2 * 8; }
+__device__ inline uint32_t row_of(uint32_t i) { return lane_row() + i / 2 * 8; }
+
+// Tokens that a block walks over, two tensors of them, in two stages: while one is computed, the other is filled.
+template <uint32_t width>
+struct Stages {
+  static constexpr uint32_t tokens = width <= 64 ? 64 : 32, tile_words = tokens * width / 2;
+  alignas(token_bytes<width>) uint32_t words[4 * tile_words];
+
+  __device__ Tile<width> tile(uint32_t stage, uint32_t tensor) { return {words + (2 * stage + tensor) * tile_words}; }
+};
+
+// Keys beyond the query get no weight; query and key are the first of rows and columns.
+template <uint32_t columns>
+__device__ void hide_later_keys(float (&scores)[columns / 8][4], uint32_t query, uint32_t key) {
+#pragma unroll
+  for (uint32_t j = 0; j < columns / 8; ++j) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      if (key + column_of(j, i) > query + row_of(i)) scores[j][i] = -infinity();
+    }
+  }
+}
+
+// The first of a block's `queries` queries, the longest rows first, and their head.
+struct QueryTile {
+  uint32_t token;
+  Head head;
+};
+
+// Computed anew by each call: what only the end of a kernel needs takes no registers until then.
+__device__ inline QueryTile query_tile(const AttentionShape& p, uint32_t queries) {
+#if defined(__CUDA_ARCH__)
+  uint32_t number;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(number));
+#else
+  const uint32_t number = blockIdx.x;
+#endif
+  const uint32_t head = number / p.tiles;
+  return {(p.tiles - 1 - number % p.tiles) * queries, head_of(p, head / p.heads, head % p.heads)};
+}
+
+// The same tokens' values: a head's q, k and v lie in one tensor.
+__device__ inline Source values_of_keys(const AttentionShape& p, const Source& keys) {
+  Source values = keys;
+  values.first += p.kv_heads * p.head_size;
+  return values;
+}
 
 // The warp's rows of sums, each multiplied by the factor of the lane's first or second row.
 template <class Half, uint32_t width>
 __device__ void put_rows(const AttentionShape& p, uint32_t token, uint32_t column, const float (&sums)[width / 8][4],
                          const float (&factors)[2], void* tensor, const Tokens& tokens) {
 #pragma unroll
-  for (uint32_t j = 0; j < width / 8; ++j) {
+  for (uint32_t r = 0; r < 2; ++r) {
+    const uint32_t row = token + row_of(2 * r);
+    if (row >= p.context) continue;
+    uint16_t* const to = static_cast<uint16_t*>(tensor) + tokens.first + row * tokens.row;
 #pragma unroll
-    for (uint32_t r = 0; r < 2; ++r) {
-      const uint32_t row = token + row_of(2 * r), dimension = column + column_of(j, 0);
-      if (row >= p.context || dimension >= p.head_size) continue;
+    for (uint32_t j = 0; j < width / 8; ++j) {
+      const uint32_t dimension = column + column_of(j, 0);
+      if (dimension >= p.head_size) continue;
       const uint32_t pair = Half::pack(sums[j][2 * r] * factors[r], sums[j][2 * r + 1] * factors[r]);
-      uint16_t* const to = static_cast<uint16_t*>(tensor) + tokens.first + row * tokens.row + dimension;
       if (p.aligned) {
-        *reinterpret_cast<uint32_t*>(to) = pair;
+        *reinterpret_cast<uint32_t*>(to + dimension) = pair;
       } else {
-        to[0] = static_cast<uint16_t>(pair);
-        if (dimension + 1 < p.head_size) to[1] = static_cast<uint16_t>(pair >> 16);
+        to[dimension] = static_cast<uint16_t>(pair);
+        if (dimension + 1 < p.head_size) to[dimension + 1] = static_cast<uint16_t>(pair >> 16);
       }
     }
   }
@@ -166,33 +98,31 @@ __device__ inline float quad_sum(float x) {
   return x + __shfl_xor_sync(all_lanes, x, 2);
 }
 __device__ inline float quad_maximum(float x) {
-  x = larger(__shfl_xor_sync(all_lanes, x, 1), x);
-  return larger(__shfl_xor_sync(all_lanes, x, 2), x);
+  x = fmaxf(x, __shfl_xor_sync(all_lanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(all_lanes, x, 2));
 }
 
-// The largest score of each of the lane's two rows so far, and its share of the sum of their exponentials.
+// The largest score of each of the lane's two rows so far, not yet scaled, and its share of the sum of the weights.
 struct Softmax {
   float highest[2], sum[2];
 };
 
-// Scores become exponentials; factors: by which those of earlier keys must be multiplied.
+// Scores become weights, powers of two of exponent * (score - highest); factors: by which what was summed before must
+// be multiplied.
 template <uint32_t keys>
-__device__ void add_scores(Softmax& softmax, float (&scores)[keys / 8][4], float (&factors)[2], uint32_t query,
-                           uint32_t key, float scale) {
+__device__ void add_scores(Softmax& softmax, float (&scores)[keys / 8][4], float (&factors)[2], float exponent) {
   float highest[2] = {softmax.highest[0], softmax.highest[1]};
 #pragma unroll
   for (uint32_t j = 0; j < keys / 8; ++j) {
 #pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const bool hidden = key + column_of(j, i) > query + row_of(i);
-      scores[j][i] = hidden ? -infinity() : scores[j][i] * scale;
-      highest[i / 2] = larger(scores[j][i], highest[i / 2]);
-    }
+    for (uint32_t i = 0; i < 4; ++i) highest[i / 2] = fmaxf(highest[i / 2], scores[j][i]);
   }
+  float shift[2];
 #pragma unroll
   for (uint32_t r = 0; r < 2; ++r) {
     highest[r] = quad_maximum(highest[r]);
-    factors[r] = exp(softmax.highest[r] - highest[r]);
+    shift[r] = highest[r] * exponent;
+    factors[r] = power_of_two(__fmaf_rn(softmax.highest[r], exponent, -shift[r]));
     softmax.sum[r] = softmax.sum[r] * factors[r];
     softmax.highest[r] = highest[r];
   }
@@ -200,255 +130,305 @@ __device__ void add_scores(Softmax& softmax, float (&scores)[keys / 8][4], float
   for (uint32_t j = 0; j < keys / 8; ++j) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-      scores[j][i] = exp(scores[j][i] - highest[i / 2]);
+      scores[j][i] = power_of_two(__fmaf_rn(scores[j][i], exponent, -shift[i / 2]));
       softmax.sum[i / 2] = softmax.sum[i / 2] + scores[j][i];
     }
   }
 }
 
-template <uint32_t width>
-struct ForwardWords {
-  static constexpr uint32_t keys = attention_tile;
-  Words<keys, width> k;
-  Words<width, keys> v;
-};
+// Ends the forward pass of the warp's queries.
+template <class Half, uint32_t width, uint32_t sets>
+__device__ void put_results(const AttentionForwardArgs& args, const float (&out)[sets][width / 8][4],
+                            const Softmax (&softmax)[sets]) {
+  const AttentionShape& p = args.shape;
+  const QueryTile at = query_tile(p, flash_queries<width>);
+#pragma unroll
+  for (uint32_t set = 0; set < sets; ++set) {
+    const uint32_t query = at.token + (warp() * sets + set) * fragment_rows;
+    float inverse[2];
+#pragma unroll
+    for (uint32_t r = 0; r < 2; ++r) inverse[r] = 1.0f / quad_sum(softmax[set].sum[r]);
+    put_rows<Half, width>(p, query, 0, out[set], inverse, args.out, at.head.out);
+#pragma unroll
+    for (uint32_t r = 0; r < 2; ++r) {
+      const uint32_t row = query + row_of(2 * r);
+      if (lane_pair() != 0 || row >= p.context) continue;
+      args.row_max[at.head.query + row] = softmax[set].highest[r] * p.scale;
+      args.inverse_sum[at.head.query + row] = inverse[r];
+    }
+  }
+}
 
 template <class Half, uint32_t width>
-__device__ void forward(const AttentionForwardArgs& args, ForwardWords<width>& shared) {
-  constexpr uint32_t keys = ForwardWords<width>::keys;
+__device__ void forward(const AttentionForwardArgs& args, Stages<width>& stages) {
+  constexpr uint32_t keys = Stages<width>::tokens, queries = flash_queries<width>;
+  constexpr uint32_t sets = queries / warps / fragment_rows, warp_queries = sets * fragment_rows;
   const AttentionShape& p = args.shape;
-  TokenTile at = tile_of_block(p, width);
-  at.token = (p.tiles - 1) * attention_tile - at.token;  // the longest rows first
-  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
-  const Source k = source_of(p, p.qkv, head.k), v = source_of(p, p.qkv, head.v);
-  Rows<width> q;
-  load_rows(q, source_of(p, p.qkv, head.q), at.token);
+  const QueryTile at = query_tile(p, queries);
+  const Source k = source_of(p, p.qkv, at.head.k);
+  const uint32_t first_query = at.token + warp() * warp_queries, end = min(at.token + queries, p.context);
+  const float exponent = p.scale * math::log2_e;
 
-  Softmax softmax = {{-infinity(), -infinity()}, {0.0f, 0.0f}};
-  float out[width / 8][4];
-  clear(out);
-#pragma unroll 1
-  for (uint32_t key = 0; key <= at.token; key += keys) {
-    __syncthreads();
-    for_each_pair<keys, width>(k, key,
-                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                 put_by_token(shared.k, pair, dimension, x, y);
-                               });
-    for_each_pair<keys, width>(v, key,
-                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                 put_by_dimension(shared.v, 0, pair, dimension, x, y);
-                               });
-    __syncthreads();
-    float scores[keys / 8][4], factors[2];
-    clear(scores);
-    multiply<Half>(scores, q, shared.k);
-    add_scores<keys>(softmax, scores, factors, at.token, key, p.scale);
+  const auto begin_stage = [&](uint32_t stage, uint32_t key) {
+    begin_copies<Half, keys, width>({stages.tile(stage, 0), stages.tile(stage, 1)}, {k, values_of_keys(p, k)}, key);
+  };
+  static_assert(queries == 2 * keys, "they have the room of a stage");
+  begin_copies<Half, queries, width>({stages.tile(1, 0)}, {source_of(p, p.qkv, at.head.q)}, at.token);
+  begin_stage(0, 0);
+  wait_for_groups(Half{});
+  __syncthreads();
+  Rows<width> q[sets];
 #pragma unroll
-    for (uint32_t j = 0; j < width / 8; ++j) {
+  for (uint32_t set = 0; set < sets; ++set)
+    load_rows(q[set], stages.tile(1, 0), warp() * warp_queries + set * fragment_rows);
+
+  Softmax softmax[sets];
+  float out[sets][width / 8][4];
 #pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) out[j][i] = out[j][i] * factors[i / 2];
-    }
-    Rows<keys> weights;
-    to_rows<Half>(weights, scores);
-    multiply<Half>(out, weights, shared.v);
+  for (uint32_t set = 0; set < sets; ++set) {
+    softmax[set] = {{-infinity(), -infinity()}, {0.0f, 0.0f}};
+    clear(out[set]);
   }
-  float inverse[2];
+#pragma unroll 1
+  for (uint32_t key = 0; key < end; key += keys) {
+    const uint32_t stage = key / keys % 2;
+    wait_for_groups(Half{});
+    __syncthreads();
+    if (key + keys < end) begin_stage(stage ^ 1, key + keys);
+    if (key >= first_query + warp_queries) continue;
+    float scores[sets][keys / 8][4];
 #pragma unroll
-  for (uint32_t r = 0; r < 2; ++r) inverse[r] = 1.0f / quad_sum(softmax.sum[r]);
-  put_rows<Half, width>(p, at.token, 0, out, inverse, args.out, head.out);
+    for (uint32_t set = 0; set < sets; ++set) clear(scores[set]);
+    multiply_by_tokens<Half, keys>(scores, q, stages.tile(stage, 0));
+    Rows<keys> weights[sets];
+#pragma unroll
+    for (uint32_t set = 0; set < sets; ++set) {
+      const uint32_t query = first_query + set * fragment_rows;
+      if (key + keys > query + 1) hide_later_keys<keys>(scores[set], query, key);
+      float factors[2];
+      add_scores<keys>(softmax[set], scores[set], factors, exponent);
+#pragma unroll
+      for (uint32_t j = 0; j < width / 8; ++j) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) out[set][j][i] = out[set][j][i] * factors[i / 2];
+      }
+      to_rows<Half>(weights[set], scores[set]);
+    }
+    multiply_by_dimensions<Half, width>(out, weights, stages.tile(stage, 1), 0);
+  }
+  put_results<Half, width>(args, out, softmax);
+}
+
+// What a score's exponent is reduced by so that its power of two is the weight: log2 of the sum of all of them. Of
+// queries that do not exist the weights become 0.
+__device__ inline float log_sum(const AttentionShape& p, const Head& head, uint32_t query) {
+  if (query >= p.context) return infinity();
+  const uint64_t at = head.query + query;
+  return __fmaf_rn(p.row_max[at], math::log2_e, -binary_logarithm(p.inverse_sum[at]));
+}
+
+// The warp's rows of the block's tokens of two tensors. begin_first() begins the first stage, which has room beside
+// them in narrow heads.
+template <class Half, uint32_t width, class BeginFirst>
+__device__ void load_own_rows(Rows<width>& x, Rows<width>& y, const Source& of_x, const Source& of_y, uint32_t token,
+                              Stages<width>& stages, BeginFirst begin_first) {
+  constexpr uint32_t tile_words = attention_tile * width / 2;
+  constexpr bool beside = 2 * tile_words <= 2 * Stages<width>::tile_words;
+  const Tile<width> tile_x = stages.tile(beside ? 1 : 0, 0), tile_y = {tile_x.first + tile_words};
+  begin_copies<Half, attention_tile, width>({tile_x, tile_y}, {of_x, of_y}, token);
+  if (beside) begin_first();
+  wait_for_groups(Half{});
+  __syncthreads();
+  load_rows(x, tile_x, warp() * fragment_rows);
+  load_rows(y, tile_y, warp() * fragment_rows);
+  if (beside) return;
+  __syncthreads();
+  begin_first();
+}
+
+// D of the docs for the lane's two rows, of the rows of dout and those of out from `token` on.
+template <class Half, uint32_t width>
+__device__ void find_row_products(float (&products)[2], const Rows<width>& dout, const Source& out, uint32_t token) {
+  products[0] = products[1] = 0.0f;
+#pragma unroll
+  for (uint32_t s = 0; s < width / 16; ++s) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t x = out.pair(token + lane_row() + i % 2 * 8, 16 * s + i / 2 * 8 + 2 * lane_pair());
+      const uint32_t dx = dout.a[s][i];
+#pragma unroll
+      for (uint32_t h = 0; h < 2; ++h) {
+        products[i % 2] = __fmaf_rn(Half::value(static_cast<uint16_t>(dx >> 16 * h)),
+                                    Half::value(static_cast<uint16_t>(x >> 16 * h)), products[i % 2]);
+      }
+    }
+  }
+  products[0] = quad_sum(products[0]), products[1] = quad_sum(products[1]);
+}
+
+template <class Half, uint32_t width>
+__device__ void backward_queries(const AttentionBackwardArgs& args, Stages<width>& stages) {
+  constexpr uint32_t keys = Stages<width>::tokens;
+  const AttentionShape& p = args.shape;
+  const QueryTile at = query_tile(p, attention_tile);
+  const Head& head = at.head;
+  const Source k = source_of(p, p.qkv, head.k);
+  const uint32_t first_query = at.token + warp() * fragment_rows, end = min(at.token + attention_tile, p.context);
+  const float exponent = p.scale * math::log2_e;
+
+  const auto begin_stage = [&](uint32_t stage, uint32_t key) {
+    begin_copies<Half, keys, width>({stages.tile(stage, 0), stages.tile(stage, 1)}, {k, values_of_keys(p, k)}, key);
+  };
+  Rows<width> q[1], dout[1];
+  load_own_rows<Half>(q[0], dout[0], source_of(p, p.qkv, head.q), source_of(p, args.dout, head.out), at.token, stages,
+                      [&] { begin_stage(0, 0); });
+  float row_products[2], log_sums[2];
+  find_row_products<Half>(row_products, dout[0], source_of(p, args.out, head.out), first_query);
 #pragma unroll
   for (uint32_t r = 0; r < 2; ++r) {
-    const uint32_t row = at.token + row_of(2 * r);
-    if (lane_pair() != 0 || row >= p.context) continue;
-    args.row_max[head.query + row] = softmax.highest[r];
-    args.inverse_sum[head.query + row] = inverse[r];
+    const uint32_t query = first_query + row_of(2 * r);
+    log_sums[r] = log_sum(p, head, query);
+    if (lane_pair() == 0 && query < p.context) args.row_products[head.query + query] = row_products[r];
   }
-}
 
-// What the backward pass needs of so many queries.
-template <uint32_t count>
-struct Queries {
-  float row_max[count], inverse_sum[count], row_product[count];  // row_product is D of the docs
-};
-
-// Those from `query` on, four lanes to a query; a barrier must follow. Of queries that do not exist the weights become
-// 0.
-template <class Half, uint32_t count>
-__device__ void load_queries(Queries<count>& queries, const AttentionBackwardArgs& args, const Head& head,
-                             uint32_t query) {
-  const AttentionShape& p = args.shape;
-  const Source out = source_of(p, args.out, head.out), dout = source_of(p, args.dout, head.out);
+  float dq[1][width / 8][4];
+  clear(dq[0]);
 #pragma unroll 1
-  for (uint32_t row = threadIdx.x / 4; row < count; row += threads / 4) {
-    float product = 0.0f;
-    for (uint32_t d = 4 * lane_pair(); d < p.head_size; d += 16) {
-      const Vector4 x = values_of<Half>(out.four(query + row, d)), dx = values_of<Half>(dout.four(query + row, d));
+  for (uint32_t key = 0; key < end; key += keys) {
+    const uint32_t stage = key / keys % 2;
+    wait_for_groups(Half{});
+    __syncthreads();
+    if (key + keys < end) begin_stage(stage ^ 1, key + keys);
+    float scores[1][keys / 8][4], dscores[1][keys / 8][4];
+    clear(scores[0]);
+    multiply_by_tokens<Half, keys>(scores, q, stages.tile(stage, 0));
+    if (key + keys > first_query + 1) hide_later_keys<keys>(scores[0], first_query, key);
 #pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) product = __fmaf_rn(dx.x[i], x.x[i], product);
+    for (uint32_t j = 0; j < keys / 8; ++j) {
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) dscores[0][j][i] = -row_products[i / 2];
     }
-    product = quad_sum(product);
-    if (lane_pair() != 0) continue;
-    const bool inside = query + row < p.context;
-    queries.row_max[row] = inside ? p.row_max[head.query + query + row] : 0.0f;
-    queries.inverse_sum[row] = inside ? p.inverse_sum[head.query + query + row] : 0.0f;
-    queries.row_product[row] = product;
-  }
-}
-
-// How many tokens a backward kernel walks over at once: registers and shared memory set the limit.
-__device__ constexpr uint32_t step_of(uint32_t width) { return width <= 64 ? 64 : 32; }
-
-template <uint32_t width>
-struct BackwardQueriesWords {
-  static constexpr uint32_t keys = step_of(width);
-  Words<keys, width> k, v;
-  Words<width, keys> k_by_dimension;
-  Queries<attention_tile> queries;
-};
-
-template <class Half, uint32_t width>
-__device__ void backward_queries(const AttentionBackwardArgs& args, BackwardQueriesWords<width>& shared) {
-  constexpr uint32_t keys = BackwardQueriesWords<width>::keys;
-  const AttentionShape& p = args.shape;
-  TokenTile at = tile_of_block(p, width);
-  at.token = (p.tiles - 1) * attention_tile - at.token;  // the longest rows first
-  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
-  const Source k = source_of(p, p.qkv, head.k), v = source_of(p, p.qkv, head.v);
-  Rows<width> q, dout;
-  load_rows(q, source_of(p, p.qkv, head.q), at.token);
-  load_rows(dout, source_of(p, args.dout, head.out), at.token);
-  load_queries<Half>(shared.queries, args, head, at.token);
-
-  float dq[width / 8][4];
-  clear(dq);
-#pragma unroll 1
-  for (uint32_t key = 0; key < at.token + attention_tile; key += keys) {
-    __syncthreads();
-    for_each_pair<keys, width>(k, key,
-                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                 put_by_token(shared.k, pair, dimension, x, y);
-                                 put_by_dimension(shared.k_by_dimension, 0, pair, dimension, x, y);
-                               });
-    for_each_pair<keys, width>(v, key,
-                               [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                 put_by_token(shared.v, pair, dimension, x, y);
-                               });
-    __syncthreads();
-    float scores[keys / 8][4], products[keys / 8][4];
-    clear(scores);
-    clear(products);
-    multiply<Half>(scores, q, shared.k);
-    multiply<Half>(products, dout, shared.v);
+    multiply_by_tokens<Half, keys>(dscores, dout, stages.tile(stage, 1));
 #pragma unroll
     for (uint32_t j = 0; j < keys / 8; ++j) {
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t row = row_of(i);
-        const bool hidden = key + column_of(j, i) > at.token + row;
-        const float weight =
-            exp(scores[j][i] * p.scale - shared.queries.row_max[row]) * shared.queries.inverse_sum[row];
-        scores[j][i] = hidden ? 0.0f : weight * (products[j][i] - shared.queries.row_product[row]);
+        const float weight = power_of_two(__fmaf_rn(scores[0][j][i], exponent, -log_sums[i / 2]));
+        dscores[0][j][i] = weight * dscores[0][j][i];
       }
     }
-    Rows<keys> dscores;
-    to_rows<Half>(dscores, scores);
-    multiply<Half>(dq, dscores, shared.k_by_dimension);
+    Rows<keys> rows[1];
+    to_rows<Half>(rows[0], dscores[0]);
+    multiply_by_dimensions<Half, width>(dq, rows, stages.tile(stage, 0), 0);
   }
-  put_rows<Half, width>(p, at.token, 0, dq, {p.scale, p.scale}, args.dqkv, head.q);
+  put_rows<Half, width>(p, first_query, 0, dq[0], {p.scale, p.scale}, args.dqkv, head.q);
 }
 
 // A block has so many of a head's dimensions that the sums of both gradients fit the registers.
 constexpr uint32_t slice = flash_slice;
 
+// Beside the queries their statistics.
 template <uint32_t width>
-struct BackwardKeysWords {
-  static constexpr uint32_t queries = step_of(width);
-  Words<queries, width> q, dout;
-  Words<slice, queries> q_by_dimension, dout_by_dimension;
-  Queries<queries> of_queries;
+struct BackwardKeysShared {
+  Stages<width> stages;
+  float log_sums[2][Stages<width>::tokens], row_products[2][Stages<width>::tokens];
+};
+
+// Where a block of keys is on its way over the queries: those from its own keys on, of each head that has these keys.
+struct Walk {
+  uint32_t member, query;
+
+  __device__ Walk next(uint32_t step, uint32_t first, uint32_t context) const {
+    return query + step < context ? Walk{member, query + step} : Walk{member + 1, first};
+  }
 };
 
 template <class Half, uint32_t width>
-__device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysWords<width>& shared) {
-  constexpr uint32_t queries = BackwardKeysWords<width>::queries;
+__device__ void backward_keys(const AttentionBackwardArgs& args, BackwardKeysShared<width>& shared) {
+  constexpr uint32_t queries = Stages<width>::tokens;
   const AttentionShape& p = args.shape;
   const TokenTile at = tile_of_block(p, slice);
   const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads, kv_head = at.head % p.kv_heads;
   const Head first = head_of(p, sequence, kv_head * group);
-  Rows<width> k, v;
-  load_rows(k, source_of(p, p.qkv, first.k), at.token);
-  load_rows(v, source_of(p, p.qkv, first.v), at.token);
+  const uint32_t first_key = at.token + warp() * fragment_rows;
+  const float exponent = p.scale * math::log2_e;
 
-  float dk[slice / 8][4], dv[slice / 8][4];
-  clear(dk);
-  clear(dv);
+  const auto begin_stage = [&](uint32_t stage, const Walk& walk) {
+    const Head head = head_of(p, sequence, kv_head * group + walk.member);
+    begin_copies<Half, queries, width>({shared.stages.tile(stage, 0), shared.stages.tile(stage, 1)},
+                                       {source_of(p, p.qkv, head.q), source_of(p, args.dout, head.out)}, walk.query);
+    if (threadIdx.x >= queries) return;
+    const uint32_t query = walk.query + threadIdx.x;
+    shared.log_sums[stage][threadIdx.x] = log_sum(p, head, query);
+    shared.row_products[stage][threadIdx.x] = query < p.context ? args.row_products[head.query + query] : 0.0f;
+  };
+  Walk walk = {0, at.token};
+  Rows<width> k[1], v[1];
+  load_own_rows<Half>(k[0], v[0], source_of(p, p.qkv, first.k), source_of(p, p.qkv, first.v), at.token, shared.stages,
+                      [&] { begin_stage(0, walk); });
+
+  float dk[1][slice / 8][4], dv[1][slice / 8][4];
+  clear(dk[0]);
+  clear(dv[0]);
+  uint32_t stage = 0;
 #pragma unroll 1
-  for (uint32_t member = 0; member < group; ++member) {
-    const Head head = head_of(p, sequence, kv_head * group + member);
-    const Source q = source_of(p, p.qkv, head.q), dout = source_of(p, args.dout, head.out);
-#pragma unroll 1
-    for (uint32_t query = at.token; query < p.context; query += queries) {
-      __syncthreads();
-      load_queries<Half>(shared.of_queries, args, head, query);
-      for_each_pair<queries, width>(q, query,
-                                    [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                      put_by_token(shared.q, pair, dimension, x, y);
-                                      put_by_dimension(shared.q_by_dimension, at.column, pair, dimension, x, y);
-                                    });
-      for_each_pair<queries, width>(dout, query,
-                                    [&](uint32_t pair, uint32_t dimension, const FourHalves& x, const FourHalves& y) {
-                                      put_by_token(shared.dout, pair, dimension, x, y);
-                                      put_by_dimension(shared.dout_by_dimension, at.column, pair, dimension, x, y);
-                                    });
-      __syncthreads();
-      float weights[queries / 8][4], products[queries / 8][4];
-      clear(weights);
-      multiply<Half>(weights, k, shared.q);
+  for (; walk.member < group; stage ^= 1) {
+    wait_for_groups(Half{});
+    __syncthreads();
+    const Walk next = walk.next(queries, at.token, p.context);
+    if (next.member < group) begin_stage(stage ^ 1, next);
+    float weights[1][queries / 8][4], dscores[1][queries / 8][4];
+    clear(weights[0]);
+    multiply_by_tokens<Half, queries>(weights, k, shared.stages.tile(stage, 0));
+    const bool hides = walk.query < first_key + fragment_rows;
 #pragma unroll
-      for (uint32_t j = 0; j < queries / 8; ++j) {
+    for (uint32_t j = 0; j < queries / 8; ++j) {
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
-          const uint32_t column = column_of(j, i);
-          const bool hidden = at.token + row_of(i) > query + column;
-          const float weight =
-              exp(weights[j][i] * p.scale - shared.of_queries.row_max[column]) * shared.of_queries.inverse_sum[column];
-          weights[j][i] = hidden ? 0.0f : weight;
-        }
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t column = column_of(j, i);
+        const float weight = power_of_two(__fmaf_rn(weights[0][j][i], exponent, -shared.log_sums[stage][column]));
+        weights[0][j][i] = hides && first_key + row_of(i) > walk.query + column ? 0.0f : weight;
+        dscores[0][j][i] = -shared.row_products[stage][column];
       }
-      Rows<queries> rows;
-      to_rows<Half>(rows, weights);
-      multiply<Half>(dv, rows, shared.dout_by_dimension);
-      clear(products);
-      multiply<Half>(products, v, shared.dout);
-#pragma unroll
-      for (uint32_t j = 0; j < queries / 8; ++j) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; ++i)
-          weights[j][i] = weights[j][i] * (products[j][i] - shared.of_queries.row_product[column_of(j, i)]);
-      }
-      to_rows<Half>(rows, weights);
-      multiply<Half>(dk, rows, shared.q_by_dimension);
     }
+    Rows<queries> rows[1];
+    to_rows<Half>(rows[0], weights[0]);
+    multiply_by_dimensions<Half, slice>(dv, rows, shared.stages.tile(stage, 1), at.column / 8);
+    multiply_by_tokens<Half, queries>(dscores, v, shared.stages.tile(stage, 1));
+#pragma unroll
+    for (uint32_t j = 0; j < queries / 8; ++j) {
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) dscores[0][j][i] = weights[0][j][i] * dscores[0][j][i];
+    }
+    to_rows<Half>(rows[0], dscores[0]);
+    multiply_by_dimensions<Half, slice>(dk, rows, shared.stages.tile(stage, 0), at.column / 8);
+    walk = next;
   }
-  put_rows<Half, slice>(p, at.token, at.column, dk, {p.scale, p.scale}, args.dqkv, first.k);
-  put_rows<Half, slice>(p, at.token, at.column, dv, {1.0f, 1.0f}, args.dqkv, first.v);
+  put_rows<Half, slice>(p, first_key, at.column, dk[0], {p.scale, p.scale}, args.dqkv, first.k);
+  put_rows<Half, slice>(p, first_key, at.column, dv[0], {1.0f, 1.0f}, args.dqkv, first.v);
 }
 
 }  // namespace
 
+// Blocks that a multiprocessor takes at once: registers allow two, and for this one three where shared memory has room.
+template <uint32_t width, class Half>
+constexpr uint32_t backward_queries_blocks = 2;
+template <>
+constexpr uint32_t backward_queries_blocks<64, Bf16> = 3;
+
 // Names have the largest head size, then what the operands are rounded to.
-#define FLASH_ATTENTION_KERNEL(name, Args, Shared, width, Half, function)          \
-  extern "C" __global__ __launch_bounds__(threads, 2) void name(const Args args) { \
-    static __shared__ Shared<width> shared;                                        \
-    function<Half, width>(args, shared);                                           \
+#define FLASH_ATTENTION_KERNEL(name, Args, Shared, blocks, function)                    \
+  extern "C" __global__ __launch_bounds__(threads, blocks) void name(const Args args) { \
+    static __shared__ Shared shared;                                                    \
+    function(args, shared);                                                             \
   }
-#define FLASH_ATTENTION(width, suffix, Half)                                                                       \
-  FLASH_ATTENTION_KERNEL(flash_attention_forward_##width##suffix, AttentionForwardArgs, ForwardWords, width, Half, \
-                         forward)                                                                                  \
-  FLASH_ATTENTION_KERNEL(flash_attention_backward_queries_##width##suffix, AttentionBackwardArgs,                  \
-                         BackwardQueriesWords, width, Half, backward_queries)                                      \
-  FLASH_ATTENTION_KERNEL(flash_attention_backward_keys_##width##suffix, AttentionBackwardArgs, BackwardKeysWords,  \
-                         width, Half, backward_keys)
+#define FLASH_ATTENTION(width, suffix, Half)                                                                     \
+  FLASH_ATTENTION_KERNEL(flash_attention_forward_##width##suffix, AttentionForwardArgs, Stages<width>, 2,        \
+                         (forward<Half, width>))                                                                 \
+  FLASH_ATTENTION_KERNEL(flash_attention_backward_queries_##width##suffix, AttentionBackwardArgs, Stages<width>, \
+                         (backward_queries_blocks<width, Half>), (backward_queries<Half, width>))                \
+  FLASH_ATTENTION_KERNEL(flash_attention_backward_keys_##width##suffix, AttentionBackwardArgs,                   \
+                         BackwardKeysShared<width>, 2, (backward_keys<Half, width>))
 
 #define FLASH_ATTENTION_OF_HALVES(suffix, Half) FLASH_ATTENTION(64, suffix, Half) FLASH_ATTENTION(128, suffix, Half)
 

@@ -61,4 +61,47 @@ __device__ inline void mma_m16n8k8_fp16(float& sum0, float& sum1, float& sum2, f
 #endif
 }
 
+// An address in shared memory as load_matrices() takes it; what is added to it are bytes.
+#if defined(__CUDA_ARCH__)
+using SharedAddress = uint32_t;
+#else
+using SharedAddress = const unsigned char*;
+#endif
+
+__device__ inline SharedAddress shared_address(const void* p) {
+#if defined(__CUDA_ARCH__)
+  uint32_t address;
+  asm("{ .reg .u64 whole; cvta.to.shared.u64 whole, %1; cvt.u32.u64 %0, whole; }" : "=r"(address) : "l"(p));
+  return address;
+#else
+  return static_cast<SharedAddress>(p);
+#endif
+}
+
+// Four matrices of 8 rows of 8 16-bit numbers: lane l gives the address of row l % 8 of matrix l / 8, aligned to 16
+// bytes. Of each matrix a lane gets row g, columns 2t and 2t + 1: a register of a, or of b where its columns are rows
+// here. All 32 lanes call it.
+__device__ inline void load_matrices(uint32_t (&x)[4], SharedAddress row) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(row)
+               : "memory");
+#else
+  simt_load_matrices(x, row, false);
+#endif
+}
+
+// The same, but of each matrix column g, rows 2t and 2t + 1: a register of b where its terms are rows here.
+__device__ inline void load_transposed_matrices(uint32_t (&x)[4], SharedAddress row) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(row)
+               : "memory");
+#else
+  simt_load_matrices(x, row, true);
+#endif
+}
+
 }  // namespace kernels::cuda

@@ -24,5 +24,8 @@ constexpr uint32_t attention_tile = 64;      // tokens whose attention a block c
 constexpr uint32_t attention_threads = 256;  // of such a block
 constexpr uint32_t flash_threads = 128;      // of a block of flash_attention.cu
 constexpr uint32_t flash_slice = 64;         // dimensions of a head's keys and values whose gradients such a block has
+// Queries of a block of its forward pass, for heads of at most so many dimensions.
+template <uint32_t width>
+constexpr uint32_t flash_queries = width <= 64 ? 128 : 64;
 
 }  // namespace kernels::cuda

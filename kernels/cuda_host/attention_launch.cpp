@@ -13,6 +13,11 @@
 namespace kernels::cuda {
 namespace {
 
+// Whether 16 bytes of a head may be moved at once, and heads of halves have whole such groups.
+bool aligned_groups(ConstFloatsOrHalves array, size_t head_size) {
+  return reinterpret_cast<uintptr_t>(array.first()) % 16 == 0 && head_size % (array.halves() ? 8 : 4) == 0;
+}
+
 // Op is AttentionForward or AttentionBackward.
 template <class Op>
 AttentionShape shape_of(const Op& op, size_t largest_head) {
@@ -24,9 +29,8 @@ AttentionShape shape_of(const Op& op, size_t largest_head) {
   shape.qkv = op.qkv.first();
   shape.context = narrow(op.context), shape.heads = narrow(op.heads), shape.kv_heads = narrow(op.kv_heads);
   shape.head_size = narrow(op.head_size);
-  shape.tiles = blocks_for(op.context, attention_tile);
   shape.scale = 1.0f / std::sqrt(static_cast<float>(op.head_size));
-  shape.aligned = aligned(op.qkv, op.head_size) && aligned(op.out, 0);
+  shape.aligned = aligned_groups(op.qkv, op.head_size) && aligned_groups(op.out, op.head_size);
   return shape;
 }
 
@@ -41,15 +45,18 @@ AttentionBackwardArgs args_of(const AttentionBackward& op, size_t largest_head) 
   AttentionBackwardArgs args{};
   args.shape = shape_of(op, largest_head);
   args.shape.row_max = op.row_max, args.shape.inverse_sum = op.inverse_sum;
-  args.shape.aligned = args.shape.aligned && aligned(op.dout, 0) && aligned(op.dqkv, 0);
+  args.shape.aligned =
+      args.shape.aligned && aligned_groups(op.dout, op.head_size) && aligned_groups(op.dqkv, op.head_size);
   args.out = op.out.first(), args.dout = op.dout.first(), args.dqkv = op.dqkv.first();
+  args.row_products = op.workspace;
   return args;
 }
 
 // One block for each tile of each of `heads` heads and each slice of `width` dimensions.
 template <class Args>
 void launch_blocks(const std::string& kernel, Args args, size_t heads, uint32_t width, uint32_t threads,
-                   Launcher& device) {
+                   Launcher& device, uint32_t tile = attention_tile) {
+  args.shape.tiles = blocks_for(args.shape.context, tile);
   args.shape.slices = blocks_for(args.shape.head_size, width);
   const Shape shape{.grid = {narrow(heads * args.shape.slices * args.shape.tiles), 1, 1}, .block = {threads, 1, 1}};
   launch(device, kernel.c_str(), shape, args);
@@ -85,7 +92,8 @@ void launch_flash_attention_forward(const AttentionForward& op, HalfPrecision ha
   if (op.sequences == 0) return;
   const uint32_t width = width_of(op.head_size);
   launch_blocks(with_width("flash_attention_forward", width) + "_" + name_of(half), args_of(op, fast_head_size),
-                op.sequences * op.heads, width, flash_threads, device);
+                op.sequences * op.heads, width, flash_threads, device,
+                width == 64 ? flash_queries<64> : flash_queries<128>);
 }
 
 void launch_flash_attention_backward(const AttentionBackward& op, HalfPrecision half, Launcher& device) {

@@ -74,7 +74,7 @@ class CudaOps : public Ops {
   void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes) override;  // leaf: below 2^27
   void encode(const Encode&) override;
 
-  size_t attention_workspace(size_t, size_t) const override { return 0; }
+  size_t attention_workspace(size_t queries, size_t, size_t) const override { return queries; }
   size_t embedding_workspace(size_t, size_t) const override { return 0; }
   size_t fast_workspace() const override;
   size_t own_bytes() const override;

@@ -43,7 +43,7 @@ Gpt2::Gpt2(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& 
   mean_ = arena.take<float>(M);
   rstd_ = arena.take<float>(M);
   final_ = arena.take_floats_or_halves(M * C, fast_);
-  attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
+  attention_workspace_ = arena.take<float>(ops.attention_workspace(M * config.heads, plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
   dproduct_ = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : FloatsOrHalves(dstream_);

@@ -47,7 +47,7 @@ Llama::Llama(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena
   cos_ = arena.take<float>(plan.context * pairs);
   sin_ = arena.take<float>(plan.context * pairs);
   if (cos_) write_rope_table(plan.context);
-  attention_workspace_ = arena.take<float>(ops.attention_workspace(plan.context, config.head_size()));
+  attention_workspace_ = arena.take<float>(ops.attention_workspace(M * config.heads, plan.context, config.head_size()));
   if (!plan.backward) return;
   dstream_ = arena.take<float>(M * C);
   dproduct_ = fast_ ? FloatsOrHalves(arena.take<uint16_t>(M * C)) : FloatsOrHalves(dstream_);

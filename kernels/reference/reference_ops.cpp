@@ -376,7 +376,7 @@ class ReferenceOps final : public Ops {
     return i;
   }
 
-  size_t attention_workspace(size_t context, size_t) const override { return 2 * context * context; }
+  size_t attention_workspace(size_t, size_t context, size_t) const override { return 2 * context * context; }
   size_t embedding_workspace(size_t, size_t channels) const override { return channels; }
   size_t own_bytes() const override { return 0; }
 

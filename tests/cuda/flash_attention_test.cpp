@@ -126,11 +126,11 @@ void check_flash_attention(const AttentionCase& shape, uint32_t seed) {
 }
 
 TEST(CudaFlashAttention, Contexts) {
-  for (const size_t context : {1, 7, 64, 65, 100, 257}) check_flash_attention({1, context, 2, 1, 32}, 1);
+  for (const size_t context : {1, 7, 64, 65, 100, 128, 129, 257}) check_flash_attention({1, context, 2, 1, 32}, 1);
 }
 
 TEST(CudaFlashAttention, HeadSizes) {
-  for (const size_t head_size : {1, 17, 20, 64, 65, 80, 128}) check_flash_attention({1, 70, 1, 1, head_size}, 3);
+  for (const size_t head_size : {1, 8, 17, 20, 40, 64, 65, 80, 128}) check_flash_attention({1, 70, 1, 1, head_size}, 3);
 }
 
 TEST(CudaFlashAttention, HeadsAndSequences) {

@@ -194,7 +194,7 @@ const Case cases[] = {
     {"attention_forward",
      [](Ops& ops, const Inputs& in) {
        const size_t sequences = rows / context, outputs = rows * heads * head_size;
-       Values out = room(outputs + 2 * rows * heads), workspace(ops.attention_workspace(context, head_size));
+       Values out = room(outputs + 2 * rows * heads), workspace(ops.attention_workspace(rows * heads, context, head_size));
        float* row_max = out.data() + outputs;
        ops.attention_forward({sequences, context, heads, kv_heads, head_size, in.x.data(), out.data(), row_max,
                               row_max + rows * heads, workspace.data()});
@@ -204,7 +204,7 @@ const Case cases[] = {
      [](Ops& ops, const Inputs& in) {
        const size_t sequences = rows / context;
        const Values row_max(rows * heads, 3.0f), inverse_sum(rows * heads, 0.3f);
-       Values dqkv = room(rows * qkv_width), workspace(ops.attention_workspace(context, head_size));
+       Values dqkv = room(rows * qkv_width), workspace(ops.attention_workspace(rows * heads, context, head_size));
        ops.attention_backward({sequences, context, heads, kv_heads, head_size, in.x.data(), in.y.data(), row_max.data(),
                                inverse_sum.data(), in.y.data() + 100, dqkv.data(), workspace.data()});
        return dqkv;

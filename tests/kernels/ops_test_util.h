@@ -119,7 +119,7 @@ struct AttentionResults {
 inline void compute_attention(Ops& ops, const AttentionCase& shape, ConstFloatsOrHalves qkv, ConstFloatsOrHalves dout,
                               FloatsOrHalves out, Values& row_max, Values& inverse_sum, FloatsOrHalves dqkv) {
   const auto& [sequences, context, heads, kv_heads, head_size] = shape;
-  Values workspace = poisoned(ops.attention_workspace(context, head_size));
+  Values workspace = poisoned(ops.attention_workspace(sequences * heads * context, context, head_size));
   ops.attention_forward({.sequences = sequences,
                          .context = context,
                          .heads = heads,

@@ -47,7 +47,7 @@ constexpr bool own_fibres = false;
 #endif
 
 enum class State { fresh, ready, at_barrier, in_warp_operation, ended };
-enum class Operation { barrier, ballot, shuffle, matrices };
+enum class Operation { barrier, ballot, shuffle, matrices, gather };
 
 struct Thread {
   uint3 index;
@@ -60,7 +60,9 @@ struct Thread {
   uint64_t value;
   unsigned source;
   Fragments* fragments;
+  uint64_t* values;
   uint64_t result;
+  std::vector<Copy> copies;
 };
 
 bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
@@ -115,6 +117,7 @@ class Block {
   static bool is_complete(const Thread* warp, size_t count, const Thread& caller);
   void complete(Thread* warp, uint32_t mask);
   static void multiply_matrices(const Thread* warp);
+  static void gather(const Thread* warp);
   bool pass_barrier();
   void order_before_threads();
   void order_after_threads();
@@ -225,6 +228,7 @@ void Block::run_thread(Thread& thread) {
     fail(text(thread) + ", which leaves it out");
   if (!ended) return;
   thread.state = State::ended;
+  if (!thread.copies.empty()) fail(text(thread) + " and has not waited for its copies to shared memory");
   if (!own_fibres) idle.push_back(std::move(thread.fibre));
 }
 
@@ -271,6 +275,7 @@ void Block::complete(Thread* warp, uint32_t mask) {
   // Only __syncwarp orders memory.
   if (operation == Operation::barrier) order_at_barrier(warp, 32, [mask](size_t l) { return (mask >> l & 1) != 0; });
   if (operation == Operation::matrices) multiply_matrices(warp);
+  if (operation == Operation::gather) gather(warp);
   uint32_t bits = 0;
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const int l = std::countr_zero(rest);
@@ -292,6 +297,12 @@ void Block::multiply_matrices(const Thread* warp) {
   Fragments* lanes[32];
   for (size_t l = 0; l < 32; ++l) lanes[l] = warp[l].fragments;
   multiply(lanes);
+}
+
+void Block::gather(const Thread* warp) {
+  for (size_t l = 0; l < 32; ++l) {
+    for (size_t from = 0; from < 32; ++from) warp[l].values[from] = warp[from].value;
+  }
 }
 
 // Every thread has ended or waits at a barrier. True where all wait, at the same one: they are ready again.
@@ -364,6 +375,13 @@ void multiply_matrices(Fragments& fragments, Site site) {
   block->current().fragments = &fragments;
   warp_operation(Operation::matrices, 0xffffffff, 0, 0, site);
 }
+
+void gather(uint64_t value, uint64_t (&values)[32], Site site) {
+  block->current().values = values;
+  warp_operation(Operation::gather, 0xffffffff, value, 0, site);
+}
+
+std::vector<Copy>& copies() { return block->current().copies; }
 
 void run_grid(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward) {
   const kernels::FloatEnvironment environment;

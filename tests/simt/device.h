@@ -11,19 +11,21 @@
 //   warp operations   __shfl_sync, __shfl_xor_sync, __shfl_up_sync, __shfl_down_sync (of 4 or 8 bytes, width 32),
 //                     __ballot_sync, __any_sync, __all_sync: by every lane of the mask, none of which has ended;
 //                     cuda/mma.cuh: by all 32 lanes
+//   copies            cuda/async_copy.cuh; nothing is there before the thread has waited
 //   atomics           on int, unsigned and unsigned long long: atomicAdd, Min, Max, Or, Exch, CAS; never on floats
 //   arithmetic        __fmaf_rn, __fadd_rn, __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn, + - * / on float (each rounds
-//                     once), fabsf, min and max of integers, __popc, __clz, __ffs, __dp4a
+//                     once), fabsf, fmaxf, cuda/approximate.cuh, min and max of integers, __popc, __clz, __ffs, __dp4a
 //   conversions       __float_as_uint, __float_as_int, __uint_as_float, __int_as_float, __float2int_rn, static_cast
 //   vectors           int2, int4, uint2, uint4, float2, float4 and their make_ functions
 // Inline PTX stands behind #if defined(__CUDA_ARCH__), which only NVRTC defines, with plain code for the other case.
 //
 // The executor fails with simt::Failure, which names kernel, block, threads and lines, where threads of a block wait at
 // different barriers or one has ended while others wait; where a lane calls a warp operation with a mask that leaves it
-// out or names a lane that does not exist or has ended, or lanes of a mask call different operations; and where a
-// shuffle reads a lane outside the mask. Shared memory is filled with NaN before each block. Built with the address
-// sanitizer, an access outside a shared array, beyond the launch's dynamic shared memory, or outside an allocation is
-// found; with the thread sanitizer, two accesses of a block's threads that neither __syncthreads nor __syncwarp orders.
+// out or names a lane that does not exist or has ended, or lanes of a mask call different operations; where a shuffle
+// reads a lane outside the mask; and where a thread ends that has not waited for its copies. Shared memory is filled
+// with NaN before each block. Built with the address sanitizer, an access outside a shared array, beyond the launch's
+// dynamic shared memory, or outside an allocation is found; with the thread sanitizer, two accesses of a block's
+// threads that neither __syncthreads nor __syncwarp orders.
 #pragma once
 
 #include <algorithm>
@@ -160,6 +162,43 @@ inline void simt_mma_m16n8k8_fp16(float& sum0, float& sum1, float& sum2, float& 
                        {file, line});
 }
 
+// 16 bytes that are moved at once: the undefined-behaviour sanitizer finds those that are not aligned.
+struct __align__(16) SimtGroup {
+  uint16_t x[8];
+};
+
+// Four matrices of 8 rows of 8 16-bit numbers, lane l having the row l % 8 of matrix l / 8: "ldmatrix" of the PTX ISA.
+inline void simt_load_matrices(unsigned (&x)[4], const void* row, bool transposed, const char* file = __builtin_FILE(),
+                               int line = __builtin_LINE()) {
+  uint64_t rows[32];
+  simt::gather(reinterpret_cast<uint64_t>(row), rows, {file, line});
+  const unsigned group = simt::lane() / 4, pair = simt::lane() % 4 * 2;
+  for (unsigned matrix = 0; matrix < 4; ++matrix) {
+    const auto number = [&](unsigned of_row, unsigned column) -> unsigned {
+      return reinterpret_cast<const SimtGroup*>(rows[8 * matrix + of_row])->x[column];
+    };
+    x[matrix] = transposed ? number(pair, group) | number(pair + 1, group) << 16
+                           : number(group, pair) | number(group, pair + 1) << 16;
+  }
+}
+
+// What cuda/async_copy.cuh does on a GPU, which may write at any time from now on: NaN at once, and what is copied when
+// the thread has waited.
+inline void simt_begin_copy_16(void* to, const void* from, bool inside) {
+  SimtGroup nan;
+  std::fill_n(nan.x, 8, uint16_t{0xffff});
+  *static_cast<SimtGroup*>(to) = nan;
+  simt::copies().push_back({to, from, inside});
+}
+inline void simt_wait_for_copies() {
+  for (const simt::Copy& copy : simt::copies()) {
+    SimtGroup group = {};
+    if (copy.inside) group = *static_cast<const SimtGroup*>(copy.from);
+    *static_cast<SimtGroup*>(copy.to) = group;
+  }
+  simt::copies().clear();
+}
+
 // Atomics: each returns what was there before.
 
 template <class T>
@@ -211,6 +250,12 @@ inline float __fmaf_rn(float a, float b, float c) {
 #endif
   return std::fma(a, b, c);
 }
+// What cuda/approximate.cuh does on a GPU.
+inline float simt_power_of_two(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
+inline float simt_binary_logarithm(float x) { return std::log2(x); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }

@@ -1,6 +1,7 @@
 // Kernels for the tests of the executor: some use every operation, the others break a rule each.
 #include "device.h"
 // After it, since they use the device's words.
+#include "cuda/async_copy.cuh"
 #include "cuda/dynamic_shared.cuh"
 #include "cuda/halves.cuh"
 #include "cuda/mma.cuh"
@@ -73,6 +74,26 @@ extern "C" __global__ void test_halves(const TestArgs args) {
   const float* x = args.x + 2 * threadIdx.x;
   words[0] = Bf16::pack(x[0], x[1]);
   words[1] = Fp16::pack(x[0], x[1]);
+}
+
+// x: 32 rows of 16 bytes, lane by lane; y: four registers of each lane. number: transposed.
+extern "C" __global__ void test_load_matrices(const TestArgs args) {
+  static __shared__ __align__(16) float rows[32 * 4];
+  for (unsigned i = 0; i < 4; ++i) rows[4 * threadIdx.x + i] = args.x[4 * threadIdx.x + i];
+  __syncthreads();
+  auto(&registers)[4] = *reinterpret_cast<uint32_t(*)[4]>(args.y + 4 * threadIdx.x);
+  if (args.number == 0) load_matrices(registers, shared_address(rows + 4 * threadIdx.x));
+  if (args.number == 1) load_transposed_matrices(registers, shared_address(rows + 4 * threadIdx.x));
+}
+
+// y: what lies in shared memory once 16 bytes of x have been copied there, of thread 1 from nowhere. number: 1 looks
+// before it has waited, 2 does not wait.
+extern "C" __global__ void test_copies(const TestArgs args) {
+  static __shared__ __align__(16) float words[2 * 4];
+  begin_copy_16(words + 4 * threadIdx.x, threadIdx.x == 0 ? args.x : nullptr, threadIdx.x == 0);
+  if (args.number == 0) wait_for_copies();
+  for (unsigned i = 0; i < 4; ++i) args.y[4 * threadIdx.x + i] = words[4 * threadIdx.x + i];
+  if (args.number == 1) wait_for_copies();
 }
 
 extern "C" __global__ void test_atomics(const TestArgs args) {
@@ -178,6 +199,8 @@ SIMT_KERNEL(test_mma_m16n8k32);
 SIMT_KERNEL(test_mma_m16n8k16_bf16);
 SIMT_KERNEL(test_mma_m16n8k8_fp16);
 SIMT_KERNEL(test_halves);
+SIMT_KERNEL(test_load_matrices);
+SIMT_KERNEL(test_copies);
 SIMT_KERNEL(test_atomics);
 SIMT_KERNEL(test_shared_is_poisoned);
 SIMT_KERNEL(test_dynamic_shared);

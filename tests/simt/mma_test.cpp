@@ -241,6 +241,28 @@ void expect_mma_failure(const char* kernel, uint32_t number, uint32_t threads, c
   EXPECT_NE(message.find(part), std::string::npos) << part << " in: " << message;
 }
 
+// "Warp-level matrix load instruction: ldmatrix" of the PTX ISA: "thread 0 holds the first fragment", two elements of
+// row 0, thread 4 of row 1; with .trans of columns.
+TEST(SimtMma, LoadsMatricesAsThePtxIsaHasThem) {
+  Words rows(32 * 4), registers(32 * 4);
+  const auto element = [&](size_t matrix, size_t row, size_t column) -> uint32_t {
+    return rows[4 * (8 * matrix + row) + column / 2] >> column % 2 * 16 & 0xffff;
+  };
+  std::mt19937 random(3);
+  for (uint32_t& word : rows) word = static_cast<uint32_t>(random());
+  for (const uint32_t transposed : {0u, 1u}) {
+    launch_mma({.kernel = "test_load_matrices", .block = {32, 1, 1}}, transposed, rows, registers, Order::upward);
+    for (size_t lane = 0; lane < 32; ++lane) {
+      for (size_t i = 0; i < 4; ++i) {
+        const size_t line = lane / 4, first = lane % 4 * 2;
+        const uint32_t expected = transposed ? element(i, first, line) | element(i, first + 1, line) << 16
+                                             : element(i, line, first) | element(i, line, first + 1) << 16;
+        EXPECT_EQ(registers[4 * lane + i], expected) << lane << ", " << i;
+      }
+    }
+  }
+}
+
 TEST(SimtMma, NeedsAllLanes) {
   EXPECT_EQ(mma_failure("test_mma_missing_lane", 64, 64), "no failure");
   for (const uint32_t lane : {0, 17, 31, 32, 63})

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "mma.h"
 
@@ -45,6 +46,17 @@ void warp_barrier(uint32_t mask, Site site);
 uint32_t ballot(uint32_t mask, bool predicate, Site site);
 uint64_t shuffle(uint32_t mask, uint64_t value, unsigned source, Site site);
 void multiply_matrices(Fragments& fragments, Site site);  // by all 32 lanes of the warp
+// values: those of all 32 lanes, which call it.
+void gather(uint64_t value, uint64_t (&values)[32], Site site);
+
+// A copy to shared memory that the calling thread has begun and not waited for: of 16 bytes, zeros where `from` is
+// not inside. A thread that ends without waiting fails.
+struct Copy {
+  void* to;
+  const void* from;
+  bool inside;
+};
+std::vector<Copy>& copies();
 
 }  // namespace simt
 

@@ -190,6 +190,19 @@ TEST(Simt, WrongMasks) {
   expect_failure("test_reads_outside_mask", 0, 32, {"0x0000ffff and reads lane 20"});
 }
 
+TEST(Simt, CopiesAreThereOnceTheThreadHasWaited) {
+  const std::vector<float> x = {1, 2, 3, 4};
+  std::vector<float> y(8);
+  TestArgs args{.x = x.data(), .y = y.data(), .number = 0, .padding = 0};
+  SimtLauncher device;
+  device.launch(launch_of("test_copies", args, 2));
+  EXPECT_EQ(y, (std::vector<float>{1, 2, 3, 4, 0, 0, 0, 0}));
+  args.number = 1;
+  device.launch(launch_of("test_copies", args, 2));
+  for (const float value : y) EXPECT_TRUE(std::isnan(value));
+  expect_failure("test_copies", 2, 2, {"(0, 0, 0) has ended and has not waited for its copies"});
+}
+
 // What a failed kernel leaves behind disturbs no other.
 TEST(Simt, GoesOnAfterAFailure) {
   for (int i = 0; i < 3; ++i) {

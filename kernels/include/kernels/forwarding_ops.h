@@ -62,8 +62,8 @@ class ForwardingOps : public Ops {
     inner_->leaf_hashes(x, count, leaf, hashes);
   }
   void encode(const Encode& op) override { inner_->encode(op); }
-  size_t attention_workspace(size_t context, size_t head_size) const override {
-    return inner_->attention_workspace(context, head_size);
+  size_t attention_workspace(size_t queries, size_t context, size_t head_size) const override {
+    return inner_->attention_workspace(queries, context, head_size);
   }
   size_t embedding_workspace(size_t vocabulary, size_t channels) const override {
     return inner_->embedding_workspace(vocabulary, channels);

@@ -397,8 +397,8 @@ class Ops {
   virtual void leaf_hashes(const float* x, size_t count, size_t leaf, uint8_t* hashes);
   virtual void encode(const Encode&);
 
-  // Workspaces in floats, for all threads of this Ops together.
-  virtual size_t attention_workspace(size_t context, size_t head_size) const = 0;
+  // Workspaces in floats, for all threads of this Ops together. queries: sequences * heads * context.
+  virtual size_t attention_workspace(size_t queries, size_t context, size_t head_size) const = 0;
   virtual size_t embedding_workspace(size_t vocabulary, size_t channels) const = 0;
   // Bytes for any FastMatmul.
   virtual size_t fast_workspace() const { return 0; }
