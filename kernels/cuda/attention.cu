@@ -225,22 +225,38 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
   }
 }
 
-// What the backward pass needs of the 64 queries from `query` on, into shared memory; a barrier must follow.
+// D of the 64 queries of a tile, into shared memory and, once, for backward_keys(); a barrier must follow.
 template <uint32_t width>
-__device__ void load_queries(const AttentionBackwardArgs& args, const Head& head, uint32_t query,
-                             Shared<width>& shared) {
+__device__ void find_row_products(const AttentionBackwardArgs& args, const Head& head, const TokenTile& at,
+                                  Shared<width>& shared) {
   const AttentionShape& p = args.shape;
   const float *out = static_cast<const float*>(args.out), *dout = static_cast<const float*>(args.dout);
   for (uint32_t i = 0; i < warp_rows; ++i) {
     const uint32_t row = threadIdx.x / 32 * warp_rows + i;
-    if (query + row >= p.context) break;  // the whole warp
-    const uint64_t first = head.out.first + (query + row) * head.out.row;
+    if (at.token + row >= p.context) break;  // the whole warp
+    const uint64_t first = head.out.first + (at.token + row) * head.out.row;
     const float product = row_sum(p.head_size, [&](uint32_t d) { return dout[first + d] * out[first + d]; });
     if (lane() != 0) continue;
     shared.row_product[row] = product;
-    shared.row_max[row] = p.row_max[head.query + query + row];
-    shared.inverse_sum[row] = p.inverse_sum[head.query + query + row];
+    if (at.column == 0) args.row_products[head.query + at.token + row] = product;
   }
+}
+
+// What the forward pass left of the 64 queries from `query` on, into shared memory; a barrier must follow.
+template <uint32_t width>
+__device__ void load_statistics(const AttentionShape& p, const Head& head, uint32_t query, Shared<width>& shared) {
+  if (threadIdx.x >= tile || threadIdx.x >= left(query, p.context)) return;
+  const uint64_t at = head.query + query + threadIdx.x;
+  shared.row_max[threadIdx.x] = p.row_max[at];
+  shared.inverse_sum[threadIdx.x] = p.inverse_sum[at];
+}
+
+// D likewise, which backward_queries() has found.
+template <uint32_t width>
+__device__ void load_row_products(const AttentionBackwardArgs& args, const Head& head, uint32_t query,
+                                  Shared<width>& shared) {
+  if (threadIdx.x >= tile || threadIdx.x >= left(query, args.shape.context)) return;
+  shared.row_product[threadIdx.x] = args.row_products[head.query + query + threadIdx.x];
 }
 
 // P of section 5 from the score of query number `row` of the tile.
@@ -259,7 +275,8 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
   const Operand dout = by_token(p, args.dout, head.out), k_columns = by_dimension(p, p.qkv, head.k);
 
   float* dq = static_cast<float*>(args.dqkv) + head.q.first;
-  load_queries(args, head, at.token, shared);
+  find_row_products(args, head, at, shared);
+  load_statistics(p, head, at.token, shared);
   float sums[4][width / across];
   clear(sums);
   for (uint32_t key = 0; key <= at.token; key += tile) {
@@ -311,7 +328,8 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
     clear(dv_totals);
     // Queries before the tile's keys contribute exact zeros.
     for (uint32_t query = at.token; query < p.context; query += tile) {
-      load_queries(args, head, query, shared);
+      load_statistics(p, head, query, shared);
+      load_row_products(args, head, query, shared);
       float x[4][4];
       contract(x, k, at.token, q, query, shared);
 #pragma unroll
