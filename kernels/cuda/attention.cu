@@ -38,17 +38,17 @@ __device__ inline Operand by_dimension(const AttentionShape& p, const void* tens
 template <uint32_t width>
 __device__ void contract(float (&products)[4][4], const Operand& a, uint32_t a_line, const Operand& b, uint32_t b_line,
                          Shared<width>& shared) {
-  SliceLoad<tile, depth, threads, true> next_a, next_b;
+  SliceLoad<tile, depth, threads, true> next_a(a, a_line, 0), next_b(b, b_line, 0);
   clear(products);
-  next_a.load(a, a_line, 0);
-  next_b.load(b, b_line, 0);
+  next_a.load(a.terms);
+  next_b.load(a.terms);
   for (uint32_t term = 0; term < a.terms; term += depth) {
     __syncthreads();
     next_a.store(shared.a);
     next_b.store(shared.b);
     __syncthreads();
-    next_a.load(a, a_line, term + depth);
-    next_b.load(b, b_line, term + depth);
+    next_a.load(left(term + depth, a.terms));
+    next_b.load(left(term + depth, a.terms));
     multiply_slices<depth, tile, tile>(products, shared.a, shared.b);
   }
 #pragma unroll
@@ -62,14 +62,14 @@ __device__ void contract(float (&products)[4][4], const Operand& a, uint32_t a_l
 template <uint32_t width>
 __device__ void extend(float (&sums)[4][width / across], const Operand& x, uint32_t column, uint32_t term,
                        Shared<width>& shared) {
-  SliceLoad<width, depth, threads, false> next;
-  next.load(x, column, term);
+  SliceLoad<width, depth, threads, false> next(x, column, term);
+  next.load(left(term, x.terms));
 #pragma unroll 1
   for (uint32_t t = 0; t < tile; t += depth) {
     __syncthreads();
     next.store(shared.b);
     __syncthreads();
-    if (t + depth < tile) next.load(x, column, term + t + depth);
+    if (t + depth < tile) next.load(left(term + t + depth, x.terms));
     multiply_slices<depth, tile, width>(sums, shared.weights + t * slice_row(tile), shared.b);
   }
 }

@@ -21,6 +21,35 @@ __device__ float* chunk_of_tile(const MatmulArgs& p, uint32_t tile, uint32_t chu
   return p.chunk_sums + (uint64_t{chunk} * gridDim.x + tile) * size * size;
 }
 
+// The sums go on through the operands' terms [term, end). whole: there are some, and every slice lies inside the
+// operands, whose groups are aligned, so that nothing is checked. The next slice is stored even where there is none.
+template <bool whole, uint32_t tile, uint32_t thread_m, uint32_t thread_n, class LoadA, class LoadB>
+__device__ void contract(float (&sums)[thread_m][thread_n], LoadA next_a, LoadB next_b, uint32_t term, uint32_t end,
+                         Slices<tile>& slices) {
+  const auto load = [&](uint32_t terms_left) {
+    if (!whole) {
+      next_a.load(terms_left);
+      next_b.load(terms_left);
+    } else if (terms_left > 0) {
+      next_a.load_whole();
+      next_b.load_whole();
+    }
+  };
+  const auto store = [&](uint32_t to) {
+    next_a.store(slices.a[to]);
+    next_b.store(slices.b[to]);
+    __syncthreads();
+  };
+  load(left(term, end));
+  store(0);
+#pragma unroll whole ? 2 : 1  // with two, the places in shared memory are constants
+  for (uint32_t now = 0; term < end; term += depth, now ^= 1) {
+    load(left(term + depth, end));
+    multiply_slices<depth, tile, tile>(sums, slices.a[now], slices.b[now]);
+    store(now ^ 1);
+  }
+}
+
 // Blocks: x is a tile from the first one on, y a chunk. Layouts: a_terms where the terms of a's lines are neighbours in
 // memory, else its lines are; b_terms likewise.
 template <uint32_t tile, uint32_t thread_m, uint32_t thread_n, bool a_terms, bool b_terms>
@@ -30,28 +59,14 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
   const Operand a{p.a, p.a_stride, p.m, end, p.a_aligned != 0};
   const Operand b{p.b, p.b_stride, p.n, end, p.b_aligned != 0};
   const Corner at = corner_of_tile(p, p.first_tile + blockIdx.x, tile);
-
-  SliceLoad<tile, depth, threads, a_terms> next_a;
-  SliceLoad<tile, depth, threads, b_terms> next_b;
+  const SliceLoad<tile, depth, threads, a_terms> next_a(a, at.row, first);
+  const SliceLoad<tile, depth, threads, b_terms> next_b(b, at.column, first);
   float sums[thread_m][thread_n];
   clear(sums);
-  next_a.load(a, at.row, first);
-  next_b.load(b, at.column, first);
-  next_a.store(slices.a[0]);
-  next_b.store(slices.b[0]);
-  __syncthreads();
-  for (uint32_t term = first, now = 0; term < end; term += depth, now ^= 1) {
-    const bool more = left(term, end) > depth;
-    if (more) {
-      next_a.load(a, at.row, term + depth);
-      next_b.load(b, at.column, term + depth);
-    }
-    multiply_slices<depth, tile, tile>(sums, slices.a[now], slices.b[now]);
-    if (more) {
-      next_a.store(slices.a[now ^ 1]);
-      next_b.store(slices.b[now ^ 1]);
-    }
-    __syncthreads();
+  if (next_a.whole() && next_b.whole() && first < end && (end - first) % depth == 0) {
+    contract<true>(sums, next_a, next_b, first, end, slices);
+  } else {
+    contract<false>(sums, next_a, next_b, first, end, slices);
   }
 
   float* const chunk = p.chunk_sums ? chunk_of_tile(p, blockIdx.x, blockIdx.y, tile) : nullptr;
@@ -83,14 +98,14 @@ MATMUL(matmul_128_tt, 256, 2, 128, 8, 8, true, true)
 MATMUL(matmul_128_tl, 256, 2, 128, 8, 8, true, false)
 MATMUL(matmul_128_lt, 256, 2, 128, 8, 8, false, true)
 MATMUL(matmul_128_ll, 256, 2, 128, 8, 8, false, false)
-MATMUL(matmul_64_tt, 128, 4, 64, 8, 4, true, true)
-MATMUL(matmul_64_tl, 128, 4, 64, 8, 4, true, false)
-MATMUL(matmul_64_lt, 128, 4, 64, 8, 4, false, true)
-MATMUL(matmul_64_ll, 128, 4, 64, 8, 4, false, false)
-MATMUL(matmul_32_tt, 64, 8, 32, 4, 4, true, true)
-MATMUL(matmul_32_tl, 64, 8, 32, 4, 4, true, false)
-MATMUL(matmul_32_lt, 64, 8, 32, 4, 4, false, true)
-MATMUL(matmul_32_ll, 64, 8, 32, 4, 4, false, false)
+MATMUL(matmul_64_tt, 128, 5, 64, 8, 4, true, true)
+MATMUL(matmul_64_tl, 128, 5, 64, 8, 4, true, false)
+MATMUL(matmul_64_lt, 128, 5, 64, 8, 4, false, true)
+MATMUL(matmul_64_ll, 128, 5, 64, 8, 4, false, false)
+MATMUL(matmul_32_tt, 64, 10, 32, 4, 4, true, true)
+MATMUL(matmul_32_tl, 64, 10, 32, 4, 4, true, false)
+MATMUL(matmul_32_lt, 64, 10, 32, 4, 4, false, true)
+MATMUL(matmul_32_ll, 64, 10, 32, 4, 4, false, false)
 
 // A thread has four neighbours of c. Blocks: x is a tile as above, y a part of it.
 extern "C" __global__ void matmul_add_chunks(const MatmulArgs args) {

@@ -53,22 +53,45 @@ struct Operand {
 // Floats from one term of a slice to the next: whole vectors, and other banks for the terms that threads store at once.
 __device__ constexpr uint32_t slice_row(uint32_t lines) { return lines + 4; }
 
-// One thread's share of a slice on its way to shared memory. The neighbours in memory are terms (along_terms) or lines.
+// One thread's share of a tile's slices, one after the other, on their way to shared memory. The neighbours in memory
+// are terms (along_terms) or lines.
 template <uint32_t lines, uint32_t depth, uint32_t threads, bool along_terms>
 struct SliceLoad {
+  static constexpr uint32_t across = (along_terms ? depth : lines) / 4, apart = threads / across;
   static constexpr uint32_t groups = lines * depth / 4 / threads;
-  static_assert(groups * 4 * threads == lines * depth, "every thread has whole groups");
+  static_assert(groups * 4 * threads == lines * depth && apart * across == threads, "every thread has whole groups");
+  const float* next;  // this thread's first group of the next slice, the others are `apart` lines or terms apart
+  uint64_t stride;
+  uint32_t lines_left;
+  bool aligned;
   Vector4 values[groups];
 
-  // Terms [term, term + depth) of lines [line, line + lines); what is outside the operand is 0.
-  __device__ void load(const Operand& from, uint32_t line, uint32_t term) {
+  // Lines [line, line + lines) from the term on.
+  __device__ SliceLoad(const Operand& from, uint32_t line, uint32_t term)
+      : stride(from.stride), lines_left(left(line, from.lines)), aligned(from.aligned) {
+    const uint32_t l = line + line_of(0), t = term + term_of(0);
+    next = from.first + (along_terms ? l * stride + t : t * stride + l);
+  }
+
+  // Whether all lines are inside and groups aligned.
+  __device__ bool whole() const { return aligned && lines_left >= lines; }
+
+  // A slice of which `terms_left` terms are left; what is outside the operand is 0.
+  __device__ void load(uint32_t terms_left) {
+    if (whole() && terms_left >= depth) return load_whole();
 #pragma unroll
     for (uint32_t g = 0; g < groups; ++g) {
-      const uint32_t l = line + line_of(g), t = term + term_of(g);
-      const uint32_t lines_left = left(l, from.lines), terms_left = left(t, from.terms);
-      values[g] = along_terms ? load4(from.first + l * from.stride + t, lines_left ? terms_left : 0, from.aligned)
-                              : load4(from.first + t * from.stride + l, terms_left ? lines_left : 0, from.aligned);
+      const uint32_t l = left(line_of(g), lines_left), t = left(term_of(g), terms_left);
+      values[g] = load4(group(g), along_terms ? (l ? t : 0) : (t ? l : 0), aligned);
     }
+    advance();
+  }
+
+  // The same of a slice of `depth` terms, where whole().
+  __device__ void load_whole() {
+#pragma unroll
+    for (uint32_t g = 0; g < groups; ++g) values[g] = *reinterpret_cast<const Vector4*>(group(g));
+    advance();
   }
 
   __device__ void store(float* slice) const {
@@ -85,14 +108,14 @@ struct SliceLoad {
   }
 
  private:
-  static constexpr uint32_t across = (along_terms ? depth : lines) / 4;
+  __device__ const float* group(uint32_t g) const { return next + g * apart * stride; }
+  __device__ void advance() { next += along_terms ? depth : depth * stride; }
+
   __device__ static uint32_t line_of(uint32_t g) {
-    const uint32_t number = threadIdx.x + g * threads;
-    return along_terms ? number / across : number % across * 4;
+    return along_terms ? threadIdx.x / across + g * apart : threadIdx.x % across * 4;
   }
   __device__ static uint32_t term_of(uint32_t g) {
-    const uint32_t number = threadIdx.x + g * threads;
-    return along_terms ? number % across * 4 : number / across;
+    return along_terms ? threadIdx.x % across * 4 : threadIdx.x / across + g * apart;
   }
 };
 
@@ -112,7 +135,9 @@ __device__ void load_lines(T (&x)[each], const T* term, uint32_t thread) {
   }
 }
 
-// The thread's sums go on through `depth` terms of a slice of a (tile_m lines) and one of b (tile_n lines).
+// The thread's sums go on through `depth` terms of a slice of a (tile_m lines) and one of b (tile_n lines). Of a term,
+// two columns are passed in a zigzag, down one pair and up the next: each product has a factor of the one before, which
+// then need not be read from a register again. docs/measurements/issue-slots.md has what that saves.
 template <uint32_t depth, uint32_t tile_m, uint32_t tile_n, uint32_t thread_m, uint32_t thread_n>
 __device__ void multiply_slices(float (&sums)[thread_m][thread_n], const float* a, const float* b) {
   constexpr uint32_t across = tile_n / thread_n;
@@ -122,9 +147,12 @@ __device__ void multiply_slices(float (&sums)[thread_m][thread_n], const float* 
     load_lines<tile_m>(x, a + t * slice_row(tile_m), threadIdx.x / across);
     load_lines<tile_n>(y, b + t * slice_row(tile_n), threadIdx.x % across);
 #pragma unroll
-    for (uint32_t i = 0; i < thread_m; ++i) {
+    for (uint32_t j = 0; j < thread_n; j += 2) {
 #pragma unroll
-      for (uint32_t j = 0; j < thread_n; ++j) sums[i][j] = __fmaf_rn(x[i], y[j], sums[i][j]);
+      for (uint32_t step = 0; step < 2 * thread_m; ++step) {
+        const uint32_t down = step / 2, row = j % 4 ? thread_m - 1 - down : down, column = j + (down + step) % 2;
+        sums[row][column] = __fmaf_rn(x[row], y[column], sums[row][column]);
+      }
     }
   }
 }

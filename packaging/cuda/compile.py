@@ -17,6 +17,9 @@ NUMERICS = ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"
 # A driver that compiles PTX may contract what does not say .rn, and what is approximate has other bits on other cards.
 ARITHMETIC = re.compile(r"\b(?:add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos|tanh)\.[\w.]*f(?:16|32|64)\b")
 EXACT = re.compile(r"(?:add|sub|mul|fma|div|rcp|sqrt)\.rn\.f(?:32|64)")
+# The kernels of `fast`, by their names, which promise nothing across cards, may have these besides.
+FAST = re.compile(r"\.entry\s+\w+_(?:fp16|bf16)\b")
+APPROXIMATE = re.compile(r"(?:ex2|lg2)\.approx\.(?:ftz\.)?f32")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -55,8 +58,13 @@ class Nvrtc:
 
 
 def inexact(ptx):
-    """The instructions that are no single correctly rounded operation."""
-    return sorted({found for found in ARITHMETIC.findall(ptx) if not EXACT.fullmatch(found)})
+    """The instructions that are no single correctly rounded operation, where those are asked for."""
+    found = set()
+    for kernel in re.split(r"(?=\.entry\s)", ptx):
+        for instruction in ARITHMETIC.findall(kernel):
+            allowed = EXACT.fullmatch(instruction) or FAST.match(kernel) and APPROXIMATE.fullmatch(instruction)
+            found.update([] if allowed else [instruction])
+    return sorted(found)
 
 
 def add_included(file, folder, found):

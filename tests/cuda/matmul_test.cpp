@@ -96,6 +96,10 @@ TEST(CudaMatmul, AlignedShapes) {
         for (const bool b_transposed : {false, true}) {
           check_matmul(random, {tile + 8, 2 * tile, 20, a_transposed, b_transposed, padding}, tile);
           check_matmul(random, {tile, tile - 4, 64, a_transposed, b_transposed, padding}, tile);
+          // A tile of which everything is inside, beside one at the edge: one slice, two, three.
+          for (const size_t k : {8, 16, 24}) {
+            check_matmul(random, {tile, tile + 4, k, a_transposed, b_transposed, padding}, tile);
+          }
         }
       }
     }

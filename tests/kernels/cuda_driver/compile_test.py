@@ -93,6 +93,19 @@ class Compile(unittest.TestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertIn("not correctly rounded", done.stderr)
 
+    def test_fast_kernels_alone_have_the_cards_own_powers_of_two(self):
+        def kernel(name, operation):
+            return (f'extern "C" __global__ void {name}(float* x) '
+                    f'{{ asm("{operation} %0, %1;" : "=f"(x[0]) : "f"(x[1])); }}\n')
+        power, root = "ex2.approx.ftz.f32", "rsqrt.approx.f32"
+        for source, refused in ((kernel("k_bf16", power) + kernel("l_fp16", "lg2.approx.f32"), None),
+                                (kernel("k_bf16", root), root), (kernel("k", power), power),
+                                (kernel("k_fp16", power) + kernel("k_fp16_sums", power), power)):
+            with self.subTest(source):
+                done = self.compile(source, "compute_75")
+                self.assertEqual(done.returncode, 1 if refused else 0, done.stderr)
+                self.assertTrue(not refused or done.stderr.rstrip().endswith(f": {refused}"), done.stderr)
+
     def test_correctly_rounded_operations_pass(self):
         body = "x[0] = __fmaf_rn(x[1], x[2], x[3]) / __fsqrt_rn(x[4]) - 1.0f / x[5] + x[6] * __fdiv_rn(x[7], x[8]);"
         done = self.compile(f'extern "C" __global__ void k(float* x) {{ {body} }}', "compute_75")
