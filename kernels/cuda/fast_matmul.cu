@@ -9,60 +9,6 @@
 namespace kernels::cuda {
 namespace {
 
-template <class Cores>
-struct HalfSlices {
-  typename Cores::Slice a[2], b[2];
-};
-
-// Term t of line l stands at first[l * stride + t], or, where lines are the neighbours, at first[t * stride + l].
-struct HalvesOperand {
-  const uint16_t* first;
-  uint64_t stride;
-  uint32_t lines, terms;
-  bool aligned;  // eight terms, or four lines, may be read at once
-};
-
-// From a line and a term on: eight terms of the line where terms are the neighbours, else two terms of four lines. What
-// is outside is 0.
-template <bool along_terms>
-__device__ Units load_pairs(const HalvesOperand& from, uint32_t line, uint32_t term) {
-  const uint32_t lines_left = left(line, from.lines);
-  if (along_terms) {
-    const uint32_t inside = lines_left ? left(term, from.terms) : 0;
-    const uint16_t* const p = from.first + line * from.stride + term;
-    if (from.aligned && inside >= 8) return *reinterpret_cast<const Units*>(p);
-    const FourHalves low = load_halves(p, inside, false), high = load_halves(p + 4, left(4, inside), false);
-    return {{low.x[0], low.x[1], high.x[0], high.x[1]}};
-  }
-  const uint16_t* const p = from.first + term * from.stride + line;
-  const FourHalves low = load_halves(p, term < from.terms ? lines_left : 0, from.aligned);
-  const FourHalves high = load_halves(p + from.stride, term + 1 < from.terms ? lines_left : 0, from.aligned);
-  Units pairs;
-#pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) pairs.x[i] = pair_of(low, high, i);
-  return pairs;
-}
-
-// One thread's share of a slice on its way to shared memory.
-template <class Cores, bool along_terms>
-struct HalvesLoad {
-  Units values[Cores::groups];
-
-  __device__ void load(const HalvesOperand& from, uint32_t line, uint32_t term) {
-#pragma unroll
-    for (uint32_t g = 0; g < Cores::groups; ++g) {
-      const Place at = Cores::template place<along_terms>(g);
-      values[g] = load_pairs<along_terms>(from, line + at.line, term + 2 * at.unit);
-    }
-  }
-
-  __device__ void store(typename Cores::Slice& slice) const {
-#pragma unroll
-    for (uint32_t g = 0; g < Cores::groups; ++g)
-      Cores::template put<along_terms>(slice, Cores::template place<along_terms>(g), values[g]);
-  }
-};
-
 // What follows the contraction, for four neighbours of c, which are of Numbers.
 template <class Half, class Numbers>
 __device__ void put_numbers(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
@@ -86,29 +32,15 @@ __device__ void put_numbers(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vec
   Numbers::store(Numbers::out(p.c) + at, y, inside, aligned);
 }
 
-// Each step fetches a slice and multiplies the one before.
 template <class Half, uint32_t tile, bool a_terms, bool b_terms, class Cores = TensorCores<tile, HalvesMma<Half>>>
-__device__ void multiply(const FastMatmulArgs& p, HalfSlices<Cores>& slices) {
-  const HalvesOperand a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
-  const HalvesOperand b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
+__device__ void multiply(const FastMatmulArgs& p, Slices<Cores>& slices) {
+  const NarrowOperand<uint16_t> a{p.a, p.a_stride, p.m, p.k, p.a_aligned != 0};
+  const NarrowOperand<uint16_t> b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
   const Corner at = corner_of_tile(p, blockIdx.x, tile);
-  const uint32_t steps = (p.k + Cores::depth - 1) / Cores::depth;
-  HalvesLoad<Cores, a_terms> next_a;
-  HalvesLoad<Cores, b_terms> next_b;
+  const Cores cores(slices);
   float sums[Cores::thread_m][Cores::thread_n];
   clear(sums);
-#pragma unroll 1
-  for (uint32_t step = 0; step <= steps; ++step) {
-    const uint32_t term = step * Cores::depth, now = step % 2;
-    next_a.load(a, at.row, term);
-    next_b.load(b, at.column, term);
-    if (step > 0) Cores::multiply(sums, slices.a[now ^ 1], slices.b[now ^ 1]);
-    if (step < steps) {
-      next_a.store(slices.a[now]);
-      next_b.store(slices.b[now]);
-    }
-    __syncthreads();
-  }
+  for_each_slice<a_terms, b_terms>(a, b, at, slices, [&](uint32_t which, uint32_t) { cores.multiply(sums, which); });
 #pragma unroll
   for (uint32_t i = 0; i < Cores::thread_m; ++i) {
     const uint32_t m = at.row + Cores::row(i);
@@ -128,7 +60,7 @@ __device__ void multiply(const FastMatmulArgs& p, HalfSlices<Cores>& slices) {
 // operands are rounded to.
 #define FAST_MATMUL_KERNEL(name, Half, tile, blocks, a_terms, b_terms)                                       \
   extern "C" __global__ __launch_bounds__(line_threads* tile, blocks) void name(const FastMatmulArgs args) { \
-    static __shared__ HalfSlices<TensorCores<tile, HalvesMma<Half>>> slices;                                 \
+    static __shared__ Slices<TensorCores<tile, HalvesMma<Half>>> slices;                                     \
     multiply<Half, tile, a_terms, b_terms>(args, slices);                                                    \
   }
 #define FAST_MATMUL(tile, suffix, Half, blocks)                                        \

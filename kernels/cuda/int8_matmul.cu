@@ -8,32 +8,7 @@
 namespace kernels::cuda {
 namespace {
 
-template <class Arithmetic>
-struct Slices {
-  typename Arithmetic::Slice a[2], b[2];
-};
-
-// One thread's share of a slice on its way to shared memory.
-template <class Arithmetic, bool along_terms>
-struct UnitsLoad {
-  Units values[Arithmetic::groups];
-
-  __device__ void load(const Digits& from, uint32_t line, uint32_t term) {
-#pragma unroll
-    for (uint32_t g = 0; g < Arithmetic::groups; ++g) {
-      const Place at = Arithmetic::template place<along_terms>(g);
-      values[g] = load_units<along_terms>(from, line + at.line, term + 4 * at.unit);
-    }
-  }
-
-  __device__ void store(typename Arithmetic::Slice& slice) const {
-#pragma unroll
-    for (uint32_t g = 0; g < Arithmetic::groups; ++g) {
-      const Place at = Arithmetic::template place<along_terms>(g);
-      Arithmetic::template put<along_terms>(slice, at, along_terms ? values[g] : transposed(values[g]));
-    }
-  }
-};
+using Digits = NarrowOperand<int8_t>;
 
 // The thread's sums are added to the totals and begin anew.
 template <uint32_t rows, uint32_t columns, class Sum>
@@ -46,29 +21,19 @@ __device__ void drain(int32_t (&totals)[rows][columns], Sum (&sums)[rows][column
   clear(sums);
 }
 
-// totals = the integer products of the tile's lines. Each step fetches a slice and multiplies the one before.
+// totals = the integer products of the tile's lines.
 template <class Arithmetic, bool a_terms, bool b_terms>
 __device__ void contract(int32_t (&totals)[Arithmetic::thread_m][Arithmetic::thread_n], const Digits& a,
                          const Digits& b, const Corner& at, Slices<Arithmetic>& slices) {
-  const uint32_t steps = (a.terms + Arithmetic::depth - 1) / Arithmetic::depth;
-  UnitsLoad<Arithmetic, a_terms> next_a;
-  UnitsLoad<Arithmetic, b_terms> next_b;
+  constexpr uint32_t terms_of_sum = Arithmetic::terms_of_sum;
+  const Arithmetic arithmetic(slices);
   typename Arithmetic::Sum sums[Arithmetic::thread_m][Arithmetic::thread_n];
   clear(totals);
   clear(sums);
-#pragma unroll 1
-  for (uint32_t step = 0; step <= steps; ++step) {
-    const uint32_t term = step * Arithmetic::depth, now = step % 2;
-    next_a.load(a, at.row, term);
-    next_b.load(b, at.column, term);
-    if (step > 0) Arithmetic::multiply(sums, slices.a[now ^ 1], slices.b[now ^ 1]);
-    if (step < steps) {
-      next_a.store(slices.a[now]);
-      next_b.store(slices.b[now]);
-    }
-    if (Arithmetic::terms_of_sum && term % Arithmetic::terms_of_sum == 0) drain(totals, sums);
-    __syncthreads();
-  }
+  for_each_slice<a_terms, b_terms>(a, b, at, slices, [&](uint32_t which, uint32_t term) {
+    arithmetic.multiply(sums, which);
+    if (terms_of_sum && (term + Arithmetic::depth) % terms_of_sum == 0) drain(totals, sums);
+  });
   drain(totals, sums);
 }
 
@@ -111,9 +76,10 @@ __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
   constexpr uint32_t thread_m = Arithmetic::thread_m, thread_n = Arithmetic::thread_n;
   const Digits b{p.b, p.b_stride, p.n, p.k, p.b_aligned != 0};
   const Corner at = corner_of_tile(p, blockIdx.x, Arithmetic::tile);
+  const uint32_t digits = kept(p.a_low ? 2 : 1);
   float y[thread_m][thread_n];
 #pragma unroll 1
-  for (uint32_t digit = 0; digit < (p.a_low ? 2 : 1); ++digit) {
+  for (uint32_t digit = 0; digit < digits; ++digit) {
     const Digits a{digit == 0 ? p.a : p.a_low, p.a_stride, p.m, p.k, p.a_aligned != 0};
     int32_t totals[thread_m][thread_n];
     contract<Arithmetic, a_terms, b_terms>(totals, a, b, at, slices);
@@ -210,7 +176,7 @@ extern "C" __global__ void int8_matmul_scales(const Int8MatmulArgs args) {
 INT8_MATMUL(64, fp32, Fp32, 2)
 #endif
 #if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ > 600 && __CUDA_ARCH__ <= 750)
-INT8_MATMUL(64, dp4a, Dp4a, 2)
+INT8_MATMUL(64, dp4a, Dp4a, 4)
 #endif
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 750  // also what the driver compiles for cards to come
 INT8_MATMUL(64, m8n8k16, Mma8<64>, 3)

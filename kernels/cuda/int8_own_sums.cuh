@@ -1,7 +1,7 @@
 // Two arithmetics of int8_matmul.cu: threads that multiply by themselves.
 #pragma once
 
-#include "cuda/digits.cuh"
+#include "cuda/units.cuh"
 
 namespace kernels::cuda {
 
@@ -17,12 +17,6 @@ struct OwnSums {
                        : Place{threadIdx.x % (tile / 4) * 4, threadIdx.x / (tile / 4)};
   }
 
-  // The place of unit i of four, which are those of one line or of four.
-  template <bool along_terms>
-  __device__ static Place nth(const Place& first, uint32_t i) {
-    return along_terms ? Place{first.line, first.unit + i} : Place{first.line + i, first.unit};
-  }
-
   __device__ static uint32_t row(uint32_t i) { return line_of_thread<tile, thread_m>(threadIdx.x / across, i); }
   __device__ static uint32_t column(uint32_t j) { return line_of_thread<tile, thread_n>(threadIdx.x % across, j); }
 };
@@ -35,16 +29,22 @@ struct Dp4a : OwnSums {
     alignas(16) int32_t x[units * slice_row(tile)];
   };
 
+  // Of a unit in a slice.
+  __device__ static uint32_t number_at(const Place& at) { return at.unit * slice_row(tile) + at.line; }
+
+  // From a unit's number on: four units of its line, or that of each of four lines.
   template <bool along_terms>
-  __device__ static void put(Slice& slice, const Place& at, const Units& values) {
+  __device__ static void put(Slice& slice, uint32_t first, const Units& values) {
+    int32_t* const to = slice.x + first;
 #pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const Place to = nth<along_terms>(at, i);
-      slice.x[to.unit * slice_row(tile) + to.line] = static_cast<int32_t>(values.x[i]);
-    }
+    for (uint32_t i = 0; i < 4; ++i) to[i * (along_terms ? slice_row(tile) : 1)] = static_cast<int32_t>(values.x[i]);
   }
 
-  __device__ static void multiply(int32_t (&sums)[thread_m][thread_n], const Slice& a, const Slice& b) {
+  __device__ explicit Dp4a(const Slices<Dp4a>& slices) : slices_(slices) {}
+
+  // The thread's sums go on through slices.a[which] and slices.b[which].
+  __device__ void multiply(int32_t (&sums)[thread_m][thread_n], uint32_t which) const {
+    const Slice &a = slices_.a[which], &b = slices_.b[which];
 #pragma unroll
     for (uint32_t u = 0; u < units; ++u) {
       int32_t x[thread_m], y[thread_n];
@@ -66,6 +66,8 @@ struct Dp4a : OwnSums {
     return __dp4a(a, b, sum);
 #endif
   }
+
+  const Slices<Dp4a>& slices_;
 };
 
 // fp32 on whole numbers.
@@ -76,22 +78,31 @@ struct Fp32 : OwnSums {
     alignas(16) float x[depth * slice_row(tile)];
   };
 
+  // Of a unit's first term in a slice.
+  __device__ static uint32_t number_at(const Place& at) { return 4 * at.unit * slice_row(tile) + at.line; }
+
+  // From a unit's number on: four units of its line, or that of each of four lines.
   template <bool along_terms>
-  __device__ static void put(Slice& slice, const Place& at, const Units& values) {
+  __device__ static void put(Slice& slice, uint32_t first, const Units& values) {
+    float* const to = slice.x + first;
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-      const Place to = nth<along_terms>(at, i);
 #pragma unroll
       for (uint32_t t = 0; t < 4; ++t) {
         const auto digit = static_cast<int8_t>(byte_of(values.x[i], t));
-        slice.x[(4 * to.unit + t) * slice_row(tile) + to.line] = static_cast<float>(digit);
+        to[i * (along_terms ? 4 * slice_row(tile) : 1) + t * slice_row(tile)] = static_cast<float>(digit);
       }
     }
   }
 
-  __device__ static void multiply(float (&sums)[thread_m][thread_n], const Slice& a, const Slice& b) {
-    multiply_slices<depth, tile, tile>(sums, a.x, b.x);
+  __device__ explicit Fp32(const Slices<Fp32>& slices) : slices_(slices) {}
+
+  // The thread's sums go on through slices.a[which] and slices.b[which].
+  __device__ void multiply(float (&sums)[thread_m][thread_n], uint32_t which) const {
+    multiply_slices<depth, tile, tile>(sums, slices_.a[which].x, slices_.b[which].x);
   }
+
+  const Slices<Fp32>& slices_;
 };
 
 }  // namespace kernels::cuda

@@ -1,25 +1,25 @@
 // Products of tiles by warps that multiply matrices, of int8_matmul.cu and fast_matmul.cu.
 #pragma once
 
-#include "cuda/digits.cuh"
 #include "cuda/halves.cuh"
 #include "cuda/mma.cuh"
+#include "cuda/units.cuh"
 
 namespace kernels::cuda {
 
-// Each adds the products of 16 rows of 16 units, of which a lane has 4 of row g (`upper`) and of row g + 8 (`lower`),
-// and of 8 columns. A unit is 32 bits: four digits, or two halves. Which terms the lane's units are does not matter
-// where a and b agree: each sum has all of them.
+// Each adds the products of 16 rows of 16 units and of 8 columns. A unit is 32 bits: four digits, or two halves. Of
+// units 8h to 8h + 7 of the rows a lane has rows[h], registers of mma.cuh's a, and of units 4i to 4i + 3 of the columns
+// column[i], a register of b.
 struct M8n8k16 {
   using Sum = int32_t;
   static constexpr uint32_t unit_terms = 4;
 
   __device__ static void multiply(int32_t& upper0, int32_t& upper1, int32_t& lower0, int32_t& lower1,
-                                  const Units& upper, const Units& lower, const Units& column) {
+                                  const uint32_t (&rows)[2][4], const uint32_t (&column)[4]) {
 #pragma unroll
-    for (uint32_t u = 0; u < 4; ++u) {
-      mma_m8n8k16(upper0, upper1, upper.x[u], column.x[u]);
-      mma_m8n8k16(lower0, lower1, lower.x[u], column.x[u]);
+    for (uint32_t i = 0; i < 4; ++i) {
+      mma_m8n8k16(upper0, upper1, rows[i / 2][i % 2 * 2], column[i]);
+      mma_m8n8k16(lower0, lower1, rows[i / 2][i % 2 * 2 + 1], column[i]);
     }
   }
 };
@@ -29,11 +29,11 @@ struct M16n8k32 {
   static constexpr uint32_t unit_terms = 4;
 
   __device__ static void multiply(int32_t& upper0, int32_t& upper1, int32_t& lower0, int32_t& lower1,
-                                  const Units& upper, const Units& lower, const Units& column) {
+                                  const uint32_t (&rows)[2][4], const uint32_t (&column)[4]) {
 #pragma unroll
-    for (uint32_t u = 0; u < 4; u += 2) {
-      mma_m16n8k32(upper0, upper1, lower0, lower1, upper.x[u], lower.x[u], upper.x[u + 1], lower.x[u + 1], column.x[u],
-                   column.x[u + 1]);
+    for (uint32_t h = 0; h < 2; ++h) {
+      mma_m16n8k32(upper0, upper1, lower0, lower1, rows[h][0], rows[h][1], rows[h][2], rows[h][3], column[2 * h],
+                   column[2 * h + 1]);
     }
   }
 };
@@ -44,12 +44,12 @@ struct HalvesMma {
   using Sum = float;
   static constexpr uint32_t unit_terms = 2;
 
-  __device__ static void multiply(float& upper0, float& upper1, float& lower0, float& lower1, const Units& upper,
-                                  const Units& lower, const Units& column) {
+  __device__ static void multiply(float& upper0, float& upper1, float& lower0, float& lower1,
+                                  const uint32_t (&rows)[2][4], const uint32_t (&column)[4]) {
 #pragma unroll
-    for (uint32_t u = 0; u < 4; u += 2) {
-      Half::multiply(upper0, upper1, lower0, lower1, upper.x[u], lower.x[u], upper.x[u + 1], lower.x[u + 1],
-                     column.x[u], column.x[u + 1]);
+    for (uint32_t h = 0; h < 2; ++h) {
+      Half::multiply(upper0, upper1, lower0, lower1, rows[h][0], rows[h][1], rows[h][2], rows[h][3], column[2 * h],
+                     column[2 * h + 1]);
     }
   }
 };
@@ -61,7 +61,8 @@ struct HalvesMma {
 // neighbouring sums of c. The groups of a row are exchanged by the row's number. Thus the lanes of a warp meet no bank
 // twice, whether they store (128 bits each, or 32) or load.
 template <uint32_t tile_, class Mma>
-struct TensorCores {
+class TensorCores {
+ public:
   using Sum = typename Mma::Sum;
   static constexpr uint32_t tile = tile_, threads = line_threads * tile, depth = 16 * Mma::unit_terms;
   static constexpr uint32_t thread_m = tile / 16, thread_n = 8;
@@ -69,7 +70,7 @@ struct TensorCores {
   static constexpr uint32_t groups = tile * 4 / threads;
 
   struct Slice {
-    alignas(16) Units x[tile * 4];
+    alignas(16) uint32_t x[tile * 16];
   };
 
   template <bool along_terms>
@@ -80,28 +81,45 @@ struct TensorCores {
     return {4 * line, number % 32 / 8 + number / tile * 4};
   }
 
+  // Of a unit in a slice.
+  __device__ static uint32_t number_at(const Place& at) {
+    return 4 * group_at(row_of(at.line), at.unit / 4) + at.unit % 4;
+  }
+
+  // From a unit's number on: four units of its line, or that of each of four lines.
   template <bool along_terms>
-  __device__ static void put(Slice& slice, const Place& at, const Units& units) {
+  __device__ static void put(Slice& slice, uint32_t first, const Units& units) {
+    uint32_t* const to = slice.x + first;
     if (along_terms) {
-      slice.x[group_at(row_of(at.line), at.unit / 4)] = units;
+      *reinterpret_cast<Units*>(to) = units;
     } else {
 #pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) slice.x[group_at(row_of(at.line + i), at.unit / 4)].x[at.unit % 4] = units.x[i];
+      for (uint32_t i = 0; i < 4; ++i) to[i * quarter * 16] = units.x[i];
     }
   }
 
-  __device__ static void multiply(Sum (&sums)[thread_m][thread_n], const Slice& a, const Slice& b) {
-    const uint32_t g = lane() / 4, t = lane() % 4;
-    Units columns[4];
+  __device__ explicit TensorCores(const Slices<TensorCores>& slices)
+      : columns_(shared_address(slices.b[0].x + 4 * group_at(8 * warp_column() + lane() % 8, lane() / 8))) {
 #pragma unroll
-    for (uint32_t q = 0; q < 4; ++q) columns[q] = b.x[group_at(q * quarter + 8 * warp_column() + g, t)];
+    for (uint32_t h = 0; h < 2; ++h)
+      rows_[h] = shared_address(slices.a[0].x + 4 * group_at(first_row() + lane() % 16, 2 * h + lane() / 16));
+  }
+
+  // The thread's sums go on through slices.a[which] and slices.b[which].
+  __device__ void multiply(Sum (&sums)[thread_m][thread_n], uint32_t which) const {
+    constexpr uint32_t row_bytes = 4 * sizeof(Units);
+    const uint32_t slice = kept(which * sizeof(Slice));
+    uint32_t columns[4][4];
+#pragma unroll
+    for (uint32_t q = 0; q < 4; ++q) load_matrices(columns[q], columns_ + slice + q * quarter * row_bytes);
 #pragma unroll
     for (uint32_t i = 0; i < thread_m; i += 2) {
-      const Units upper = a.x[group_at(first_row() + 8 * i + g, t)];
-      const Units lower = a.x[group_at(first_row() + 8 * i + 8 + g, t)];
+      uint32_t rows[2][4];
+#pragma unroll
+      for (uint32_t h = 0; h < 2; ++h) load_matrices(rows[h], rows_[h] + slice + 8 * i * row_bytes);
 #pragma unroll
       for (uint32_t q = 0; q < 4; ++q)
-        Mma::multiply(sums[i][q], sums[i][q + 4], sums[i + 1][q], sums[i + 1][q + 4], upper, lower, columns[q]);
+        Mma::multiply(sums[i][q], sums[i][q + 4], sums[i + 1][q], sums[i + 1][q + 4], rows, columns[q]);
     }
   }
 
@@ -118,6 +136,8 @@ struct TensorCores {
   __device__ static uint32_t lane() { return threadIdx.x % warp_lanes; }
   __device__ static uint32_t warp_column() { return threadIdx.x / warp_lanes % (tile / 32); }
   __device__ static uint32_t first_row() { return threadIdx.x / warp_lanes / (tile / 32) * (tile / 2); }
+
+  SharedAddress rows_[2], columns_;  // where the lane's first rows of matrices are
 };
 
 }  // namespace kernels::cuda

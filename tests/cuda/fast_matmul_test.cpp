@@ -66,6 +66,16 @@ TEST(CudaFastMatmul, AlignedShapes) {
   check_all(random, 40, 72, 40, 8);
 }
 
+// Rows that begin at whole groups, whose last ones are parts: a line or a term short of a tile or a slice, one more,
+// and four more lines.
+TEST(CudaFastMatmul, AlignedEdges) {
+  Random random(7);
+  check_all(random, 63, 63, 31, 1);
+  check_all(random, 65, 65, 33, 7);
+  check_all(random, 68, 68, 36, 4);
+  check_all(random, 129, 129, 33, 7);
+}
+
 TEST(CudaFastMatmul, Epilogues) {
   Random random(6);
   for (const Epilogue epilogue : all_epilogues) {

@@ -1,6 +1,7 @@
 // int8_matmul.cu gives the reference's bits with every arithmetic, and a device gets the one that serves it.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <span>
 #include <string>
 #include <vector>
@@ -108,6 +109,19 @@ TEST(CudaInt8Matmul, AlignedShapes) {
       check_int8_matmul(random, {64, 80, 64, (i & 1) != 0, (i & 2) != 0, padding == 4, padding});
     }
   }
+}
+
+// Rows that begin at whole groups, whose last ones are parts: a line or a term short of a tile or a slice, one more,
+// and four more lines.
+TEST(CudaInt8Matmul, AlignedEdges) {
+  Random random(6);
+  for (const auto& [size, terms, padding] : {std::array<size_t, 3>{63, 63, 1}, {65, 65, 15}, {68, 68, 12}}) {
+    for (size_t i = 0; i < 4; ++i)
+      check_int8_matmul(random, {size, size, terms, (i & 1) != 0, (i & 2) != 0, false, padding});
+    check_int8_matmul(random, {size, size, 3 * terms, true, false, false, padding, terms});
+  }
+  for (size_t i = 0; i < 4; ++i) check_int8_matmul(random, {129, 129, 65, (i & 1) != 0, (i & 2) != 0, false, 15});
+  check_int8_matmul(random, {129, 129, 161, true, false, false, 15, 96});
 }
 
 TEST(CudaInt8Matmul, MoreTilesThanOne) {
