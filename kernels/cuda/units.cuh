@@ -124,28 +124,35 @@ class UnitsLoad {
     }
   }
 
-  // A loop, so that this rare way's code stays small; the groups pass through the last one's registers.
+  // A loop, so that this rare way needs little code and few registers; the words pass through the last one's register.
   __device__ void load_singly(uint32_t term) {
+    constexpr uint32_t words = 4 * groups;
+    uint32_t x[words] = {};
 #pragma unroll 1
-    for (uint32_t g = 0; g < groups; ++g) {
-      const Place at = Arithmetic::template place<along_terms>(g);
+    for (uint32_t w = 0; w < words; ++w) {
+      const Place at = Arithmetic::template place<along_terms>(w / 4);
 #pragma unroll
-      for (uint32_t i = 0; i + 1 < groups; ++i) values_[i] = values_[i + 1];
-      values_[groups - 1] = group_of(first_line_ + at.line, term + at.unit * unit_terms);
+      for (uint32_t i = 0; i + 1 < words; ++i) x[i] = x[i + 1];
+      x[words - 1] = word_of(first_line_ + at.line, term + at.unit * unit_terms, w % 4);
     }
+#pragma unroll
+    for (uint32_t w = 0; w < words; ++w) values_[w / 4].x[w % 4] = x[w];
   }
 
-  __device__ Units group_of(uint32_t first_line, uint32_t first_term) const {
+  // Number w of a group that begins at this line and term.
+  __device__ uint32_t word_of(uint32_t first_line, uint32_t first_term, uint32_t w) const {
     constexpr uint32_t mask = size == 1 ? 0xff : 0xffff;
-    Units group = {{0, 0, 0, 0}};
+    uint32_t word = 0;
 #pragma unroll
-    for (uint32_t i = 0; i < 16 / size; ++i) {
-      const uint32_t line = first_line + (along_terms ? 0 : i % 4), term = first_term + (along_terms ? i : i / 4);
+    for (uint32_t i = 0; i < unit_terms; ++i) {
+      const uint32_t number = w * unit_terms + i;
+      const uint32_t line = first_line + (along_terms ? 0 : number % 4);
+      const uint32_t term = first_term + (along_terms ? number : number / 4);
       if (line >= from_.lines || term >= from_.terms) continue;
       const T x = from_.first[along_terms ? line * from_.stride + term : term * from_.stride + line];
-      group.x[i * size / 4] |= (static_cast<uint32_t>(x) & mask) << i * size % 4 * 8;
+      word |= (static_cast<uint32_t>(x) & mask) << i * size * 8;
     }
-    return group;
+    return word;
   }
 
   const NarrowOperand<T>& from_;
