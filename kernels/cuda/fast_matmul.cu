@@ -9,27 +9,38 @@
 namespace kernels::cuda {
 namespace {
 
-// What follows the contraction, for four neighbours of c, which are of Numbers.
-template <class Half, class Numbers>
-__device__ void put_numbers(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
+// c and its bias, halves or fp32: four neighbours from number `first` of the array on.
+template <class Half>
+__device__ Vector4 load_numbers(const void* array, uint64_t first, bool halves, uint32_t inside, bool aligned) {
+  if (halves) return HalvesOf<Half>::load(HalvesOf<Half>::in(array) + first, inside, aligned);
+  return load4(static_cast<const float*>(array) + first, inside, aligned);
+}
+
+// What follows the contraction, for four neighbours of c. It stands in a kernel once for each four sums of a thread: of
+// the two that need a hyperbolic tangent, GELU and its derivative, at most one is asked for, and one loop has both.
+template <class Half>
+__device__ void put_sums(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
   using Halves = HalvesOf<Half>;
   const uint32_t inside = left(n, p.n);
-  const bool aligned = p.c_aligned != 0;
+  const bool aligned = p.c_aligned != 0, halves = p.c_halves != 0;
   const uint64_t at = m * p.ldc + n;
-  if (p.bias) y = y + Numbers::load(Numbers::in(p.bias) + n, inside, aligned);
-  if (p.before_gelu) {
-    Halves::store(Halves::out(p.before_gelu) + at, y, inside, aligned);
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) y.x[i] = gelu(y.x[i]);
-  }
-  if (p.gelu_input) {
-    const Vector4 x = Halves::load(Halves::in(p.gelu_input) + at, inside, aligned);
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) y.x[i] = y.x[i] * gelu_slope(x.x[i]);
+  if (p.bias) y = y + load_numbers<Half>(p.bias, n, halves, inside, aligned);
+  if (p.before_gelu) Halves::store(Halves::out(p.before_gelu) + at, y, inside, aligned);
+  if (p.before_gelu || p.gelu_input) {
+    Vector4 x = p.gelu_input ? Halves::load(Halves::in(p.gelu_input) + at, inside, aligned) : y;
+#pragma unroll 1
+    for (uint32_t i = 0; i < 4; ++i) {  // the first of each is next
+      const float next = p.gelu_input ? y.x[0] * gelu_slope(x.x[0]) : gelu(x.x[0]);
+      x = {{x.x[1], x.x[2], x.x[3], 0.0f}};
+      y = {{y.x[1], y.x[2], y.x[3], next}};
+    }
   }
   if (p.residual) y = y + load4(p.residual + at, inside, aligned);
-  if (p.accumulate) y = Numbers::load(Numbers::in(p.c) + at, inside, aligned) + y;
-  Numbers::store(Numbers::out(p.c) + at, y, inside, aligned);
+  if (p.accumulate) y = load_numbers<Half>(p.c, at, halves, inside, aligned) + y;
+  if (halves)
+    Halves::store(Halves::out(p.c) + at, y, inside, aligned);
+  else
+    store4(static_cast<float*>(p.c) + at, y, inside, aligned);
 }
 
 template <class Half, uint32_t tile, bool a_terms, bool b_terms, class Cores = TensorCores<tile, HalvesMma<Half>>>
@@ -49,7 +60,7 @@ __device__ void multiply(const FastMatmulArgs& p, Slices<Cores>& slices) {
     for (uint32_t j = 0; j < Cores::thread_n; j += 4) {
       const Vector4 y = {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
       const uint32_t n = at.column + Cores::column(j);
-      p.c_halves ? put_numbers<Half, HalvesOf<Half>>(p, m, n, y) : put_numbers<Half, Floats>(p, m, n, y);
+      put_sums<Half>(p, m, n, y);
     }
   }
 }

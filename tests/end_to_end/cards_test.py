@@ -14,7 +14,7 @@ import harness
 
 ROUNDS = 2
 MODEL = {"model_type": "gpt2", "vocab_size": 256, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
-CARDS = "0000:0A:00.0,8.6,6000000000,Third;0000:02:00.0,6.1,6000000000,First;0000:07:00.0,7.5,6000000000,Second"
+CARDS = "0000:0A:00.0,8.6,6000000000,Third;0000:02:00.0,6.1,6000000000,First;0000:07:00.0,7.0,6000000000,Second"
 
 
 class Cards(harness.TestCase):
