@@ -134,6 +134,7 @@ Call bias_backward(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
 Call cross_entropy(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
   const CrossEntropy op{.rows = n[0],
                         .vocabulary = n[1],
+                        .row = n[1],
                         .logits = arrays.floats_or_halves(n[0] * n[1], fast),
                         .targets = arrays.below(n[1], n[0]),
                         .losses = arrays.floats(n[0]),
@@ -144,6 +145,7 @@ Call cross_entropy(bool fast, Ops& ops, Arrays& arrays, const Sizes& n) {
 Quantise quantise(Arrays& arrays, const Sizes& n) {
   return {.rows = n[0],
           .columns = n[1],
+          .row = n[1],
           .x = arrays.floats(n[0] * n[1]),
           .q = arrays.digits(n[0] * n[1]),
           .scales = arrays.floats(std::max(n[0], n[1]))};

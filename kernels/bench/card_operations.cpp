@@ -17,7 +17,8 @@ constexpr size_t block_tokens = 1024;  // whose sums the gradient of a weight ad
 Call matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   Matmul op = product_of(form, n[0], n[1], n[2]);
   if (op.accumulate) op.block = block_tokens;
-  op.a = arrays.floats(op.m * op.k), op.b = arrays.floats(op.k * op.n), op.c = arrays.floats(op.m * op.n);
+  op.a = arrays.floats(elements_of_a(op)), op.b = arrays.floats(elements_of_b(op));
+  op.c = arrays.floats(elements_of_c(op));
   return [&ops, op] { ops.matmul(op); };
 }
 
@@ -27,13 +28,13 @@ Call fast_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   const FastMatmul op{.m = shape.m,
                       .n = shape.n,
                       .k = shape.k,
-                      .a = arrays.halves(shape.m * shape.k),
+                      .a = arrays.halves(elements_of_a(shape)),
                       .a_row = shape.a_row,
                       .a_col = shape.a_col,
-                      .b = arrays.halves(shape.k * shape.n),
+                      .b = arrays.halves(elements_of_b(shape)),
                       .b_row = shape.b_row,
                       .b_col = shape.b_col,
-                      .c = arrays.floats_or_halves(shape.m * shape.n, !shape.accumulate),
+                      .c = arrays.floats_or_halves(elements_of_c(shape), !shape.accumulate),
                       .ldc = shape.ldc,
                       .accumulate = shape.accumulate,
                       .workspace = arrays.floats(ops.fast_workspace() / sizeof(float) + 1)};
@@ -47,15 +48,15 @@ Call int8_matmul(Form form, Ops& ops, Arrays& arrays, const Sizes& n) {
   const Int8Matmul op{.m = shape.m,
                       .n = shape.n,
                       .k = shape.k,
-                      .a = arrays.digits(shape.m * shape.k),
+                      .a = arrays.digits(elements_of_a(shape)),
                       .a_row = shape.a_row,
                       .a_col = shape.a_col,
                       .a_scales = arrays.positive(blocks * scales),
-                      .b = arrays.digits(shape.k * shape.n),
+                      .b = arrays.digits(elements_of_b(shape)),
                       .b_row = shape.b_row,
                       .b_col = shape.b_col,
                       .b_scales = arrays.positive(blocks * scales),
-                      .c = arrays.floats(shape.m * shape.n),
+                      .c = arrays.floats(elements_of_c(shape)),
                       .ldc = shape.ldc,
                       .accumulate = shape.accumulate,
                       .block = shape.accumulate ? block_tokens : 0,

@@ -69,8 +69,8 @@ class OpenBlas {
 double matmul_row(const char* name, Form form, size_t tokens, size_t in, size_t out, Ops& ops, const OpenBlas& blas,
                   double peak, double seconds) {
   Matmul op = product_of(form, tokens, in, out);
-  const Values a = random_values(op.m * op.k), b = random_values(op.k * op.n);
-  Values c(op.m * op.n);
+  const Values a = random_values(elements_of_a(op)), b = random_values(elements_of_b(op));
+  Values c(elements_of_c(op));
   op.a = a.data(), op.b = b.data(), op.c = c.data();
   std::vector<double> our_times, their_times, ratios;
   for (int turn = 0; turn < turns; ++turn) {  // in turns, so that both meet the same disturbances
@@ -168,6 +168,7 @@ void memory_table(Ops& ops, double seconds) {
   memory_row("cross-entropy with gradient", 2 * array, copy, seconds, [&] {
     ops.cross_entropy({.rows = rows,
                        .vocabulary = channels,
+                       .row = channels,
                        .logits = y.data(),
                        .targets = targets.data(),
                        .losses = mean.data(),

@@ -6,6 +6,7 @@
 
 #include "bench/measure.h"
 #include "kernels/ops.h"
+#include "model/head.h"
 
 namespace kernels::bench {
 
@@ -17,13 +18,13 @@ struct OperationTime {
 
 class TimedOps final : public Ops {
  public:
-  TimedOps(Ops& ops, size_t vocabulary) : ops_(ops), vocabulary_(vocabulary) {}
+  TimedOps(Ops& ops, size_t vocabulary) : ops_(ops), row_of_logits_(row_of_logits(vocabulary)) {}
 
   std::map<std::string, OperationTime> times;
 
   std::string name() const override { return ops_.name(); }
   void matmul(const Matmul& op) override {
-    const bool head = op.ldc == vocabulary_ || op.a_row == vocabulary_ || op.a_col == vocabulary_;
+    const bool head = of_head(op);
     const std::string what = op.a_row == 1 ? "weight gradient" : "forward and input gradient";
     time((head ? "head: " : "linear: ") + what, 2.0 * product(op.m, op.n, op.k), 0, [&] { ops_.matmul(op); });
   }
@@ -34,7 +35,7 @@ class TimedOps final : public Ops {
     time("int8: quantising columns", 0, quantised(op), [&] { ops_.quantise_columns(op); });
   }
   void int8_matmul(const Int8Matmul& op) override {
-    const bool head = op.ldc == vocabulary_ || op.a_row == vocabulary_ || op.a_col == vocabulary_;
+    const bool head = of_head(op);
     const std::string what = op.a_row == 1 ? "weight gradient" : "forward and input gradient";
     const std::string name = (head ? "int8: head: " : "int8: linear: ") + what;
     const double digits = op.a_low ? 2 : 1;
@@ -139,6 +140,11 @@ class TimedOps final : public Ops {
     return product(op.sequences * op.heads, op.context, op.context) * static_cast<double>(op.head_size);
   }
 
+  template <class Product>
+  bool of_head(const Product& op) const {
+    return op.ldc == row_of_logits_ || op.a_row == row_of_logits_ || op.a_col == row_of_logits_;
+  }
+
   template <class F>
   void time(const std::string& what, double flops, double bytes, const F& f) {
     const double start = now();
@@ -151,7 +157,7 @@ class TimedOps final : public Ops {
   }
 
   Ops& ops_;
-  const size_t vocabulary_;
+  const size_t row_of_logits_;
 };
 
 }  // namespace kernels::bench

@@ -43,7 +43,7 @@ void put_digits(V x, int8_t* q, int8_t* low, P part) {
 template <class V>
 void quantise_rows(const Quantise& op, Range rows) {
   for (size_t row = rows.begin; row < rows.end; ++row) {
-    const size_t first = row * op.columns;
+    const size_t first = row * op.row;
     V amax = V::zero();
     for_each_vector<V>(first, first + op.columns,
                        [&](size_t i, auto part) { amax = max_bits(amax, magnitude(V::load(op.x + i, part))); });
@@ -71,7 +71,7 @@ template <class V>
 void quantise_columns(const Quantise& op, Range columns) {
   constexpr size_t ahead = 256;  // more streams of rows than a processor notices by itself
   const auto x = [&op](size_t row, size_t j, auto part) {
-    const float* from = op.x + row * op.columns + j;
+    const float* from = op.x + row * op.row + j;
     __builtin_prefetch(from + ahead);
     const V v = V::load(from, part);
     return op.row_factors ? V::broadcast(op.row_factors[row]) * v : v;
@@ -85,7 +85,7 @@ void quantise_columns(const Quantise& op, Range columns) {
   for_each_vector_of_rows<V>(op.rows, columns, [&](size_t j, auto part, size_t row, size_t count) {
     const V inverse = Int8Scale<V>(V::load(op.scales + j, part)).inverse;
     for (size_t i = row; i < row + count; ++i) {
-      const size_t at = i * op.columns + j;
+      const size_t at = i * op.row + j;
       put_digits(x(i, j, part) * inverse, op.q + at, op.low ? op.low + at : nullptr, part);
     }
   });

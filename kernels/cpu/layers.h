@@ -194,7 +194,7 @@ void gelu_backward(const GeluBackward& op, Range elements) {
 template <class V>
 void cross_entropy(const CrossEntropy& op, Range rows) {
   for (size_t n = rows.begin; n < rows.end; ++n) {
-    float* x = op.logits + n * op.vocabulary;
+    float* x = op.logits + n * op.row;
     const float max = row_max<V>(x, op.vocabulary);
     const float at_target = x[op.targets[n]];
     const bool gradient = op.scale_gradient != 0;

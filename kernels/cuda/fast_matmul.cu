@@ -16,8 +16,7 @@ __device__ Vector4 load_numbers(const void* array, uint64_t first, bool halves, 
   return load4(static_cast<const float*>(array) + first, inside, aligned);
 }
 
-// What follows the contraction, for four neighbours of c. It stands in a kernel once for each four sums of a thread: of
-// the two that need a hyperbolic tangent, GELU and its derivative, at most one is asked for, and one loop has both.
+// What follows the contraction, for four neighbours of c. Of GELU and its derivative at most one is asked for.
 template <class Half>
 __device__ void put_sums(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector4 y) {
   using Halves = HalvesOf<Half>;
@@ -27,13 +26,9 @@ __device__ void put_sums(const FastMatmulArgs& p, uint32_t m, uint32_t n, Vector
   if (p.bias) y = y + load_numbers<Half>(p.bias, n, halves, inside, aligned);
   if (p.before_gelu) Halves::store(Halves::out(p.before_gelu) + at, y, inside, aligned);
   if (p.before_gelu || p.gelu_input) {
-    Vector4 x = p.gelu_input ? Halves::load(Halves::in(p.gelu_input) + at, inside, aligned) : y;
-#pragma unroll 1
-    for (uint32_t i = 0; i < 4; ++i) {  // the first of each is next
-      const float next = p.gelu_input ? y.x[0] * gelu_slope(x.x[0]) : gelu(x.x[0]);
-      x = {{x.x[1], x.x[2], x.x[3], 0.0f}};
-      y = {{y.x[1], y.x[2], y.x[3], next}};
-    }
+    const Vector4 x = p.gelu_input ? Halves::load(Halves::in(p.gelu_input) + at, inside, aligned) : y;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) y.x[i] = p.gelu_input ? y.x[i] * gelu_slope(x.x[i]) : gelu(x.x[i]);
   }
   if (p.residual) y = y + load4(p.residual + at, inside, aligned);
   if (p.accumulate) y = load_numbers<Half>(p.c, at, halves, inside, aligned) + y;
@@ -52,17 +47,10 @@ __device__ void multiply(const FastMatmulArgs& p, Slices<Cores>& slices) {
   float sums[Cores::thread_m][Cores::thread_n];
   clear(sums);
   for_each_slice<a_terms, b_terms>(a, b, at, slices, [&](uint32_t which, uint32_t) { cores.multiply(sums, which); });
-#pragma unroll
-  for (uint32_t i = 0; i < Cores::thread_m; ++i) {
+  loop_over_fours<Cores::threads>(sums, slices, [&](uint32_t i, uint32_t j, const Vector4& y) {
     const uint32_t m = at.row + Cores::row(i);
-    if (m >= p.m) continue;
-#pragma unroll
-    for (uint32_t j = 0; j < Cores::thread_n; j += 4) {
-      const Vector4 y = {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
-      const uint32_t n = at.column + Cores::column(j);
-      put_sums<Half>(p, m, n, y);
-    }
-  }
+    if (m < p.m) put_sums<Half>(p, m, at.column + Cores::column(j), y);
+  });
 }
 
 }  // namespace

@@ -93,8 +93,9 @@ __device__ void multiply(const Int8MatmulArgs& p, Slices<Arithmetic>& slices) {
     }
   }
 
-  for_each_four<Arithmetic>(p, at, [&](uint32_t m, uint32_t n, uint32_t i, uint32_t j) {
-    put_scaled(p, m, n, {{y[i][j], y[i][j + 1], y[i][j + 2], y[i][j + 3]}}, load_b_scales(p, 0, n));
+  loop_over_fours<Arithmetic::threads>(y, slices, [&](uint32_t i, uint32_t j, const Vector4& four) {
+    const uint32_t m = at.row + Arithmetic::row(i), n = at.column + Arithmetic::column(j);
+    if (m < p.m) put_scaled(p, m, n, four, load_b_scales(p, 0, n));
   });
 }
 

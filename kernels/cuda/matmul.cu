@@ -70,20 +70,15 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
   }
 
   float* const chunk = p.chunk_sums ? chunk_of_tile(p, blockIdx.x, blockIdx.y, tile) : nullptr;
-#pragma unroll
-  for (uint32_t i = 0; i < thread_m; ++i) {
+  loop_over_fours<threads>(sums, slices, [&](uint32_t i, uint32_t j, const Vector4& sum) {
     const uint32_t row = line_of_thread<tile, thread_m>(threadIdx.x / across, i);
-#pragma unroll
-    for (uint32_t j = 0; j < thread_n; j += 4) {
-      const uint32_t column = line_of_thread<tile, thread_n>(threadIdx.x % across, j);
-      const Vector4 sum = {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
-      if (chunk) {
-        store4(chunk + row * tile + column, sum, 4, true);
-      } else if (at.row + row < p.m) {
-        put(p, at.row + row, at.column + column, Vector4{} + sum);
-      }
+    const uint32_t column = line_of_thread<tile, thread_n>(threadIdx.x % across, j);
+    if (chunk) {
+      store4(chunk + row * tile + column, sum, 4, true);
+    } else if (at.row + row < p.m) {
+      put(p, at.row + row, at.column + column, Vector4{} + sum);
     }
-  }
+  });
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ __device__ inline void put_digits(const QuantiseArgs& args, uint64_t at, float x
 // A block of quantise_warps warps per row.
 extern "C" __global__ void quantise_rows(const QuantiseArgs args) {
   static __shared__ uint32_t largest[quantise_warps];
-  const uint64_t first = uint64_t{blockIdx.x} * args.columns;
+  const uint64_t first = uint64_t{blockIdx.x} * args.row;
   uint32_t bits = 0;
   for (uint32_t i = threadIdx.x; i < args.columns; i += 32 * quantise_warps) {
     const uint32_t other = magnitude_bits(args.x[first + i]);
@@ -54,7 +54,7 @@ extern "C" __global__ void quantise_columns(const QuantiseArgs args) {
   const uint32_t begin = blockIdx.y * args.block, end = begin + min(args.rows - begin, args.block);
   const bool inside = column < args.columns;
   const auto x = [&](uint64_t row) {
-    const float value = args.x[row * args.columns + column];
+    const float value = args.x[row * args.row + column];
     return args.row_factors ? args.row_factors[row] * value : value;
   };
   uint32_t bits = 0;
@@ -70,7 +70,7 @@ extern "C" __global__ void quantise_columns(const QuantiseArgs args) {
   }
   const Int8Scale by = int8_scale(bits);
   for (uint32_t row = begin + threadIdx.y; inside && row < end; row += column_warps)
-    put_digits(args, uint64_t{row} * args.columns + column, x(row), by);
+    put_digits(args, uint64_t{row} * args.row + column, x(row), by);
   if (inside && threadIdx.y == 0) args.scales[uint64_t{blockIdx.y} * args.columns + column] = by.scale;
 }
 

@@ -7,8 +7,8 @@ namespace kernels::cuda {
 
 struct QuantiseArgs {
   uint32_t rows, columns;
-  uint32_t block;  // of rows, whose columns are vectors by themselves; columns only
-  uint32_t padding;
+  uint32_t row;              // elements from one row of x, q and low to the next
+  uint32_t block;            // of rows, whose columns are vectors by themselves; columns only
   const float* x;            // (rows, columns)
   const float* row_factors;  // (rows) or null; columns only
   int8_t* q;                 // (rows, columns)

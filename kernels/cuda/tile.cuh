@@ -177,6 +177,28 @@ __device__ void end_chunk(float (&totals)[rows][columns], float (&sums)[rows][co
   clear(sums);
 }
 
+// f(i, j, sums (i, j) to (i, j + 3)) for each four neighbours of the thread's sums. They pass through shared memory, to
+// which nobody has another use any more: registers cannot be chosen by a loop, and without one f would stand in the
+// code for each four, which makes minutes of the assembler's work.
+template <uint32_t threads, uint32_t rows, uint32_t columns, class Shared, class F>
+__device__ void loop_over_fours(const float (&sums)[rows][columns], Shared& shared, F f) {
+  constexpr uint32_t across = columns / 4, fours = rows * across, fitting = sizeof shared / (threads * sizeof(Vector4));
+  constexpr uint32_t at_once = fitting < fours ? fitting : fours;
+  static_assert(at_once > 0 && fours % at_once == 0);
+  Vector4* const own = reinterpret_cast<Vector4*>(&shared) + threadIdx.x;
+#pragma unroll
+  for (uint32_t first = 0; first < fours; first += at_once) {
+#pragma unroll
+    for (uint32_t at = 0; at < at_once; ++at) {
+      const float(&x)[columns] = sums[(first + at) / across];
+      const uint32_t j = (first + at) % across * 4;
+      own[at * threads] = {{x[j], x[j + 1], x[j + 2], x[j + 3]}};
+    }
+#pragma unroll 1
+    for (uint32_t at = 0; at < at_once; ++at) f((first + at) / across, (first + at) % across * 4, own[at * threads]);
+  }
+}
+
 // Of a tile in c.
 struct Corner {
   uint32_t row, column;

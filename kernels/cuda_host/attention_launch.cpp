@@ -13,11 +13,6 @@
 namespace kernels::cuda {
 namespace {
 
-// Whether 16 bytes of a head may be moved at once, and heads of halves have whole such groups.
-bool aligned_groups(ConstFloatsOrHalves array, size_t head_size) {
-  return reinterpret_cast<uintptr_t>(array.first()) % 16 == 0 && head_size % (array.halves() ? 8 : 4) == 0;
-}
-
 // Op is AttentionForward or AttentionBackward.
 template <class Op>
 AttentionShape shape_of(const Op& op, size_t largest_head) {
@@ -30,7 +25,7 @@ AttentionShape shape_of(const Op& op, size_t largest_head) {
   shape.context = narrow(op.context), shape.heads = narrow(op.heads), shape.kv_heads = narrow(op.kv_heads);
   shape.head_size = narrow(op.head_size);
   shape.scale = 1.0f / std::sqrt(static_cast<float>(op.head_size));
-  shape.aligned = aligned_groups(op.qkv, op.head_size) && aligned_groups(op.out, op.head_size);
+  shape.aligned = aligned_16(op.qkv, op.head_size) && aligned_16(op.out, op.head_size);
   return shape;
 }
 
@@ -45,8 +40,7 @@ AttentionBackwardArgs args_of(const AttentionBackward& op, size_t largest_head) 
   AttentionBackwardArgs args{};
   args.shape = shape_of(op, largest_head);
   args.shape.row_max = op.row_max, args.shape.inverse_sum = op.inverse_sum;
-  args.shape.aligned =
-      args.shape.aligned && aligned_groups(op.dout, op.head_size) && aligned_groups(op.dqkv, op.head_size);
+  args.shape.aligned = args.shape.aligned && aligned_16(op.dout, op.head_size) && aligned_16(op.dqkv, op.head_size);
   args.out = op.out.first(), args.dout = op.dout.first(), args.dqkv = op.dqkv.first();
   args.row_products = op.workspace;
   return args;

@@ -33,8 +33,8 @@ static_assert(encoded_part % codec_block == 0 && 2 * encoded_part <= chunk_sums_
 QuantiseArgs quantise_args(const Quantise& op) {
   return {.rows = narrow(op.rows),
           .columns = narrow(op.columns),
+          .row = narrow(op.row),
           .block = narrow(op.block > 0 ? op.block : op.rows),
-          .padding = 0,
           .x = op.x,
           .row_factors = op.row_factors,
           .q = op.q,
@@ -261,7 +261,7 @@ void CudaOps::cross_entropy(const CrossEntropy& op) {
                               .targets = op.targets,
                               .losses = op.losses,
                               .vocabulary = narrow(op.vocabulary),
-                              .row = narrow(op.row ? op.row : op.vocabulary),
+                              .row = narrow(op.row),
                               .scale_gradient = op.scale_gradient,
                               .padding = 0};
   launch(device_, variant("cross_entropy", op.logits, half_).c_str(),

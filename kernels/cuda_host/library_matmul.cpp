@@ -8,16 +8,6 @@
 namespace kernels::cuda {
 namespace {
 
-// Whether the library may be promised that it lies on whole groups of 16 bytes.
-bool whole_groups(ConstFloatsOrHalves array, size_t stride) {
-  const size_t size = array.halves() ? sizeof(uint16_t) : sizeof(float);
-  return reinterpret_cast<uintptr_t>(array.first()) % 16 == 0 && stride * size % 16 == 0;
-}
-
-bool whole_groups_of_digits(const int8_t* first, size_t stride) {
-  return reinterpret_cast<uintptr_t>(first) % 16 == 0 && stride % 16 == 0;
-}
-
 // The product without GELU, and GELU of the halves that it leaves.
 bool library_then_gelu(const FastMatmul& op, LibraryProduct product, HalfPrecision half, GemmLibrary& library,
                        Launcher& device) {
@@ -39,10 +29,10 @@ bool library_fast_matmul(const FastMatmul& op, HalfPrecision half, GemmLibrary& 
   const bool a_terms = op.a_col == 1, b_terms = op.b_row == 1;
   const size_t a_stride = a_terms ? op.a_row : op.a_col, b_stride = b_terms ? op.b_col : op.b_row;
   const bool neighbours = (a_terms || op.a_row == 1) && (b_terms || op.b_col == 1);
-  const bool aligned = whole_groups(op.a, a_stride) && whole_groups(op.b, b_stride) && whole_groups(op.c, op.ldc) &&
-                       whole_groups(op.bias, 0) && whole_groups(op.residual, op.ldc) &&
-                       whole_groups(op.before_gelu, op.ldc) && whole_groups(op.gelu_input, op.ldc);
-  if (!neighbours || !aligned || (op.accumulate && op.residual != nullptr)) return false;
+  const bool promised = aligned_16(op.a, a_stride) && aligned_16(op.b, b_stride) && aligned_16(op.c, op.ldc) &&
+                        aligned_16(op.bias, 0) && aligned_16(op.residual, op.ldc) &&
+                        aligned_16(op.before_gelu, op.ldc) && aligned_16(op.gelu_input, op.ldc);
+  if (!neighbours || !promised || (op.accumulate && op.residual != nullptr)) return false;
   if (op.m == 0 || op.n == 0 || op.k == 0) return false;
   LibraryProduct product{.type = half == HalfPrecision::bf16 ? LibraryProduct::Type::bf16 : LibraryProduct::Type::fp16,
                          .m = op.m,
@@ -68,9 +58,9 @@ bool library_fast_matmul(const FastMatmul& op, HalfPrecision half, GemmLibrary& 
 bool library_int8_matmul(const Int8Matmul& op, GemmLibrary& library, Launcher& device) {
   const bool terms = op.a_col == 1 && op.b_row == 1 && op.a_low == nullptr;
   const bool c_is_free = !op.accumulate && op.residual != op.c;
-  const bool whole_groups = op.n % 4 == 0 && op.k % 4 == 0 && whole_groups_of_digits(op.a, op.a_row) &&
-                            whole_groups_of_digits(op.b, op.b_col) && aligned(op.c, op.ldc);
-  if (!terms || !c_is_free || !whole_groups || op.m == 0 || op.n == 0 || op.k == 0) return false;
+  const bool promised = op.n % 4 == 0 && op.k % 4 == 0 && whole_groups(op.a, op.a_row, 16) &&
+                        whole_groups(op.b, op.b_col, 16) && aligned(op.c, op.ldc);
+  if (!terms || !c_is_free || !promised || op.m == 0 || op.n == 0 || op.k == 0) return false;
   const LibraryProduct product{.type = LibraryProduct::Type::int8,
                                .m = op.m,
                                .n = op.n,

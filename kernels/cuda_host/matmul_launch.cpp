@@ -77,8 +77,7 @@ Shape shape_of(size_t row_tiles, size_t column_tiles, uint32_t threads) {
 // Groups of digits or halves that are read at once: 16 bytes of terms, or 4 lines.
 template <class T>
 bool aligned_group(const T* first, size_t stride, bool terms) {
-  const size_t bytes = terms ? 16 : 4 * sizeof(T);
-  return reinterpret_cast<uintptr_t>(first) % bytes == 0 && stride * sizeof(T) % bytes == 0;
+  return whole_groups(first, stride * sizeof(T), terms ? 16 : 4 * sizeof(T));
 }
 
 }  // namespace

@@ -30,9 +30,18 @@ inline uint32_t narrow(size_t size) {
 inline size_t ceil_div(size_t count, size_t by) { return (count + by - 1) / by; }
 inline uint32_t blocks_for(size_t count, size_t of_a_block) { return narrow(ceil_div(count, of_a_block)); }
 
-// Whether groups of four neighbours, in lines `stride` apart, are aligned as a whole. Null is.
+// Whether groups of bytes, in lines stride_bytes apart, are aligned as a whole. Null is.
+inline bool whole_groups(const void* first, size_t stride_bytes, size_t group_bytes) {
+  return reinterpret_cast<uintptr_t>(first) % group_bytes == 0 && stride_bytes % group_bytes == 0;
+}
+
+// Groups of 16 bytes, and of four neighbours, in lines `stride` elements apart.
+inline bool aligned_16(ConstFloatsOrHalves array, size_t stride) {
+  return whole_groups(array.first(), stride * (array.halves() ? 2 : 4), 16);
+}
 inline bool aligned(ConstFloatsOrHalves array, size_t stride) {
-  return reinterpret_cast<uintptr_t>(array.first()) % (array.halves() ? 8 : 16) == 0 && stride % 4 == 0;
+  const size_t element = array.halves() ? 2 : 4;
+  return whole_groups(array.first(), stride * element, 4 * element);
 }
 
 // For cuda/grid.cuh: single elements, which the grid's threads share in a loop.

@@ -8,19 +8,14 @@ LinearPlan plan_linear(const ModelConfig& config, const NetworkPlan& plan, Ops& 
   const Arithmetic arithmetic = plan.profile == Profile::exact_int8_head ? Arithmetic::int8_two_digits
                                 : plan.profile == Profile::fast          ? Arithmetic::fast
                                                                          : Arithmetic::fp32;
-  return {arithmetic, plan, config.vocabulary, ops, arena};
-}
-
-// Rows of halves begin at whole groups of 16 bytes, whatever the vocabulary.
-size_t row_of_logits(const ModelConfig& config, const NetworkPlan& plan) {
-  return plan.profile == Profile::fast ? (config.vocabulary + 7) / 8 * 8 : config.vocabulary;
+  return {arithmetic, plan, row_of_logits(config.vocabulary), ops, arena};
 }
 
 }  // namespace
 
 Head::Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena)
     : vocabulary_(config.vocabulary),
-      row_(row_of_logits(config, plan)),
+      row_(row_of_logits(config.vocabulary)),
       ops_(ops),
       linear_(config.channels, config.vocabulary, Linear::Layout::outputs_inputs, plan_linear(config, plan, ops, arena),
               nullptr, row_),
@@ -35,11 +30,11 @@ void Head::losses(ConstFloatsOrHalves x, const float* weight, const MicroBatch& 
   linear_.forward(x, weight, nullptr, nullptr, batch.tokens(), logits_, cancel);
   ops_.cross_entropy({.rows = batch.tokens(),
                       .vocabulary = vocabulary_,
+                      .row = row_,
                       .logits = logits_,
                       .targets = batch.targets,
                       .losses = losses,
-                      .scale_gradient = scale_gradient,
-                      .row = row_});
+                      .scale_gradient = scale_gradient});
 }
 
 void Head::backward(ConstFloatsOrHalves x, const float* weight, const MicroBatch& batch, FloatsOrHalves dx,

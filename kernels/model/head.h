@@ -6,6 +6,10 @@
 
 namespace kernels {
 
+// Elements from one row of logits, their gradient and the digits of that to the next: whatever the vocabulary, rows
+// begin at whole groups of 16 bytes, which cards move at once.
+inline size_t row_of_logits(size_t vocabulary) { return (vocabulary + 15) / 16 * 16; }
+
 class Head {
  public:
   Head(const ModelConfig& config, const NetworkPlan& plan, Ops& ops, Arena& arena);
@@ -25,10 +29,10 @@ class Head {
                 const Cancel& cancel);
 
  private:
-  const size_t vocabulary_, row_;  // row_: elements of logits_ from one row to the next
+  const size_t vocabulary_, row_;
   Ops& ops_;
   const Linear linear_;
-  FloatsOrHalves logits_;  // (M, V), then their gradient
+  FloatsOrHalves logits_;  // (M, row_), then their gradient
 };
 
 }  // namespace kernels

@@ -130,6 +130,7 @@ void Linear::prepare(const float* weight, const float* bias) const {
   const auto quantise = [&](const Int8Weight& to, bool rows) {
     Quantise op{.rows = inputs_, .columns = outputs_, .x = weight, .q = to.q, .scales = to.scales};
     if (!inputs_first()) std::swap(op.rows, op.columns);
+    op.row = op.columns;
     rows ? plan_.ops.quantise_rows(op) : plan_.ops.quantise_columns(op);
   };
   quantise(by_output_, !inputs_first());
@@ -230,7 +231,8 @@ void Linear::backward_fast(const uint16_t* x, const uint16_t* dy, size_t rows, u
 
 void Linear::forward_int8(const float* x, const float* bias, const float* residual, size_t rows, float* y,
                           const Cancel& cancel) const {
-  plan_.ops.quantise_rows({.rows = rows, .columns = inputs_, .x = x, .q = input_, .scales = input_scales_});
+  plan_.ops.quantise_rows(
+      {.rows = rows, .columns = inputs_, .row = inputs_, .x = x, .q = input_, .scales = input_scales_});
   auto product = output_product<Int8Matmul>(rows);
   product.a = input_, product.a_scales = input_scales_;
   product.b = by_output_.q, product.b_scales = by_output_.scales;
@@ -240,7 +242,13 @@ void Linear::forward_int8(const float* x, const float* bias, const float* residu
 
 // The digits of dY serve dX as rows, then dW as columns.
 void Linear::backward_int8(const float* dy, size_t rows, float* dx, float* dweight, const Cancel& cancel) const {
-  Quantise gradient{.rows = rows, .columns = outputs_, .x = dy, .q = plan_.q, .low = plan_.low, .scales = plan_.scales};
+  Quantise gradient{.rows = rows,
+                    .columns = outputs_,
+                    .row = output_row_,
+                    .x = dy,
+                    .q = plan_.q,
+                    .low = plan_.low,
+                    .scales = plan_.scales};
   plan_.ops.quantise_rows(gradient);
   auto of_input = input_product<Int8Matmul>(rows);
   of_input.a = plan_.q, of_input.a_low = plan_.low, of_input.a_scales = plan_.scales;

@@ -53,7 +53,7 @@ class Linear {
   enum class Layout { inputs_outputs, outputs_inputs };
 
   // same_input: a layer of this shape in whose memory the input is kept, until its next forward(). output_row: elements
-  // from one row of y and dy to the next, which only fast has; 0: outputs.
+  // from one row of y and dy to the next; 0: outputs.
   Linear(size_t inputs, size_t outputs, Layout layout, const LinearPlan& plan, const Linear* same_input = nullptr,
          size_t output_row = 0);
 

@@ -67,7 +67,7 @@ class ReferenceOps final : public Ops {
   void quantise_rows(const Quantise& p) override {
     const FloatEnvironment environment;
     for (size_t row = 0; row < p.rows; ++row) {
-      const size_t first = row * p.columns;
+      const size_t first = row * p.row;
       p.scales[row] = reference::quantise(
           p.columns, [&](size_t i) { return p.x[first + i]; },
           [&](size_t i, int8_t q, int8_t low) { put_digits(p, first + i, q, low); });
@@ -79,11 +79,11 @@ class ReferenceOps final : public Ops {
     const FloatEnvironment environment;
     for (size_t column = 0; column < p.columns; ++column) {
       const auto x = [&](size_t row) {
-        const float value = p.x[row * p.columns + column];
+        const float value = p.x[row * p.row + column];
         return p.row_factors ? p.row_factors[row] * value : value;
       };
       p.scales[column] = reference::quantise(
-          p.rows, x, [&](size_t row, int8_t q, int8_t low) { put_digits(p, row * p.columns + column, q, low); });
+          p.rows, x, [&](size_t row, int8_t q, int8_t low) { put_digits(p, row * p.row + column, q, low); });
     }
   }
 
@@ -314,7 +314,7 @@ class ReferenceOps final : public Ops {
   void cross_entropy(const CrossEntropy& p) override {
     const FloatEnvironment environment;
     for (size_t n = 0; n < p.rows; ++n) {
-      float* x = p.logits + n * p.vocabulary;
+      float* x = p.logits + n * p.row;
       const size_t target = p.targets[n];
       const float m = maximum(p.vocabulary, x);
       const auto e = [&](size_t v) { return reference::exp(x[v] - m); };

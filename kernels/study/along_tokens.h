@@ -14,7 +14,7 @@ class AlongTokens final : public ForwardingOps {
   using ForwardingOps::ForwardingOps;
 
   void quantise_rows(const Quantise& op) override {
-    rows_[op.q] = {op.rows, op.columns, std::vector<float>(op.x, op.x + op.rows * op.columns)};
+    rows_[op.q] = {op.rows, op.columns, op.row, std::vector<float>(op.x, op.x + op.rows * op.row)};
     inner_->quantise_rows(op);
   }
 
@@ -31,8 +31,12 @@ class AlongTokens final : public ForwardingOps {
     const int8_t*& q = op.a_scales ? product.b : product.a;
     const Input& input = rows_.at(q);
     q_.resize(input.x.size()), scales_.resize(input.columns);
-    inner_->quantise_columns(
-        {.rows = input.rows, .columns = input.columns, .x = input.x.data(), .q = q_.data(), .scales = scales_.data()});
+    inner_->quantise_columns({.rows = input.rows,
+                              .columns = input.columns,
+                              .row = input.row,
+                              .x = input.x.data(),
+                              .q = q_.data(),
+                              .scales = scales_.data()});
     q = q_.data();
     (op.a_scales ? product.b_scales : product.a_scales) = scales_.data();
     inner_->int8_matmul(product);
@@ -40,7 +44,7 @@ class AlongTokens final : public ForwardingOps {
 
  private:
   struct Input {
-    size_t rows = 0, columns = 0;
+    size_t rows = 0, columns = 0, row = 0;
     std::vector<float> x;
   };
   std::map<const int8_t*, Input> rows_;  // by where their digits went

@@ -234,6 +234,7 @@ TEST(CudaHalves, CrossEntropy) {
       expect_rounded("vocabulary " + std::to_string(vocabulary), [&](Ops& ops, Array& array) {
         ops.cross_entropy({.rows = rows,
                            .vocabulary = vocabulary,
+                           .row = vocabulary,
                            .logits = array(logits),
                            .targets = targets.data(),
                            .losses = array.fp32(poisoned(rows)),
@@ -254,7 +255,8 @@ TEST(CudaHalves, RowsOfLogitsMayLieApart) {
     Halves apart(rows * row, 0x1234), expected = tight;
     Values losses = poisoned(rows), expected_losses = poisoned(rows);
     for (size_t i = 0; i < tight.size(); ++i) apart[i / vocabulary * row + i % vocabulary] = tight[i];
-    CrossEntropy op{.rows = rows, .vocabulary = vocabulary, .targets = targets.data(), .scale_gradient = 0.5f};
+    CrossEntropy op{
+        .rows = rows, .vocabulary = vocabulary, .row = vocabulary, .targets = targets.data(), .scale_gradient = 0.5f};
     op.logits = expected.data(), op.losses = expected_losses.data();
     ops.cross_entropy(op);
     op.logits = apart.data(), op.losses = losses.data(), op.row = row;

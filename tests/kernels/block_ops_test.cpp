@@ -112,7 +112,7 @@ TEST(BlockOps, QuantiseColumns) {
   Random random(33);
   for (int i = 0; i < 20; ++i) {
     const Tokens tokens = some_tokens(random, 100);
-    const size_t columns = random.between(1, 90), count = tokens.count * columns;
+    const size_t columns = random.between(1, 90), row = columns + random.between(0, 5), count = tokens.count * row;
     const Values x = random.values(count), factors = random.values(tokens.count);
     const bool with_factors = random.between(0, 1), two_digits = random.between(0, 1);
     const size_t blocks = (tokens.count + tokens.block - 1) / tokens.block;
@@ -122,9 +122,10 @@ TEST(BlockOps, QuantiseColumns) {
         "quantised columns", tokens,
         [&](Ops& ops, size_t block, size_t number, size_t first, size_t rows) {
           if (first == 0) std::ranges::fill(q, 99), std::ranges::fill(low, 99), scales = poisoned(scales.size());
-          const size_t at = first * columns;
+          const size_t at = first * row;
           ops.quantise_columns({.rows = rows,
                                 .columns = columns,
+                                .row = row,
                                 .block = block,
                                 .x = x.data() + at,
                                 .row_factors = with_factors ? factors.data() + first : nullptr,

@@ -194,7 +194,8 @@ const Case cases[] = {
     {"attention_forward",
      [](Ops& ops, const Inputs& in) {
        const size_t sequences = rows / context, outputs = rows * heads * head_size;
-       Values out = room(outputs + 2 * rows * heads), workspace(ops.attention_workspace(rows * heads, context, head_size));
+       Values out = room(outputs + 2 * rows * heads),
+              workspace(ops.attention_workspace(rows * heads, context, head_size));
        float* row_max = out.data() + outputs;
        ops.attention_forward({sequences, context, heads, kv_heads, head_size, in.x.data(), out.data(), row_max,
                               row_max + rows * heads, workspace.data()});
@@ -212,7 +213,7 @@ const Case cases[] = {
     {"cross_entropy",
      [](Ops& ops, const Inputs& in) {
        Values logits(in.x.begin(), in.x.begin() + rows * vocabulary), losses(rows);
-       ops.cross_entropy({rows, vocabulary, logits.data(), in.ids.data(), losses.data(), 0.01f});
+       ops.cross_entropy({rows, vocabulary, vocabulary, logits.data(), in.ids.data(), losses.data(), 0.01f});
        logits.insert(logits.end(), losses.begin(), losses.end());
        return logits;
      }},

@@ -59,11 +59,19 @@ struct Quantised {
 
 enum class Along { rows, columns };
 
+constexpr int8_t no_digit = -128;  // what was not written
+
+// A row begins where x has it, which may be beyond the last one's columns.
 Quantised quantise(Ops& ops, Along along, size_t rows, size_t columns, const Values& x, const Values& factors = {},
                    bool two_digits = true) {
-  Quantised r{Digits(x.size(), 99), Digits(two_digits ? x.size() : 0, 99),
+  Quantised r{Digits(x.size(), no_digit), Digits(two_digits ? x.size() : 0, no_digit),
               Values(along == Along::rows ? rows : columns, -1)};
-  Quantise op{.rows = rows, .columns = columns, .x = x.data(), .q = r.q.data(), .scales = r.scales.data()};
+  Quantise op{.rows = rows,
+              .columns = columns,
+              .row = x.size() / rows,
+              .x = x.data(),
+              .q = r.q.data(),
+              .scales = r.scales.data()};
   if (two_digits) op.low = r.low.data();
   if (!factors.empty()) op.row_factors = factors.data();
   along == Along::rows ? ops.quantise_rows(op) : ops.quantise_columns(op);
@@ -75,12 +83,16 @@ TEST(Int8Ops, QuantiseRandomShapes) {
   const auto reference = make_reference_ops();
   for (int i = 0; i < 60; ++i) {
     const size_t rows = random.between(1, 40), columns = random.between(1, i < 40 ? 80 : 700);
-    Values x = random.values(rows * columns);
+    const size_t row = columns + (i % 4 == 0 ? 0 : random.between(1, 20));
+    Values x = random.values(rows * row);
     const Values factors = i % 2 ? random.values(rows) : Values();
-    for (size_t j = 0; j < columns; ++j) x[random.between(0, rows - 1) * columns + j] *= 0x1p-90f;
+    for (size_t j = 0; j < columns; ++j) x[random.between(0, rows - 1) * row + j] *= 0x1p-90f;
+    for (size_t j = 0; j < x.size(); ++j)
+      if (j % row >= columns) x[j] = std::numeric_limits<float>::quiet_NaN();
     for (const Along along : {Along::rows, Along::columns}) {
       const Values& used = along == Along::rows ? Values() : factors;
       const Quantised expected = quantise(*reference, along, rows, columns, x, used, i % 3 != 0);
+      for (size_t j = 0; j < x.size(); ++j) EXPECT_EQ(expected.q[j] == no_digit, j % row >= columns) << j;
       for (const Engine& engine : engines()) {
         EXPECT_EQ(quantise(*engine.ops, along, rows, columns, x, used, i % 3 != 0), expected)
             << engine.name << ": " << rows << " x " << columns << (along == Along::rows ? " rows" : " columns");

@@ -228,18 +228,23 @@ TEST(Ops, AttentionOverTwoChunks) {
 TEST(Ops, CrossEntropy) {
   Random random(8);
   for (const size_t vocabulary : {1, 2, 31, 256, 4095, 4097, 9001}) {
-    const size_t rows = random.between(1, 9);
+    const size_t rows = random.between(1, 9), row = vocabulary + random.between(0, 20);
     const auto targets = random.ids(rows, vocabulary);
-    const Values logits0 = random.values(rows * vocabulary);
+    const auto between_rows = [&](size_t i) { return i % row >= vocabulary; };
+    Values logits0 = random.values(rows * row);
+    for (size_t i = 0; i < logits0.size(); ++i)
+      if (between_rows(i)) logits0[i] = std::numeric_limits<float>::quiet_NaN();
     for (const float scale : {0.0f, 0.125f, 1e-3f}) {
       expect_same("cross-entropy of " + std::to_string(vocabulary), [&](Ops& ops) {
         Values logits = logits0, losses = poisoned(rows);
         ops.cross_entropy({.rows = rows,
                            .vocabulary = vocabulary,
+                           .row = row,
                            .logits = logits.data(),
                            .targets = targets.data(),
                            .losses = losses.data(),
                            .scale_gradient = scale});
+        for (size_t i = 0; i < logits.size(); ++i) EXPECT_EQ(std::isnan(logits[i]), between_rows(i)) << i;
         return scale != 0 ? joined({logits, losses}) : losses;
       });
     }

@@ -29,7 +29,7 @@ inline Int8Matmul block_of(Int8Matmul op, const BlockTokens& at) {
 }
 
 inline Quantise block_of(Quantise op, const BlockTokens& at) {
-  const size_t first = at.first * op.columns;
+  const size_t first = at.first * op.row;
   op.rows = at.count;
   op.x += first, op.q += first;
   if (op.low) op.low += first;

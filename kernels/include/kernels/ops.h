@@ -115,6 +115,7 @@ struct RoundToHalves {
 // of each row; quantise_columns() one of each column, whose elements it multiplies by their rows' factors before.
 struct Quantise {
   size_t rows = 0, columns = 0;
+  size_t row = 0;                      // elements from one row of x, q and low to the next
   size_t block = 0;                    // of rows, whose columns are vectors by themselves; columns only
   const float* x = nullptr;            // (rows, columns)
   const float* row_factors = nullptr;  // (rows) or null; columns only
@@ -278,11 +279,11 @@ struct AttentionBackward {
 // with g = scale_gradient.
 struct CrossEntropy {
   size_t rows = 0, vocabulary = 0;
+  size_t row = 0;                     // elements from one row of logits to the next
   FloatsOrHalves logits = nullptr;    // (rows, vocabulary)
   const uint16_t* targets = nullptr;  // (rows)
   float* losses = nullptr;            // (rows)
   float scale_gradient = 0;
-  size_t row = 0;  // of halves: from one row of logits to the next; 0: vocabulary
 };
 
 // One of several tensors that lie one behind the other: it begins where the one before ends, the first at element 0.
