@@ -4,8 +4,8 @@
     count_issues.py matmul.sm_86.cubin flash_attention.sm_90a.cubin --kernels '_128_|forward'
 
 Prints a Markdown table with a row for each kernel that multiplies in a loop. Of its innermost loops the row has the one
-with most multiplications: FFMA (fp32, a fused multiply-add in each lane), HMMA (halves) and IMMA (int8, both a product
-of small matrices by the tensor cores).
+with most multiplications: HMMA (halves) and IMMA (int8, both a product of small matrices by the tensor cores), or, where
+a kernel has none, FFMA (fp32, a fused multiply-add in each lane).
 
   instructions    all of the loop
   LDS, LDG        reads of shared memory (LDS, LDSM) and of global memory (LDG, LDGSTS)
@@ -29,7 +29,8 @@ import re
 import subprocess
 import sys
 
-MULTIPLICATIONS = ("FFMA", "HMMA", "IMMA")
+BY_TENSOR_CORES = ("HMMA", "IMMA")
+MULTIPLICATIONS = ("FFMA", *BY_TENSOR_CORES)
 SHARED, GLOBAL = ("LDS", "LDSM"), ("LDG", "LDGSTS")
 FIRST_WITH_TWO_BANKS = 70
 SECTION = re.compile(r"\s*\.section\s+\.text\.([^\s,]+)")
@@ -78,8 +79,8 @@ def parse(disassembly):
     return kernels
 
 
-def multiplications(loop):
-    return sum(instruction.name in MULTIPLICATIONS for instruction in loop)
+def count(loop, names):
+    return sum(instruction.name in names for instruction in loop)
 
 
 def loops(kernel):
@@ -93,13 +94,14 @@ def loops(kernel):
 
 def hottest_loop(kernel):
     """The innermost loop with most multiplications, of equal ones the shortest; or None where there is none."""
-    found = {(first, end): multiplications(kernel.instructions[first:end]) for first, end in loops(kernel)}
-    hot = [span for span, count in found.items() if count]
+    found = {(first, end): [count(kernel.instructions[first:end], names) for names in (BY_TENSOR_CORES, MULTIPLICATIONS)]
+             for first, end in loops(kernel)}
+    hot = [span for span, (_, all_kinds) in found.items() if all_kinds]
     innermost = [(first, end) for first, end in hot
                  if not any(first <= f and e <= end for f, e in hot if (f, e) != (first, end))]
     if not innermost:
         return None
-    first, end = max(innermost, key=lambda span: (found[span], span[0] - span[1]))
+    first, end = max(innermost, key=lambda span: (*found[span], span[0] - span[1]))
     return kernel.instructions[first:end]
 
 
@@ -119,7 +121,7 @@ def row(name, kernel, loop):
     counts = collections.Counter(instruction.name for instruction in loop)
     columns = [counts[multiplication] for multiplication in MULTIPLICATIONS]
     columns += [sum(counts[load] for load in loads) for loads in (SHARED, GLOBAL)]
-    columns += [len(loop) - sum(columns), f"{multiplications(loop) / len(loop):.3f}"]
+    columns += [len(loop) - sum(columns), f"{count(loop, MULTIPLICATIONS) / len(loop):.3f}"]
     columns += [bank_conflicts(loop) if kernel.architecture >= FIRST_WITH_TWO_BANKS else "-"]
     return f"| {name} | sm_{kernel.architecture} | {len(loop)} | {' | '.join(map(str, columns))} |"
 

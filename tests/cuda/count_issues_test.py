@@ -10,7 +10,8 @@ import unittest
 
 PROGRAM = pathlib.Path(sys.argv.pop(1))
 # Of matmul_32_tt, shortened: a loop without products inside one with them, a load that is skipped at the end, FFMAs of
-# one bank with and without .reuse, and what follows the loop.
+# one bank with and without .reuse, and what follows the loop. Of another kernel a loop with products of matrices, and what
+# follows those in a loop with more products of numbers.
 DISASSEMBLY = """
 	.headerflags	@"EF_CUDA_TEXMODE_UNIFIED EF_CUDA_64BIT_ADDRESS EF_CUDA_SM{architecture}"
 	.section	.text.matmul_32_tt,"ax",@progbits
@@ -44,6 +45,11 @@ DISASSEMBLY = """
         /*0010*/                   HMMA.16816.F32.BF16 R8, R4, R12, R8 ;
         /*0020*/                   IMMA.16832.S8.S8 R16, R4.ROW, R12.COL, R16 ;
         /*0030*/              @P0  BRA `(.L_x_4) ;
+.L_x_5:
+        /*0040*/                   FFMA R8, R8, R9, R8 ;
+        /*0050*/                   FFMA R8, R8, R9, R8 ;
+        /*0060*/                   FFMA R8, R8, R9, R8 ;
+        /*0070*/              @P0  BRA `(.L_x_5) ;
 """
 HEAD = ("| kernel | code | instructions | FFMA | HMMA | IMMA | LDS | LDG | other | share | bank conflicts |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|\n")
