@@ -21,7 +21,18 @@ struct Shared {
   alignas(16) float a[depth * slice_row(tile)];
   alignas(16) float b[depth * slice_row(wider(width))];
   float row_max[tile], inverse_sum[tile], row_product[tile];  // of the tile's queries; row_product is D of the docs
+  Head head;
 };
+
+// The head that the block goes on with, from now on. A thread reads its offsets where it needs them: in registers, they
+// would keep a multiprocessor from having two blocks.
+template <uint32_t width>
+__device__ const Head& put_head(Shared<width>& shared, const Head& head) {
+  __syncthreads();
+  if (threadIdx.x == 0) shared.head = head;
+  __syncthreads();
+  return shared.head;
+}
 
 // Tokens as lines of dimensions, for a product over those.
 __device__ inline Operand by_token(const AttentionShape& p, const void* tensor, const Tokens& tokens) {
@@ -94,7 +105,7 @@ __device__ void put_weights(const float (&x)[4][4], Shared<width>& shared) {
 // at the end; or, where it is the first, are the totals.
 template <uint32_t width, class Factor>
 __device__ void add_outputs(const AttentionShape& p, const TokenTile& at, const float (&sums)[4][width / across],
-                            float* outputs, uint64_t row_stride, bool first, Factor factor) {
+                            void* outputs, const Tokens& tokens, bool first, Factor factor) {
   const bool aligned = p.aligned != 0;
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i) {
@@ -105,7 +116,7 @@ __device__ void add_outputs(const AttentionShape& p, const TokenTile& at, const 
     for (uint32_t j = 0; j < width / across; j += 4) {
       const uint32_t column = at.column + line_of_thread<width, width / across>(threadIdx.x % across, j);
       const uint32_t inside = left(column, p.head_size);
-      float* to = outputs + (at.token + row) * row_stride + column;
+      float* to = static_cast<float*>(outputs) + tokens.first + (at.token + row) * tokens.row + column;
       Vector4 y = first ? Vector4{{0.0f, 0.0f, 0.0f, 0.0f}} : load4(to, inside, aligned);
       y = y + Vector4{{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}};
       store4(to, {{y.x[0] * f, y.x[1] * f, y.x[2] * f, y.x[3] * f}}, inside, aligned);
@@ -119,13 +130,12 @@ __device__ inline bool masked(const AttentionShape& p, uint32_t query, uint32_t 
 
 // The largest score of each of the thread's rows of queries.
 template <uint32_t width>
-__device__ void find_row_max(float (&highest)[4], const AttentionShape& p, const Operand& q, uint32_t query,
-                             const Operand& k, Shared<width>& shared) {
+__device__ void find_row_max(float (&highest)[4], const AttentionShape& p, uint32_t query, Shared<width>& shared) {
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i) highest[i] = -infinity();
   for (uint32_t key = 0; key <= query; key += tile) {
     float s[4][4];
-    contract(s, q, query, k, key, shared);
+    contract(s, by_token(p, p.qkv, shared.head.q), query, by_token(p, p.qkv, shared.head.k), key, shared);
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
@@ -179,19 +189,16 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
   const AttentionShape& p = args.shape;
   TokenTile at = tile_of_block(p, width);
   at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
-  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
-  const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_dimension(p, p.qkv, head.v);
-  float* out = static_cast<float*>(args.out) + head.out.first;
-
+  const Head& head = put_head(shared, head_of(p, at.head / p.heads, at.head % p.heads));
   float highest[4];
-  find_row_max(highest, p, q, at.token, k, shared);
+  find_row_max(highest, p, at.token, shared);
   if (threadIdx.x < tile) shared.inverse_sum[threadIdx.x] = 0.0f;  // the sum itself until the end
   float sums[4][width / across];
   clear(sums);
   RowSums row_sums = {};
   for (uint32_t key = 0; key <= at.token; key += tile) {
     float s[4][4];
-    contract(s, q, at.token, k, key, shared);
+    contract(s, by_token(p, p.qkv, head.q), at.token, by_token(p, p.qkv, head.k), key, shared);
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
@@ -201,11 +208,11 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
       }
     }
     put_weights(s, shared);
-    extend(sums, v, at.column, key, shared);
+    extend(sums, by_dimension(p, p.qkv, head.v), at.column, key, shared);
     row_sums.add(shared.weights);
     if ((key + tile) % segment_elements == 0) row_sums.end_segment(shared.inverse_sum);
     if ((key + tile) % chunk_terms == 0 && key < at.token) {
-      add_outputs<width>(p, at, sums, out, head.out.row, key < chunk_terms, [](uint32_t) { return 1.0f; });
+      add_outputs<width>(p, at, sums, args.out, head.out, key < chunk_terms, [](uint32_t) { return 1.0f; });
       clear(sums);
     }
   }
@@ -217,7 +224,7 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width>& shared)
   __syncthreads();
   if (threadIdx.x < tile) shared.inverse_sum[threadIdx.x] = 1.0f / shared.inverse_sum[threadIdx.x];
   __syncthreads();
-  add_outputs<width>(p, at, sums, out, head.out.row, at.token < chunk_terms,
+  add_outputs<width>(p, at, sums, args.out, head.out, at.token < chunk_terms,
                      [&](uint32_t row) { return shared.inverse_sum[row]; });
   if (at.column == 0 && threadIdx.x < left(at.token, p.context) && threadIdx.x < tile) {
     args.row_max[head.query + at.token + threadIdx.x] = shared.row_max[threadIdx.x];
@@ -270,25 +277,21 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
   const AttentionShape& p = args.shape;
   TokenTile at = tile_of_block(p, width);
   at.token = (p.tiles - 1) * tile - at.token;  // the longest rows first
-  const Head head = head_of(p, at.head / p.heads, at.head % p.heads);
-  const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
-  const Operand dout = by_token(p, args.dout, head.out), k_columns = by_dimension(p, p.qkv, head.k);
-
-  float* dq = static_cast<float*>(args.dqkv) + head.q.first;
+  const Head& head = put_head(shared, head_of(p, at.head / p.heads, at.head % p.heads));
   find_row_products(args, head, at, shared);
   load_statistics(p, head, at.token, shared);
   float sums[4][width / across];
   clear(sums);
   for (uint32_t key = 0; key <= at.token; key += tile) {
     float x[4][4];
-    contract(x, q, at.token, k, key, shared);
+    contract(x, by_token(p, p.qkv, head.q), at.token, by_token(p, p.qkv, head.k), key, shared);
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) x[i][j] = weight(p, x[i][j], thread_row() + i, shared);
     }
     put_weights(x, shared);  // out of the registers; no other thread reads them
-    contract(x, dout, at.token, v, key, shared);
+    contract(x, by_token(p, args.dout, head.out), at.token, by_token(p, p.qkv, head.v), key, shared);
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) {
       const Vector4 weights = *weights_of_thread(shared, j);
@@ -300,13 +303,13 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
       }
     }
     put_weights(x, shared);
-    extend(sums, k_columns, at.column, key, shared);
+    extend(sums, by_dimension(p, p.qkv, head.k), at.column, key, shared);
     if ((key + tile) % chunk_terms == 0 && key < at.token) {
-      add_outputs<width>(p, at, sums, dq, head.q.row, key < chunk_terms, [](uint32_t) { return 1.0f; });
+      add_outputs<width>(p, at, sums, args.dqkv, head.q, key < chunk_terms, [](uint32_t) { return 1.0f; });
       clear(sums);
     }
   }
-  add_outputs<width>(p, at, sums, dq, head.q.row, at.token < chunk_terms, [&](uint32_t) { return p.scale; });
+  add_outputs<width>(p, at, sums, args.dqkv, head.q, at.token < chunk_terms, [&](uint32_t) { return p.scale; });
 }
 
 // one_chunk: of queries, which saves the registers of the totals.
@@ -315,12 +318,8 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
   const AttentionShape& p = args.shape;
   const TokenTile at = tile_of_block(p, width);
   const uint32_t group = p.heads / p.kv_heads, sequence = at.head / p.kv_heads;
-  float* const dqkv = static_cast<float*>(args.dqkv);
   for (uint32_t member = 0; member < group; ++member) {
-    const Head head = head_of(p, sequence, at.head % p.kv_heads * group + member);
-    const Operand q = by_token(p, p.qkv, head.q), k = by_token(p, p.qkv, head.k), v = by_token(p, p.qkv, head.v);
-    const Operand dout = by_token(p, args.dout, head.out), dout_columns = by_dimension(p, args.dout, head.out);
-    const Operand q_columns = by_dimension(p, p.qkv, head.q);
+    const Head& head = put_head(shared, head_of(p, sequence, at.head % p.kv_heads * group + member));
     float dk[4][width / across], dv[4][width / across], dk_totals[4][width / across], dv_totals[4][width / across];
     clear(dk);
     clear(dv);
@@ -331,7 +330,7 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
       load_statistics(p, head, query, shared);
       load_row_products(args, head, query, shared);
       float x[4][4];
-      contract(x, k, at.token, q, query, shared);
+      contract(x, by_token(p, p.qkv, head.k), at.token, by_token(p, p.qkv, head.q), query, shared);
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
@@ -342,8 +341,8 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
         }
       }
       put_weights(x, shared);
-      extend(dv, dout_columns, at.column, query, shared);
-      contract(x, v, at.token, dout, query, shared);
+      extend(dv, by_dimension(p, args.dout, head.out), at.column, query, shared);
+      contract(x, by_token(p, p.qkv, head.v), at.token, by_token(p, args.dout, head.out), query, shared);
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) {
         const uint32_t row = thread_column() + j;
@@ -355,7 +354,7 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
         }
       }
       put_weights(x, shared);
-      extend(dk, q_columns, at.column, query, shared);
+      extend(dk, by_dimension(p, p.qkv, head.q), at.column, query, shared);
       if (!one_chunk && (query + tile) % chunk_terms == 0) {
         end_chunk(dk_totals, dk);
         end_chunk(dv_totals, dv);
@@ -365,13 +364,19 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
     end_chunk(dv_totals, dv);
     // The heads' totals are added as chunks are elsewhere.
     const bool first = member == 0, last = member + 1 == group;
-    add_outputs<width>(p, at, dk_totals, dqkv + head.k.first, head.k.row, first,
-                       [&](uint32_t) { return last ? p.scale : 1.0f; });
-    add_outputs<width>(p, at, dv_totals, dqkv + head.v.first, head.v.row, first, [](uint32_t) { return 1.0f; });
+    add_outputs<width>(p, at, dk_totals, args.dqkv, head.k, first, [&](uint32_t) { return last ? p.scale : 1.0f; });
+    add_outputs<width>(p, at, dv_totals, args.dqkv, head.v, first, [](uint32_t) { return 1.0f; });
   }
 }
 
 }  // namespace
+
+// A multiprocessor's blocks of attention_backward_keys_64. Before 7.0 two would spill registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700
+constexpr uint32_t keys_blocks = 1;
+#else
+constexpr uint32_t keys_blocks = 2;
+#endif
 
 // Names have the number of dimensions that a block's outputs have. _long: of any context, not of one chunk at most.
 #define ATTENTION(name, Args, blocks, width, function)                                  \
@@ -380,10 +385,10 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width>& 
     function(args, shared);                                                             \
   }
 ATTENTION(attention_forward_64, AttentionForwardArgs, 2, 64, forward)
-ATTENTION(attention_forward_128, AttentionForwardArgs, 1, 128, forward)
+ATTENTION(attention_forward_128, AttentionForwardArgs, 2, 128, forward)
 ATTENTION(attention_backward_queries_64, AttentionBackwardArgs, 2, 64, backward_queries)
-ATTENTION(attention_backward_queries_128, AttentionBackwardArgs, 1, 128, backward_queries)
-ATTENTION(attention_backward_keys_64, AttentionBackwardArgs, 1, 64, (backward_keys<64, true>))
+ATTENTION(attention_backward_queries_128, AttentionBackwardArgs, 2, 128, backward_queries)
+ATTENTION(attention_backward_keys_64, AttentionBackwardArgs, keys_blocks, 64, (backward_keys<64, true>))
 ATTENTION(attention_backward_keys_128, AttentionBackwardArgs, 1, 128, (backward_keys<128, true>))
 ATTENTION(attention_backward_keys_64_long, AttentionBackwardArgs, 1, 64, (backward_keys<64, false>))
 
