@@ -28,11 +28,6 @@ constexpr size_t guard_bytes = 4096;  // beyond the dynamic shared memory
 // cuda/dynamic_shared.cuh declares it.
 alignas(16) unsigned char dynamic_shared[simt::maximum_shared_bytes + simt::guard_bytes];
 
-// The linker's names for the ends of the section in which device.h puts __shared__ variables. It exists, and begins at
-// a whole word, also where no kernel has such a variable.
-extern "C" unsigned char __start_simt_shared[], __stop_simt_shared[];
-[[gnu::used]] alignas(8) static __shared__ uint64_t anchor;
-
 namespace simt {
 namespace {
 
@@ -84,11 +79,13 @@ std::string text(const Thread& thread) {
 }
 
 // Not memset: under the address sanitizer the section has gaps that only this may touch.
-__attribute__((no_sanitize("address", "undefined"))) void fill_shared_section() {
-  volatile unsigned char* p = __start_simt_shared;
-  for (; p + sizeof(uint64_t) <= __stop_simt_shared; p += sizeof(uint64_t))
-    *reinterpret_cast<volatile uint64_t*>(p) = ~uint64_t{0};
-  for (; p != __stop_simt_shared; ++p) *p = nan_byte;
+__attribute__((no_sanitize("address", "undefined"))) void fill_with_nan(unsigned char* begin, unsigned char* end) {
+#if defined(__x86_64__)
+  size_t count = static_cast<size_t>(end - begin);
+  asm volatile("rep stosb" : "+D"(begin), "+c"(count) : "a"(nan_byte) : "memory");
+#else
+  for (volatile unsigned char* p = begin; p != end; ++p) *p = nan_byte;
+#endif
 }
 
 class Block {
@@ -319,7 +316,7 @@ bool Block::pass_barrier() {
 }
 
 void Block::fill_shared() {
-  fill_shared_section();
+  fill_with_nan(kernel_.shared_begin, kernel_.shared_end);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(dynamic_shared, sizeof dynamic_shared);
 #endif

@@ -42,9 +42,9 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// One place for the shared variables of all kernels, so that it can be filled before each block. Without `static` the
-// compiler refuses it.
-#define __shared__ __attribute__((section("simt_shared")))
+// One place for the shared variables of a file's kernels, so that it can be filled before each block. Without `static`
+// the compiler refuses it.
+#define __shared__ __attribute__((section(SIMT_TEXT(SIMT_SECTION))))
 
 struct uint3 {
   unsigned x, y, z;

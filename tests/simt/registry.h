@@ -19,6 +19,7 @@ struct Site {
 struct Kernel {
   void (*call)(const void* args);
   size_t args_bytes;
+  unsigned char *shared_begin, *shared_end;  // the __shared__ variables of the kernel's file
 };
 
 // Makes a kernel known to the launcher; called before main().
@@ -60,8 +61,21 @@ std::vector<Copy>& copies();
 
 }  // namespace simt
 
+// The section of this file's __shared__ variables, the kernels' own from CMakeLists.txt, and the linker's names for its
+// ends, which are null where there are no variables.
+#if !defined(SIMT_SECTION)
+#define SIMT_SECTION simt_shared
+#endif
+#define SIMT_TEXT_OF(word) #word
+#define SIMT_TEXT(word) SIMT_TEXT_OF(word)
+#define SIMT_JOINED_OF(a, b) a##b
+#define SIMT_JOINED(a, b) SIMT_JOINED_OF(a, b)
+#define SIMT_SECTION_BEGIN SIMT_JOINED(__start_, SIMT_SECTION)
+#define SIMT_SECTION_END SIMT_JOINED(__stop_, SIMT_SECTION)
+extern "C" [[gnu::weak]] unsigned char SIMT_SECTION_BEGIN[], SIMT_SECTION_END[];
+
 // Makes the entry point kernels::cuda::name known by its name.
 #define SIMT_KERNEL(name)                                                                              \
   [[maybe_unused]] static const bool simt_registered_##name = simt::add_kernel(                        \
       #name, {[](const void* args) { kernels::cuda::name(simt::args_of(kernels::cuda::name, args)); }, \
-              simt::args_bytes(kernels::cuda::name)})
+              simt::args_bytes(kernels::cuda::name), SIMT_SECTION_BEGIN, SIMT_SECTION_END})

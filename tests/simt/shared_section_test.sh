@@ -11,8 +11,8 @@ for object in "$@"; do
   # Variables inside functions (_ZZ) with their sections.
   variables=$("$nm" --format=sysv "$object" | grep OBJECT | grep '^_ZZ' || true)
   [ -z "$variables" ] || seen=1
-  if printf '%s\n' "$variables" | grep _ZZ | grep -v 'simt_shared *$'; then
-    echo "$object: these variables are not in the section simt_shared: declare them in the entry point itself" >&2
+  if printf '%s\n' "$variables" | grep _ZZ | grep -v 'simt_shared[a-z0-9_]* *$'; then
+    echo "$object: these variables are not in a section simt_shared*: declare them in the entry point itself" >&2
     exit 1
   fi
 done
