@@ -121,15 +121,16 @@ void int8(const fs::path& input, const fs::path& output) {
   std::vector<float> scales(m), column_scales(k), w_scales(n), product(m * n), product_of_two(m * n);
   const auto ops = kernels::make_cpu_ops(1);
   ops->quantise_rows(
-      {.rows = m, .columns = k, .x = x.data(), .q = q.data(), .low = low.data(), .scales = scales.data()});
+      {.rows = m, .columns = k, .row = k, .x = x.data(), .q = q.data(), .low = low.data(), .scales = scales.data()});
   ops->quantise_columns({.rows = m,
                          .columns = k,
+                         .row = k,
                          .x = x.data(),
                          .row_factors = factors.data(),
                          .q = columns.data(),
                          .low = columns_low.data(),
                          .scales = column_scales.data()});
-  ops->quantise_rows({.rows = n, .columns = k, .x = w.data(), .q = w_q.data(), .scales = w_scales.data()});
+  ops->quantise_rows({.rows = n, .columns = k, .row = k, .x = w.data(), .q = w_q.data(), .scales = w_scales.data()});
   kernels::Int8Matmul matmul{.m = m,
                              .n = n,
                              .k = k,
@@ -166,6 +167,7 @@ void functions(const fs::path& input, const fs::path& output) {
   ops->swiglu_forward({.rows = x.size(), .inner = 1, .gate_up = gate_up.data(), .y = swiglu.data()});
   ops->cross_entropy({.rows = rows,
                       .vocabulary = columns,
+                      .row = columns,
                       .logits = x.data(),
                       .targets = targets.data(),
                       .losses = losses.data(),
