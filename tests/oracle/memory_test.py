@@ -44,6 +44,9 @@ class Shape:
                 "vocab_size": self.vocabulary, "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0,
                 "tie_word_embeddings": self.tied}
 
+    def row_of_logits(self):
+        return math.ceil(self.vocabulary / 16) * 16
+
 
 SHAPES = [
     Shape("gpt2, small", "gpt2", 4, 4, 128, 512, 256, 12, 64),
@@ -74,8 +77,8 @@ def planned_bytes(s, profile, threads, recompute):
         gradients = M * (2 * C + max(3 * C, F))
     floats = 2 * P + threads * (1.2e6 + 128 * T + (4 if T > 2048 else 2) * T * D)
     floats += layer * (1 if recompute else L) + (L + 1) * M * C
-    row = math.ceil(V / 16) * 16  # of logits
-    floats += M * (2 * C + 2) + (T * D if llama else 0) + M * row + gradients + (V * C if s.tied else 0) + N + 2 * M
+    floats += M * (2 * C + 2) + (T * D if llama else 0) + M * s.row_of_logits()
+    floats += gradients + (V * C if s.tied else 0) + N + 2 * M
     return 4 * floats + int8_bytes(s, profile, M, E, recompute) + PROCESS
 
 
@@ -89,8 +92,7 @@ def int8_bytes(s, profile, M, E, recompute):
     layer = M * (3 * C + F + 16) - 4 * M * F
     added = 2 * weights + layer * (1 if recompute else L) + 4 * M * F
     added += M * (max(E, C, 2 * F) if llama else max(3 * C, F))
-    row = math.ceil(V / 16) * 16  # of logits
-    return added + (2 * V * C + M * C + 2 * M * row if profile == "exact-int8-head" else 0)
+    return added + (2 * V * C + M * C + 2 * M * s.row_of_logits() if profile == "exact-int8-head" else 0)
 
 
 def peak_of(command):
