@@ -9,3 +9,6 @@ option(GRADMINER_WERROR "Warnings are errors" ON)
 add_library(project_options INTERFACE)
 target_compile_options(project_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
                        -ffp-contract=off $<$<BOOL:${GRADMINER_WERROR}>:-Werror>)
+if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # it takes a .cpp that another file includes for a header
+  target_compile_options(project_options INTERFACE -Wno-subobject-linkage)
+endif()

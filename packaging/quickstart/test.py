@@ -20,7 +20,7 @@ LINES_OF_A_FAILURE = 40  # of its output that are shown once more at the end
 # both programs together are the release's part; the address sanitizer takes the slow tests that it can afford.
 SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coordinator"),
              "tsan": ("simt", "cuda", "agent", "coordinator")}
-NOT_SANITIZED = {"asan": "^slow$|cross|browser", "tsan": "slow|cross|browser"}
+NOT_SANITIZED = {"asan": "^slow$|unsanitized|cross|browser", "tsan": "slow|unsanitized|cross|browser"}
 # One thread alone, or the same once more for each byte or with more steps: of races they show nothing that the other
 # tests do not. Where NCCL hangs or is aborted (NcclUnits.Whatever…, StuckCards.AlsoWhereCardsAreLinked, NcclTest.*Hang…),
 # threads are left behind while the stand-ins for it and for the driver go on or begin anew. The last ones rest on limits
@@ -80,7 +80,8 @@ class Tests:
         self.failures = []  # of each: the line that names it, then its output
 
     def run(self, folder, *arguments, environment=()):
-        command = ["ctest", "--test-dir", folder, f"-j{jobs()}", "--output-on-failure", "--no-tests=error", *arguments]
+        # One more than there are cores, because some tests mostly wait.
+        command = ["ctest", "--test-dir", folder, f"-j{jobs() + 1}", "--output-on-failure", "--no-tests=error", *arguments]
         ctest = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="backslashreplace")
         counted = False

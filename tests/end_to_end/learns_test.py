@@ -99,14 +99,14 @@ class Learns(harness.TestCase):
         self.assertLess(validation, 0.6 * expected[0], "it did not learn")
 
     def test_int4_learns_like_fp32(self):
-        rounds, losses = 40, {}
+        rounds, losses = 20, {}
         for codec in ("fp32", "int4"):
             self.pool.job(codec, "text", MODEL, rounds=rounds, units=1, lanes=4, steps=20, batch=8, context=32, codec=codec,
-                          evaluate_every=20, evaluate_rows=256, check_share=0)  # the default optimisers
+                          evaluate_every=10, evaluate_rows=256, check_share=0)  # the default optimisers
             agent = self.agent(codec, threads=2)
             losses[codec] = dict(map(tuple, self.pool.wait_job(codec, timeout=500)["validation_loss"]))
             self.assertEqual(agent.stop(), 0)
-        for number in (20, 40):
+        for number in (10, 20):
             fp32, int4 = losses["fp32"][number], losses["int4"][number]
             print(f"validation loss after {number} rounds: fp32 {fp32:.4f}, int4 {int4:.4f} ({int4 / fp32 - 1:+.2%})")
             self.assertLess(abs(int4 / fp32 - 1), 0.01)

@@ -10,7 +10,8 @@ shift
 runs=-1  # without end
 if [ "$seconds" = --long ]; then seconds=7200 runs=10000000; fi
 
-cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADMINER_FUZZ=ON -DGRADMINER_KERNEL_OPTIMISATION=-O1 \
+cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" \
+  -DGRADMINER_FUZZ=ON -DGRADMINER_KERNEL_OPTIMISATION=-O1 \
   -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0 -DGRADMINER_WERROR=OFF -DGRADMINER_CUDA=OFF \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
   -DCMAKE_CXX_FLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" >/dev/null

@@ -30,6 +30,8 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p);
 namespace kernels {
 namespace {
 
+using Purpose = Trainer::Purpose;
+
 const ModelConfig models[] = {{2, 2, 16, 40, 30, 64, 1e-5f}, test::llama({2, 4, 2, 16, 40, 30, 64})};
 
 void for_every_model_and_profile(void (*expectation)(const ModelConfig&, Profile)) {
@@ -39,7 +41,7 @@ void for_every_model_and_profile(void (*expectation)(const ModelConfig&, Profile
 
 void expect_none_in_the_second_gradient(const ModelConfig& config, Profile profile) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
-  Trainer trainer(config, 40, 33, *ops, {Trainer::Purpose::block_gradients, false, profile});  // two blocks
+  Trainer trainer(config, 40, 33, *ops, {Purpose::block_gradients, false, profile});  // two blocks
   const std::vector<float> weights = test::some_weights(config, 1);
   const std::vector<uint16_t> tokens = test::some_tokens(config, 40, 33, 2);
   std::vector<float> gradient(weights.size());
@@ -56,7 +58,7 @@ TEST(Allocation, NoneInTheSecondGradient) { for_every_model_and_profile(expect_n
 
 void expect_none_from_the_second_local_step(const ModelConfig& config, Profile profile) {
   const std::unique_ptr<Ops> ops = make_cpu_ops(3);
-  Trainer trainer(config, 5, 33, *ops, {Trainer::Purpose::local_steps, false, profile});
+  Trainer trainer(config, 5, 33, *ops, {Purpose::local_steps, false, profile});
   const std::vector<float> weights = test::some_weights(config, 1);
   const std::vector<uint16_t> tokens = test::some_tokens(config, 5, 33, 2);
   std::vector<float> difference(weights.size());
@@ -75,7 +77,6 @@ TEST(Allocation, NoneFromTheSecondLocalStep) { for_every_model_and_profile(expec
 
 // What a trainer takes for tensors is what it said.
 void expect_planned_bytes_are_exact(const ModelConfig& config, Profile profile) {
-  using Purpose = Trainer::Purpose;
   const std::unique_ptr<Ops> ops = make_cpu_ops(2);
   for (Purpose purpose : {Purpose::gradient, Purpose::block_gradients, Purpose::local_steps, Purpose::evaluate}) {
     for (bool recompute : {false, true}) {

@@ -48,6 +48,10 @@ TEST(Ops, MatmulRandomShapes) {
   check_matmul(random, 1, 1, 1);
   check_matmul(random, 1190, 33, 17);  // more rows than a block holds
   check_matmul(random, 5, 1100, 31);   // more columns
+}
+
+TEST(Ops, MatmulOfSeveralPanels) {
+  Random random(26);
   for (const size_t k : {0, 1, 31, 32, 33, 769, 2049}) {
     for (int layout = 0; layout < 4; ++layout) check_matmul(random, 130, 150, k);  // several blocks of packed rows
   }
