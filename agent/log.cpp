@@ -5,6 +5,8 @@
 
 #include <ctime>
 
+#include "protocol/json.h"
+
 namespace agent {
 namespace {
 
@@ -71,12 +73,6 @@ void Log::write(Level level, const char* event, const std::string& message, cons
   logger_->log(spdlog_level(level), "{}", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
-std::string printable(const std::string& text) {
-  std::string result = text.substr(0, 500);
-  for (char& c : result) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return result;
-}
+std::string printable(const std::string& text) { return protocol::printable(text, 500); }
 
 }  // namespace agent

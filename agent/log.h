@@ -29,7 +29,7 @@ class Log {
   std::shared_ptr<spdlog::logger> logger_;
 };
 
-// Text of others made safe for a terminal and a log: control characters become '?', at most 500 bytes.
+// Text of others made safe for a terminal and a log: protocol::printable() of at most 500 bytes.
 std::string printable(const std::string& text);
 
 }  // namespace agent

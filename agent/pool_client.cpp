@@ -81,8 +81,7 @@ protocol::RenewalAnswer PoolClient::renew(const std::string& lease, double progr
 }
 
 void PoolClient::release(const std::string& lease, const std::string& reason, bool parting) {
-  post("/v1/leases/" + lease + "/release", protocol::to_json(protocol::Release{printable(reason).substr(0, 200)}),
-       parting);
+  post("/v1/leases/" + lease + "/release", protocol::to_json(protocol::Release{reason}), parting);
 }
 
 uint64_t PoolClient::put_piece(const protocol::Digest& blob, uint64_t offset, std::span<const uint8_t> piece) {

@@ -77,6 +77,7 @@ void RunLoop::turn(PoolSession& pool) {
   if (!has_room(pool)) return;
   const protocol::LeaseAnswer answer = fetch(pool);
   if (answer.lease) {
+    closing_pause_ = 0;
     work(pool, *answer.lease);
   } else {
     no_work(*answer.none);
@@ -153,7 +154,9 @@ void RunLoop::no_work(const protocol::NoLease& answer) {
     world_.log.write(Level::info, "no_work", "no work because " + answer.reason + ": " + printable(answer.message),
                      {{"reason", answer.reason}});
   }
-  ask_at_ = now + static_cast<double>(std::clamp<uint64_t>(answer.retry_after_s, 1, 300));
+  const auto pause = static_cast<double>(std::min<uint64_t>(answer.retry_after_s, 300));
+  closing_pause_ = pause > 0 ? 0 : std::clamp(2 * closing_pause_, 0.05, 1.0);
+  ask_at_ = now + pause + closing_pause_;
 }
 
 std::string RunLoop::lack_of_room(PoolSession& pool) const {

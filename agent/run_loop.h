@@ -103,6 +103,7 @@ class RunLoop {
   uint64_t memory_before_ = 0;               // that was free when nothing was in work
 
   double ask_at_ = 0, last_work_;  // monotonic
+  double closing_pause_ = 0;       // seconds since the last answer, where rounds are being closed
   double last_no_work_log_ = -1e9, last_settlements_ = -1e9;
   std::mutex rates_mutex_;
   Rates rates_;

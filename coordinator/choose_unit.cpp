@@ -68,7 +68,7 @@ class Chooser {
     const int64_t open = integer(
         db_, 0, "SELECT count(*) FROM units WHERE job = ? AND round = ? AND kind = 'train' AND accepted IS NULL", name,
         open_round_);
-    if (open == 0) return {"nothing_to_do", round + " is being closed", 1};
+    if (open == 0) return {"nothing_to_do", round + " is being closed", 0};
     int64_t out = 0;
     double remaining = 0;  // seconds until the last of them should be done
     Statement rows =

@@ -40,6 +40,17 @@ TEST_F(RunLoopTest, NoWorkIsSaidOnceAMinute) {
   for (size_t i = 0; i + 1 < clock.sleeps.size(); ++i) EXPECT_LE(clock.sleeps[i], 5);
 }
 
+TEST_F(RunLoopTest, WhileARoundIsClosedItAsksAgainSoon) {
+  const protocol::LeaseAnswer closing{std::nullopt, protocol::NoLease{"nothing_to_do", "round 0 is being closed", 0}};
+  pool.leases.assign(7, closing);
+  job.lease(job.unit());
+  pool.leases.push_back(closing);
+  EXPECT_FALSE(run(8, 2));
+  const std::vector<double> expected{0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, 0.05};
+  ASSERT_EQ(clock.sleeps.size(), expected.size()) << log();
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(clock.sleeps[i], expected[i], 1e-9) << i;
+}
+
 TEST_F(RunLoopTest, AUnitBeyondTheLimitsIsGivenBack) {
   config.limits.steps = 2;
   job.lease(job.unit());

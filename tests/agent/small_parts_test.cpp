@@ -6,6 +6,7 @@
 #include "backoff.h"
 #include "clock.h"
 #include "exit.h"
+#include "log.h"
 #include "rates.h"
 #include "url.h"
 
@@ -26,6 +27,13 @@ TEST(Backoff, DoublesToFiveMinutesWithJitter) {
   EXPECT_TRUE(differs) << "rigs must not come back all at once";
   backoff.reset();
   EXPECT_LE(backoff.next(), 1);
+}
+
+TEST(Printable, IsCutBetweenCharacters) {
+  EXPECT_EQ(printable("a line\nand \x1b[31mred"), "a line and  [31mred");
+  EXPECT_EQ(printable(std::string(500, 'a')), std::string(500, 'a'));
+  EXPECT_EQ(printable(std::string(499, 'a') + "é"), std::string(497, 'a') + "…");
+  EXPECT_EQ(printable(std::string(496, 'a') + "éé and more"), std::string(496, 'a') + "…");
 }
 
 TEST(Stop, WakingEndsOneWait) {

@@ -51,6 +51,21 @@ TEST_F(Leases, OneUnitEachThenEvaluationThenNothing) {
   EXPECT_EQ(status().units_out, 3u);
 }
 
+TEST_F(Leases, WhileARoundIsClosedToBeAskedForAgainAtOnce) {
+  create(tiny_job());
+  Rig a = rig("alice"), b = rig("bob"), c = rig("carol");
+  const protocol::Lease first = a.take(), second = b.take();
+  EXPECT_EQ(c.take().unit.name, "tiny.0.e0");
+  a.work(first);
+  b.work(second);
+  const protocol::LeaseAnswer none = a.ask();
+  ASSERT_TRUE(none.none);
+  EXPECT_NE(none.none->message.find("round 0 of tiny is being closed"), std::string::npos) << none.none->message;
+  EXPECT_EQ(none.none->retry_after_s, 0u);
+  advance();
+  EXPECT_EQ(a.take().unit.name, "tiny.1.t0");
+}
+
 TEST_F(Leases, HeldLeasesComeBackFirst) {
   create(tiny_job());
   Rig a = rig("alice");
