@@ -15,10 +15,9 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian");
 
-constexpr size_t block = codec_block;
-static_assert(block == math::codec_block);
+static_assert(codec_block == math::codec_block);
 
-size_t blocks_of(size_t count) { return (count + block - 1) / block; }
+size_t blocks_of(size_t count) { return (count + codec_block - 1) / codec_block; }
 
 [[noreturn]] void refuse_payload(const std::string& reason) {
   throw std::invalid_argument("payload refused: " + reason);
@@ -60,8 +59,8 @@ float encode_block(std::span<const float> x, uint8_t* digits) {
 template <class Digits>
 void encode_blocks(std::span<const float> values, uint8_t* scales, uint8_t* digits) {
   for (size_t b = 0; b < blocks_of(values.size()); ++b) {
-    const auto x = values.subspan(b * block, std::min(block, values.size() - b * block));
-    const float scale = encode_block<Digits>(x, digits + Digits::bytes(b * block));
+    const auto x = values.subspan(b * codec_block, std::min(codec_block, values.size() - b * codec_block));
+    const float scale = encode_block<Digits>(x, digits + Digits::bytes(b * codec_block));
     std::memcpy(scales + b * sizeof(float), &scale, sizeof scale);
   }
 }
@@ -85,11 +84,11 @@ void decode_block(float scale, const uint8_t* digits, size_t first, std::span<fl
 template <class Digits>
 void decode_blocks(const uint8_t* payload, size_t count, size_t first, std::span<float> out) {
   const uint8_t* digits = payload + blocks_of(count) * sizeof(float);
-  for (size_t done = 0; done < out.size(); done += block) {
+  for (size_t done = 0; done < out.size(); done += codec_block) {
     float scale;
-    std::memcpy(&scale, payload + (first + done) / block * sizeof(float), sizeof scale);
+    std::memcpy(&scale, payload + (first + done) / codec_block * sizeof(float), sizeof scale);
     decode_block<Digits>(scale, digits + Digits::bytes(first + done), first + done,
-                         out.subspan(done, std::min(block, out.size() - done)));
+                         out.subspan(done, std::min(codec_block, out.size() - done)));
   }
 }
 
@@ -149,7 +148,7 @@ void decode(Codec codec, std::span<const uint8_t> payload, size_t count, size_t 
     refuse_payload(std::to_string(payload.size()) + " bytes where " + std::to_string(expected) + " belong to " +
                    std::to_string(count) + " elements");
   }
-  if (first % block != 0 || first > count || out.size() > count - first) {
+  if (first % codec_block != 0 || first > count || out.size() > count - first) {
     throw std::invalid_argument("decode: the range lies outside the payload or does not start at a block");
   }
   if (out.empty()) return;
