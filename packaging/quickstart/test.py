@@ -22,11 +22,11 @@ SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coor
              "tsan": ("simt", "cuda", "agent", "coordinator")}
 NOT_SANITIZED = {"asan": "^slow$|unsanitized|cross|browser", "tsan": "slow|unsanitized|cross|browser"}
 # One thread alone, or the same once more for each byte or with more steps: of races they show nothing that the other
-# tests do not. Where NCCL or a card hangs or is aborted (NcclUnits.Whatever…, StuckCards, NcclTest.*Hang…),
+# tests do not. Where NCCL hangs or is aborted (NcclUnits.Whatever…, StuckCards.AlsoWhereCardsAreLinked, NcclTest.*Hang…),
 # threads are left behind while the stand-ins for it and for the driver go on or begin anew. The last ones rest on limits
 # of milliseconds and on which of two kernels is faster, which a sanitizer's pace decides.
 WITHOUT_RACES = ("SelfTest.ReferenceGives|TornFiles|TornPoolFiles|CutAtEveryByte|CudaGolden.*three_steps|"
-                 "CublasLtTest.GoldenUnits|NcclUnits.Whatever|StuckCards|NcclTest.*Hang|"
+                 "CublasLtTest.GoldenUnits|NcclUnits.Whatever|StuckCards.AlsoWhereCardsAreLinked|NcclTest.*Hang|"
                  "RepeatedOnACardThatHangs|CublasLtTest.*Hangs|CublasLtTrial.WhereItIsFaster")
 # The first finding ends the process, so that the test which runs into it fails.
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1",
