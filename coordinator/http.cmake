@@ -12,12 +12,8 @@ set_source_files_properties(${CMAKE_CURRENT_BINARY_DIR}/embedded.S PROPERTIES OB
 
 add_library(gradpool_http STATIC api.cpp background.cpp http_head.cpp http_message.cpp http_server.cpp logging.cpp metrics.cpp
                                  peer_address.cpp serve_command.cpp status_page.cpp tls_context.cpp ${CMAKE_CURRENT_BINARY_DIR}/embedded.S)
-# Asio's coroutine templates take minutes at -O3, and under a sanitizer at -O1; a server that waits for networks gains
-# nothing from it. gcc warns that its thread sanitizer does not see Asio's fences; the hand-over between loop and workers
-# is by mutexes. Of the undefined-behaviour sanitizer, the checks of each pointer take longer to compile than all else; the
-# address sanitizer beside it sees what they would.
-set_source_files_properties(http_head.cpp http_server.cpp PROPERTIES COMPILE_OPTIONS
-  "$<$<CONFIG:Release>:-O1>;-fno-sanitize=null,alignment,object-size,vptr;$<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>")
+# Asio's coroutine templates take minutes at -O3; a server that waits for networks gains nothing from it.
+set_source_files_properties(http_head.cpp http_server.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release>:-O1>)
 target_include_directories(gradpool_http PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(gradpool_http PUBLIC gradpool_core protocol nlohmann_json::nlohmann_json spdlog::spdlog
                       PRIVATE project_options CLI11::CLI11 Boost::headers OpenSSL::SSL OpenSSL::Crypto

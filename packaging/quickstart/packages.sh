@@ -16,6 +16,7 @@ test_packages=(
   python3-numpy python3-torch                 # another framework's answer to the same mathematics
   chromium                                    # opens the pool's page
   clang libclang-rt-14-dev clang-tidy         # fuzzers; what a compiler does not look for
+  clang-16 libclang-rt-16-dev llvm-16         # a fast thread sanitizer, and the names that it prints
   g++-aarch64-linux-gnu libc6-dev-arm64-cross # builds the kernels for another architecture
   qemu-user                                   # runs them
   curl python3-cryptography                   # clients that share no code with ours

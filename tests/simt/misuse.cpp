@@ -81,7 +81,7 @@ extern "C" __global__ void test_load_matrices(const TestArgs args) {
   static __shared__ __align__(16) float rows[32 * 4];
   for (unsigned i = 0; i < 4; ++i) rows[4 * threadIdx.x + i] = args.x[4 * threadIdx.x + i];
   __syncthreads();
-  auto(&registers)[4] = *reinterpret_cast<uint32_t(*)[4]>(args.y + 4 * threadIdx.x);
+  uint32_t(&registers)[4] = *reinterpret_cast<uint32_t(*)[4]>(args.y + 4 * threadIdx.x);
   if (args.number == 0) load_matrices(registers, shared_address(rows + 4 * threadIdx.x));
   if (args.number == 1) load_transposed_matrices(registers, shared_address(rows + 4 * threadIdx.x));
 }
