@@ -17,8 +17,12 @@ struct OwnSums {
                        : Place{threadIdx.x % (tile / 4) * 4, threadIdx.x / (tile / 4)};
   }
 
-  __device__ static uint32_t row(uint32_t i) { return line_of_thread<tile, thread_m>(threadIdx.x / across, i); }
-  __device__ static uint32_t column(uint32_t j) { return line_of_thread<tile, thread_n>(threadIdx.x % across, j); }
+  __device__ static uint32_t row(uint32_t i) { return line_of_thread<tile, thread_m>(thread_place<across>().row, i); }
+  __device__ static uint32_t column(uint32_t j) {
+    return line_of_thread<tile, thread_n>(thread_place<across>().column, j);
+  }
+
+  const ThreadPlace at = kept(thread_place<across>());
 };
 
 // Four products at once. The compiler's own __dp4a does not link in NVRTC 11.8.
@@ -48,8 +52,8 @@ struct Dp4a : OwnSums {
 #pragma unroll
     for (uint32_t u = 0; u < units; ++u) {
       int32_t x[thread_m], y[thread_n];
-      load_lines<tile>(x, a.x + u * slice_row(tile), threadIdx.x / across);
-      load_lines<tile>(y, b.x + u * slice_row(tile), threadIdx.x % across);
+      load_lines<tile>(x, a.x + u * slice_row(tile), at.row);
+      load_lines<tile>(y, b.x + u * slice_row(tile), at.column);
 #pragma unroll
       for (uint32_t i = 0; i < thread_m; ++i) {
 #pragma unroll
@@ -99,7 +103,7 @@ struct Fp32 : OwnSums {
 
   // The thread's sums go on through slices.a[which] and slices.b[which].
   __device__ void multiply(float (&sums)[thread_m][thread_n], uint32_t which) const {
-    multiply_slices<depth, tile, tile>(sums, slices_.a[which].x, slices_.b[which].x);
+    multiply_slices<depth, tile, tile>(sums, at, slices_.a[which].x, slices_.b[which].x);
   }
 
   const Slices<Fp32>& slices_;

@@ -40,12 +40,13 @@ __device__ void contract(float (&sums)[thread_m][thread_n], LoadA next_a, LoadB 
     next_b.store(slices.b[to]);
     __syncthreads();
   };
+  const ThreadPlace place = kept(thread_place<tile / thread_n>());
   load(left(term, end));
   store(0);
 #pragma unroll whole ? 2 : 1  // with two, the places in shared memory are constants
   for (uint32_t now = 0; term < end; term += depth, now ^= 1) {
     load(left(term + depth, end));
-    multiply_slices<depth, tile, tile>(sums, slices.a[now], slices.b[now]);
+    multiply_slices<depth, tile, tile>(sums, place, slices.a[now], slices.b[now]);
     store(now ^ 1);
   }
 }
@@ -69,10 +70,11 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
     contract<false>(sums, next_a, next_b, first, end, slices);
   }
 
+  const ThreadPlace place = thread_place<across>();
   float* const chunk = p.chunk_sums ? chunk_of_tile(p, blockIdx.x, blockIdx.y, tile) : nullptr;
   loop_over_fours<threads>(sums, slices, [&](uint32_t i, uint32_t j, const Vector4& sum) {
-    const uint32_t row = line_of_thread<tile, thread_m>(threadIdx.x / across, i);
-    const uint32_t column = line_of_thread<tile, thread_n>(threadIdx.x % across, j);
+    const uint32_t row = line_of_thread<tile, thread_m>(place.row, i);
+    const uint32_t column = line_of_thread<tile, thread_n>(place.column, j);
     if (chunk) {
       store4(chunk + row * tile + column, sum, 4, true);
     } else if (at.row + row < p.m) {

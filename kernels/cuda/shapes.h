@@ -21,9 +21,10 @@ constexpr uint32_t row_threads = 512;        // of a block that has a row of log
 constexpr uint32_t line_threads = 2;         // for each row of the square tile that a block computes of a product of
                                              // digits or halves
 constexpr uint32_t attention_tile = 64;      // tokens whose attention a block computes
-constexpr uint32_t attention_threads = 256;  // of such a block
-constexpr uint32_t flash_threads = 128;      // of a block of flash_attention.cu
-constexpr uint32_t flash_slice = 64;         // dimensions of a head's keys and values whose gradients such a block has
+constexpr uint32_t attention_threads = 128;  // of such a block
+constexpr uint32_t attention_many_threads = 256;  // of one whose outputs fill the registers of twice as many
+constexpr uint32_t flash_threads = 128;           // of a block of flash_attention.cu
+constexpr uint32_t flash_slice = 64;  // dimensions of a head's keys and values whose gradients such a block has
 // Queries of a block of its forward pass, for heads of at most so many dimensions.
 template <uint32_t width>
 constexpr uint32_t flash_queries = width <= 64 ? 128 : 64;

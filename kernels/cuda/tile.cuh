@@ -119,6 +119,30 @@ struct SliceLoad {
   }
 };
 
+// x, which the compiler is not to compute again in each turn of a loop.
+__device__ inline uint32_t kept(uint32_t x) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
+// Where a thread's sums lie among those of its block, of which `across` are side by side. A warp has 4 x 8 threads, and
+// each eighth of it 2 x 2: of lanes that read four neighbours each, shared memory serves 16 at once where lanes in pairs
+// read the same, all one or all two numbers apart, and else 8 (docs/measurements/issue-slots.md).
+struct ThreadPlace {
+  uint32_t row, column;
+};
+
+template <uint32_t across>
+__device__ ThreadPlace thread_place() {
+  static_assert(across % 8 == 0);
+  const uint32_t warp = threadIdx.x / warp_lanes, lane = threadIdx.x % warp_lanes;
+  return {warp / (across / 8) * 4 + lane / 4 % 2 * 2 + lane % 2, warp % (across / 8) * 8 + lane / 8 * 2 + lane / 2 % 2};
+}
+
+__device__ inline ThreadPlace kept(const ThreadPlace& at) { return {kept(at.row), kept(at.column)}; }
+
 // A thread's `each` lines of a tile's `lines` are groups of four neighbours: line i is number line_of_thread(…, i).
 template <uint32_t lines, uint32_t each>
 __device__ uint32_t line_of_thread(uint32_t thread, uint32_t i) {
@@ -139,13 +163,13 @@ __device__ void load_lines(T (&x)[each], const T* term, uint32_t thread) {
 // two columns are passed in a zigzag, down one pair and up the next: each product has a factor of the one before, which
 // then need not be read from a register again. docs/measurements/issue-slots.md has what that saves.
 template <uint32_t depth, uint32_t tile_m, uint32_t tile_n, uint32_t thread_m, uint32_t thread_n>
-__device__ void multiply_slices(float (&sums)[thread_m][thread_n], const float* a, const float* b) {
-  constexpr uint32_t across = tile_n / thread_n;
+__device__ void multiply_slices(float (&sums)[thread_m][thread_n], const ThreadPlace& at, const float* a,
+                                const float* b) {
 #pragma unroll
   for (uint32_t t = 0; t < depth; ++t) {
     float x[thread_m], y[thread_n];
-    load_lines<tile_m>(x, a + t * slice_row(tile_m), threadIdx.x / across);
-    load_lines<tile_n>(y, b + t * slice_row(tile_n), threadIdx.x % across);
+    load_lines<tile_m>(x, a + t * slice_row(tile_m), at.row);
+    load_lines<tile_n>(y, b + t * slice_row(tile_n), at.column);
 #pragma unroll
     for (uint32_t j = 0; j < thread_n; j += 2) {
 #pragma unroll

@@ -58,14 +58,6 @@ struct Slices {
   typename Arithmetic::Slice a[2], b[2];
 };
 
-// x, which the compiler is not to compute again in each turn of a loop.
-__device__ inline uint32_t kept(uint32_t x) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("" : "+r"(x));
-#endif
-  return x;
-}
-
 // One thread's share of an operand's slices on its way to shared memory, slice after slice: of each group four units of
 // a line where terms are the neighbours (along_terms), else a unit's terms of four lines. What is outside the terms is
 // 0, and what is outside the lines any number: the sums of such lines are dropped.

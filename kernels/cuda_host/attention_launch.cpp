@@ -78,8 +78,9 @@ void launch_attention_backward(const AttentionBackward& op, Launcher& device) {
   // With the totals of several chunks of queries a wide block's registers would not do.
   const bool several_chunks = op.context > chunk_terms;
   const uint32_t keys_width = several_chunks ? 64 : width;
+  const uint32_t keys_threads = several_chunks || width > 64 ? attention_many_threads : attention_threads;
   launch_blocks(with_width("attention_backward_keys", keys_width) + (several_chunks ? "_long" : ""), args,
-                op.sequences * op.kv_heads, keys_width, attention_threads, device);
+                op.sequences * op.kv_heads, keys_width, keys_threads, device);
 }
 
 void launch_flash_attention_forward(const AttentionForward& op, HalfPrecision half, Launcher& device) {
