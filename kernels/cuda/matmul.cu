@@ -86,23 +86,23 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
 }  // namespace
 
 // Names: the tile's size, then t for a where its terms are neighbours, l where its lines are, then b.
-#define MATMUL(name, threads, blocks, tile, ...)                                              \
-  extern "C" __global__ __launch_bounds__(threads, blocks) void name(const MatmulArgs args) { \
-    static __shared__ Slices<tile> slices;                                                    \
-    multiply<tile, __VA_ARGS__>(args, slices);                                                \
+#define MATMUL(name, tile, ...)                                                                                       \
+  extern "C" __global__ __launch_bounds__(tile_##tile.threads, tile_##tile.blocks) void name(const MatmulArgs args) { \
+    static __shared__ Slices<tile> slices;                                                                            \
+    multiply<tile, __VA_ARGS__>(args, slices);                                                                        \
   }
-MATMUL(matmul_128_tt, 256, 2, 128, 8, 8, true, true)
-MATMUL(matmul_128_tl, 256, 2, 128, 8, 8, true, false)
-MATMUL(matmul_128_lt, 256, 2, 128, 8, 8, false, true)
-MATMUL(matmul_128_ll, 256, 2, 128, 8, 8, false, false)
-MATMUL(matmul_64_tt, 128, 5, 64, 8, 4, true, true)
-MATMUL(matmul_64_tl, 128, 5, 64, 8, 4, true, false)
-MATMUL(matmul_64_lt, 128, 5, 64, 8, 4, false, true)
-MATMUL(matmul_64_ll, 128, 5, 64, 8, 4, false, false)
-MATMUL(matmul_32_tt, 64, 10, 32, 4, 4, true, true)
-MATMUL(matmul_32_tl, 64, 10, 32, 4, 4, true, false)
-MATMUL(matmul_32_lt, 64, 10, 32, 4, 4, false, true)
-MATMUL(matmul_32_ll, 64, 10, 32, 4, 4, false, false)
+MATMUL(matmul_128_tt, 128, 8, 8, true, true)
+MATMUL(matmul_128_tl, 128, 8, 8, true, false)
+MATMUL(matmul_128_lt, 128, 8, 8, false, true)
+MATMUL(matmul_128_ll, 128, 8, 8, false, false)
+MATMUL(matmul_64_tt, 64, 8, 4, true, true)
+MATMUL(matmul_64_tl, 64, 8, 4, true, false)
+MATMUL(matmul_64_lt, 64, 8, 4, false, true)
+MATMUL(matmul_64_ll, 64, 8, 4, false, false)
+MATMUL(matmul_32_tt, 32, 4, 4, true, true)
+MATMUL(matmul_32_tl, 32, 4, 4, true, false)
+MATMUL(matmul_32_lt, 32, 4, 4, false, true)
+MATMUL(matmul_32_ll, 32, 4, 4, false, false)
 
 // A thread has four neighbours of c. Blocks: x is a tile as above, y a part of it.
 extern "C" __global__ void matmul_add_chunks(const MatmulArgs args) {

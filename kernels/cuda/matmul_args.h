@@ -5,6 +5,12 @@
 
 namespace kernels::cuda {
 
+// A square tile of c: its side, a block's threads, and how many blocks the registers of a multiprocessor have room for.
+struct MatmulTile {
+  uint32_t size, threads, blocks;
+};
+constexpr MatmulTile tile_128 = {128, 256, 2}, tile_64 = {64, 128, 5}, tile_32 = {32, 64, 10};
+
 // Matmul of kernels/ops.h. Tiles of c are numbered along rows or columns of tiles first.
 struct MatmulArgs {
   const float* a;

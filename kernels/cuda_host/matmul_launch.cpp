@@ -18,10 +18,10 @@ namespace {
 // The tiles of matmul.cu. The work for a multiplication is an estimate, in eighths of the multiplication itself: for 8
 // of them a thread reads 2, 3 or 4 numbers from shared memory, by its 8 x 8, 8 x 4 or 4 x 4 sums, and the block a 64th,
 // 32nd or 16th of a number each from the second-level cache, which counts 24 times: by so much it is slower.
-struct Tile {
-  uint32_t size, threads, work;
+struct Tile : MatmulTile {
+  uint32_t work;
 };
-constexpr Tile tiles[] = {{128, 256, 8 + 2 + 3}, {64, 128, 8 + 3 + 6}, {32, 64, 8 + 4 + 12}};
+constexpr Tile tiles[] = {{tile_128, 8 + 2 + 3}, {tile_64, 8 + 3 + 6}, {tile_32, 8 + 4 + 12}};
 
 const Tile& tile_of(uint32_t size) {
   for (const Tile& tile : tiles) {
@@ -34,6 +34,14 @@ static_assert(chunk_sums_floats / (size_t{32} * 32) <= 65535, "the chunks of a t
 
 // Terms of what a thread block adds up: a chunk, or a block of tokens where there are several.
 uint32_t terms_at_once(size_t k, size_t block) { return block > 0 && block < k ? narrow(block) : chunk_terms; }
+
+// Of how many tiles a launch computes all chunks, where the memory has room for the sums of `most`: whole waves of
+// blocks, as many as the multiprocessors have at once, so that none waits for the last ones. The last launch is what is
+// left.
+size_t tiles_of_launch(size_t most, uint32_t chunks, const Tile& tile, uint32_t multiprocessors) {
+  const size_t wave = size_t{tile.blocks} * multiprocessors, waves = most * chunks / wave;
+  return waves == 0 ? most : std::max<size_t>(waves * wave / chunks, 1);
+}
 
 // A contraction without terms is a chunk, too.
 uint32_t chunks_of(size_t k, uint32_t chunk) { return std::max(blocks_for(k, chunk), 1u); }
@@ -111,8 +119,9 @@ void launch_matmul(const Matmul& op, uint32_t size, std::span<float> chunk_sums,
   if (chunks == 1)
     return launch(device, name.c_str(), {.grid = {tile_count, 1, 1}, .block = {tile.threads, 1, 1}}, args);
 
-  const size_t area = size_t{size} * size, most = chunk_sums.size() / (chunks * area);
-  if (most == 0) throw std::length_error("matmul: no room for the sums of " + std::to_string(chunks) + " chunks");
+  const size_t area = size_t{size} * size, fitting = chunk_sums.size() / (chunks * area);
+  if (fitting == 0) throw std::length_error("matmul: no room for the sums of " + std::to_string(chunks) + " chunks");
+  const size_t most = tiles_of_launch(fitting, chunks, tile, device.multiprocessors());
   const uint32_t parts = narrow(area / 4 / add_threads);
   args.chunk_sums = chunk_sums.data();
   for (uint32_t count; args.first_tile < tile_count; args.first_tile += count) {

@@ -12,7 +12,7 @@ namespace {
 // through 64 at most, 4.4e12 multiplications, for which one that does 0.1e12 in a second has 44 seconds. Elements are
 // independent: cutting changes no exact bit.
 size_t multiplications_per_piece(const Ops& ops) { return size_t{1} << (ops.in_host_memory() ? 32 : 36); }
-constexpr size_t piece_multiple = 64;
+constexpr size_t piece_multiple = 128;  // the side of a card's largest tiles
 
 // A piece of c: `rows` by `columns` elements from (row, column) on.
 struct Piece {

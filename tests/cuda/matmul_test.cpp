@@ -140,6 +140,7 @@ TEST(CudaMatmul, BlocksOfTokens) {
 // With the launches that it was given.
 class NotingLauncher final : public simt::SimtLauncher {
  public:
+  using SimtLauncher::SimtLauncher;
   void launch(const Launch& launch) override {
     launches.push_back(std::string(launch.kernel) + " " + std::to_string(launch.grid[0]) + " x " +
                        std::to_string(launch.grid[1]));
@@ -148,11 +149,11 @@ class NotingLauncher final : public simt::SimtLauncher {
   std::vector<std::string> launches;
 };
 
-std::vector<std::string> launches_of(size_t k, size_t tiles_at_once) {
+std::vector<std::string> launches_of(size_t k, size_t tiles_at_once, uint32_t multiprocessors = 16) {
   constexpr size_t m = 33, n = 65;  // 2 x 3 tiles
   const Values a(m * k, 1), b(k * n, 1);
   Values c = poisoned(m * n), chunk_sums = chunk_sums_of(tiles_at_once, k, 32);
-  NotingLauncher device;
+  NotingLauncher device(simt::Order::upward, multiprocessors);
   launch_matmul({.m = m, .n = n, .k = k, .a = a.data(), .a_row = k, .b = b.data(), .b_row = n, .c = c.data(), .ldc = n},
                 32, chunk_sums, device);
   EXPECT_EQ(std::ranges::count(c, static_cast<float>(k)), m * n);
@@ -166,6 +167,15 @@ TEST(CudaMatmul, ChunksAreSideBySideForAsManyTilesAsFit) {
   EXPECT_EQ(launches_of(4097, 4),
             Names({"matmul_32_tl 4 x 3", "matmul_add_chunks 4 x 1", "matmul_32_tl 2 x 3", "matmul_add_chunks 2 x 1"}));
   EXPECT_THROW(launches_of(2049, 0), std::length_error);
+}
+
+// A multiprocessor has ten blocks of such tiles at once.
+TEST(CudaMatmul, LaunchesOfChunksAreWholeWavesOfBlocks) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(launches_of(4097, 6, 1),
+            Names({"matmul_32_tl 3 x 3", "matmul_add_chunks 3 x 1", "matmul_32_tl 3 x 3", "matmul_add_chunks 3 x 1"}));
+  EXPECT_EQ(launches_of(4097, 3, 1).front(), "matmul_32_tl 3 x 3");            // 9 blocks fit, which is no wave
+  EXPECT_EQ(launches_of(10 * 2048 + 1, 2, 2), launches_of(10 * 2048 + 1, 1));  // a wave of 20 is one tile's 11
 }
 
 // Chains that meet sums beside a midpoint of two fp32 values, and denormal ones: each term rounds once.
