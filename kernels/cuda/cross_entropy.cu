@@ -2,6 +2,7 @@
 // exponentials are computed twice instead of being stored.
 #include "cuda/cross_entropy_args.h"
 #include "cuda/elementary.cuh"
+#include "cuda/grid.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/reduce.cuh"
 
@@ -15,9 +16,17 @@ __device__ void row_of_logits(const CrossEntropyArgs& args, float (&of_warps)[wa
   const auto x = Numbers::out(args.logits) + uint64_t{blockIdx.x} * args.row;
   const uint32_t count = args.vocabulary, warp = threadIdx.x / warp_lanes, target = args.targets[blockIdx.x];
   const float target_logit = x[target];
+  const uint32_t fours = args.aligned ? count / 4 : 0, left_over = 4 * fours + threadIdx.x;
+  const auto four = [&](uint32_t number) {
+    return Numbers::load(Numbers::in(args.logits) + uint64_t{blockIdx.x} * args.row + 4 * number, 4, true);
+  };
 
   float m = -infinity();
-  for (uint32_t v = threadIdx.x; v < count; v += blockDim.x) m = larger(x[v], m);
+  for_each_read<4>(threadIdx.x, fours, row_threads, four, [&](uint32_t, const Vector4& logits) {
+#pragma unroll
+    for (uint32_t e = 0; e < 4; ++e) m = larger(logits.x[e], m);
+  });
+  for (uint32_t v = left_over; v < count; v += row_threads) m = larger(x[v], m);
   for (int lanes = 16; lanes >= 1; lanes /= 2) m = larger(__shfl_xor_sync(all_lanes, m, lanes), m);
   if (lane() == 0) of_warps[warp] = m;
   __syncthreads();
@@ -39,9 +48,15 @@ __device__ void row_of_logits(const CrossEntropyArgs& args, float (&of_warps)[wa
   if (threadIdx.x == 0) args.losses[blockIdx.x] = log(sum) + (m - target_logit);
   if (args.scale_gradient == 0.0f) return;
   const float inverse = 1.0f / sum;
-  for (uint32_t v = threadIdx.x; v < count; v += blockDim.x) {
-    x[v] = (exp(x[v] - m) * inverse - (v == target ? 1.0f : 0.0f)) * args.scale_gradient;
-  }
+  const auto gradient = [&](uint32_t v, float logit) {
+    return (exp(logit - m) * inverse - (v == target ? 1.0f : 0.0f)) * args.scale_gradient;
+  };
+  for_each_read<4>(threadIdx.x, fours, row_threads, four, [&](uint32_t number, Vector4 y) {
+#pragma unroll
+    for (uint32_t e = 0; e < 4; ++e) y.x[e] = gradient(4 * number + e, y.x[e]);
+    Numbers::store(x + 4 * number, y, 4, true);
+  });
+  for (uint32_t v = left_over; v < count; v += row_threads) x[v] = gradient(v, x[v]);
 }
 
 }  // namespace

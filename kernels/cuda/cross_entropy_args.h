@@ -13,8 +13,8 @@ struct CrossEntropyArgs {
   uint32_t vocabulary;
   uint32_t row;  // elements from one row of logits to the next
   float scale_gradient;
-  uint32_t padding;
+  uint32_t aligned;  // four neighbours from a row's first on may be moved at once
 };
-static_assert(sizeof(CrossEntropyArgs) == 40 && offsetof(CrossEntropyArgs, padding) == 36);
+static_assert(sizeof(CrossEntropyArgs) == 40 && offsetof(CrossEntropyArgs, aligned) == 36);
 
 }  // namespace kernels::cuda

@@ -23,4 +23,21 @@ __device__ inline void for_each_row_and_column(uint32_t rows, uint32_t columns, 
     for (uint64_t column = grid_index(); column < columns; column += grid_size()) f(row, static_cast<uint32_t>(column));
 }
 
+// f(i, read(i)) for i = first, first + step, … below end. What `at_once` of them need is read before f has any: a
+// compiler reads nothing ahead of what f may write.
+template <uint32_t at_once, class Read, class F>
+__device__ inline void for_each_read(uint32_t first, uint32_t end, uint32_t step, Read read, F f) {
+  for (; first < end; first += at_once * step) {
+    decltype(read(first)) values[at_once];
+#pragma unroll
+    for (uint32_t i = 0; i < at_once; ++i) {
+      if (first + i * step < end) values[i] = read(first + i * step);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < at_once; ++i) {
+      if (first + i * step < end) f(first + i * step, values[i]);
+    }
+  }
+}
+
 }  // namespace kernels::cuda

@@ -1,6 +1,7 @@
 // Vectors as int8 digits and a scale, docs/numerics.md section 9. The maximum of magnitudes is one of integers, so any
 // order of threads gives it.
 #include "cuda/elementary.cuh"
+#include "cuda/grid.cuh"
 #include "cuda/quantise_args.h"
 #include "cuda/reduce.cuh"
 
@@ -32,9 +33,10 @@ __device__ inline void put_digits(const QuantiseArgs& args, uint64_t at, float x
 extern "C" __global__ void quantise_rows(const QuantiseArgs args) {
   static __shared__ uint32_t largest[quantise_warps];
   const uint64_t first = uint64_t{blockIdx.x} * args.row;
+  const auto x = [&](uint32_t i) { return args.x[first + i]; };
   uint32_t bits = 0;
   for (uint32_t i = threadIdx.x; i < args.columns; i += 32 * quantise_warps) {
-    const uint32_t other = magnitude_bits(args.x[first + i]);
+    const uint32_t other = magnitude_bits(x(i));
     bits = other > bits ? other : bits;
   }
   bits = warp_maximum(bits);
@@ -42,8 +44,8 @@ extern "C" __global__ void quantise_rows(const QuantiseArgs args) {
   __syncthreads();
   for (uint32_t warp = 0; warp < quantise_warps; ++warp) bits = largest[warp] > bits ? largest[warp] : bits;
   const Int8Scale by = int8_scale(bits);
-  for (uint32_t i = threadIdx.x; i < args.columns; i += 32 * quantise_warps)
-    put_digits(args, first + i, args.x[first + i], by);
+  for_each_read<8>(threadIdx.x, args.columns, 32 * quantise_warps, x,
+                   [&](uint32_t i, float value) { put_digits(args, first + i, value, by); });
   if (threadIdx.x == 0) args.scales[blockIdx.x] = by.scale;
 }
 
@@ -69,8 +71,8 @@ extern "C" __global__ void quantise_columns(const QuantiseArgs args) {
     bits = other > bits ? other : bits;
   }
   const Int8Scale by = int8_scale(bits);
-  for (uint32_t row = begin + threadIdx.y; inside && row < end; row += column_warps)
-    put_digits(args, uint64_t{row} * args.row + column, x(row), by);
+  for_each_read<8>(begin + threadIdx.y, inside ? end : 0, column_warps, x,
+                   [&](uint32_t row, float value) { put_digits(args, uint64_t{row} * args.row + column, value, by); });
   if (inside && threadIdx.y == 0) args.scales[uint64_t{blockIdx.y} * args.columns + column] = by.scale;
 }
 

@@ -263,7 +263,7 @@ void CudaOps::cross_entropy(const CrossEntropy& op) {
                               .vocabulary = narrow(op.vocabulary),
                               .row = narrow(op.row),
                               .scale_gradient = op.scale_gradient,
-                              .padding = 0};
+                              .aligned = aligned(op.logits, op.row)};
   launch(device_, variant("cross_entropy", op.logits, half_).c_str(),
          Shape{.grid = {narrow(op.rows), 1, 1}, .block = {row_threads, 1, 1}}, args);
 }
