@@ -142,15 +142,15 @@ __device__ void put_weights(const Scores<threads>& x, Shared<width, threads>& sh
   }
 }
 
-// x = weights * (x - row product), where not hidden(i, j); row_product(i, j) is that of the score's query.
-template <uint32_t width, uint32_t threads, class Hidden, class RowProduct>
-__device__ void weigh(Scores<threads>& x, Shared<width, threads>& shared, Hidden hidden, RowProduct row_product) {
+// x = weights * (x - row product); row_product(i, j) is that of the score's query.
+template <uint32_t width, uint32_t threads, class RowProduct>
+__device__ void weigh(Scores<threads>& x, Shared<width, threads>& shared, RowProduct row_product) {
 #pragma unroll
   for (uint32_t j = 0; j < 4; ++j) {
 #pragma unroll
     for (uint32_t i = 0; i < rows<threads>; ++i) {
       const float weight = weights_of_thread(shared, i / 4 * 4, j)->x[i % 4];
-      x[i][j] = hidden(i, j) ? 0.0f : weight * (x[i][j] - row_product(i, j));
+      x[i][j] = weight * (x[i][j] - row_product(i, j));
     }
   }
 }
@@ -178,8 +178,25 @@ __device__ void add_outputs(const AttentionShape& p, const TokenTile& at, const 
   }
 }
 
-__device__ inline bool masked(const AttentionShape& p, uint32_t query, uint32_t key) {
-  return key > query || query >= p.context;
+// A tile of queries and one of keys, by their first.
+struct Pair {
+  uint32_t query, key;
+};
+
+// x = value where the key comes after the query, or there is no such query; few tiles have such scores. transposed:
+// the rows are keys.
+template <uint32_t threads>
+__device__ void hide(Scores<threads>& x, float value, const AttentionShape& p, const Pair& at, bool transposed) {
+  if (at.key + tile <= at.query && at.query + tile <= p.context) return;
+#pragma unroll
+  for (uint32_t i = 0; i < rows<threads>; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t row = thread_row<threads>(i), column = thread_column(j);
+      const uint32_t query = at.query + (transposed ? column : row), key = at.key + (transposed ? row : column);
+      if (key > query || query >= p.context) x[i][j] = value;
+    }
+  }
 }
 
 // The largest score of each of the tile's queries into shared.row_max; a barrier must follow.
@@ -191,13 +208,11 @@ __device__ void find_row_max(const AttentionShape& p, uint32_t query, Shared<wid
   for (uint32_t key = 0; key <= query; key += tile) {
     Scores<threads> s;
     contract(s, by_token(p, p.qkv, shared.head.q), query, by_token(p, p.qkv, shared.head.k), key, shared);
+    hide<threads>(s, nan(), p, {query, key}, false);  // no number is larger or smaller than that
 #pragma unroll
     for (uint32_t i = 0; i < rows<threads>; ++i) {
 #pragma unroll
-      for (uint32_t j = 0; j < 4; ++j) {
-        const bool hidden = masked(p, query + thread_row<threads>(i), key + thread_column(j));
-        if (!hidden) highest[i] = larger(s[i][j] * p.scale, highest[i]);
-      }
+      for (uint32_t j = 0; j < 4; ++j) highest[i] = larger(s[i][j] * p.scale, highest[i]);
     }
   }
   float* const of_threads = shared.weights;  // which nobody needs yet
@@ -265,11 +280,9 @@ __device__ void forward(const AttentionForwardArgs& args, Shared<width, threads>
     for (uint32_t i = 0; i < rows<threads>; ++i) {
       const uint32_t row = thread_row<threads>(i);
 #pragma unroll
-      for (uint32_t j = 0; j < 4; ++j) {
-        const bool hidden = masked(p, at.token + row, key + thread_column(j));
-        s[i][j] = hidden ? 0.0f : exp(s[i][j] * p.scale - shared.row_max[row]);
-      }
+      for (uint32_t j = 0; j < 4; ++j) s[i][j] = exp(s[i][j] * p.scale - shared.row_max[row]);
     }
+    hide<threads>(s, 0.0f, p, {at.token, key}, false);
     put_weights(s, shared);
     extend(sums, by_dimension(p, p.qkv, head.v), at.column, key, shared);
     row_sums.add(shared.weights);
@@ -352,10 +365,8 @@ __device__ void backward_queries(const AttentionBackwardArgs& args, Shared<width
     }
     put_weights(x, shared);  // out of the registers; no other thread reads them
     contract(x, by_token(p, args.dout, head.out), at.token, by_token(p, p.qkv, head.v), key, shared);
-    weigh(
-        x, shared,
-        [&](uint32_t i, uint32_t j) { return masked(p, at.token + thread_row<threads>(i), key + thread_column(j)); },
-        [&](uint32_t i, uint32_t) { return shared.row_product[thread_row<threads>(i)]; });
+    weigh(x, shared, [&](uint32_t i, uint32_t) { return shared.row_product[thread_row<threads>(i)]; });
+    hide<threads>(x, 0.0f, p, {at.token, key}, false);
     put_weights(x, shared);
     extend(sums, by_dimension(p, p.qkv, head.k), at.column, key, shared);
     if ((key + tile) % chunk_terms == 0 && key < at.token) {
@@ -389,21 +400,14 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width, t
 #pragma unroll
       for (uint32_t i = 0; i < rows<threads>; ++i) {
 #pragma unroll
-        for (uint32_t j = 0; j < 4; ++j) {
-          const uint32_t row = thread_column(j);
-          const bool hidden = masked(p, query + row, at.token + thread_row<threads>(i));
-          x[i][j] = hidden ? 0.0f : weight(p, x[i][j], row, shared);
-        }
+        for (uint32_t j = 0; j < 4; ++j) x[i][j] = weight(p, x[i][j], thread_column(j), shared);
       }
+      hide<threads>(x, 0.0f, p, {query, at.token}, true);
       put_weights(x, shared);
       extend(dv, by_dimension(p, args.dout, head.out), at.column, query, shared);
       contract(x, by_token(p, p.qkv, head.v), at.token, by_token(p, args.dout, head.out), query, shared);
-      weigh(
-          x, shared,
-          [&](uint32_t i, uint32_t j) {
-            return masked(p, query + thread_column(j), at.token + thread_row<threads>(i));
-          },
-          [&](uint32_t, uint32_t j) { return shared.row_product[thread_column(j)]; });
+      weigh(x, shared, [&](uint32_t, uint32_t j) { return shared.row_product[thread_column(j)]; });
+      hide<threads>(x, 0.0f, p, {query, at.token}, true);
       put_weights(x, shared);
       extend(dk, by_dimension(p, p.qkv, head.q), at.column, query, shared);
       if (!one_chunk && (query + tile) % chunk_terms == 0) {
@@ -423,6 +427,13 @@ __device__ void backward_keys(const AttentionBackwardArgs& args, Shared<width, t
 
 }  // namespace
 
+// A multiprocessor's blocks of attention_backward_keys_64; with three, code for older ones would spill registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr uint32_t keys_blocks = 2;
+#else
+constexpr uint32_t keys_blocks = 3;
+#endif
+
 // Names have the number of dimensions that a block's outputs have. _long: of any context, not of one chunk at most.
 #define ATTENTION(name, Args, threads, blocks, width, function)                         \
   extern "C" __global__ __launch_bounds__(threads, blocks) void name(const Args args) { \
@@ -433,7 +444,7 @@ ATTENTION(attention_forward_64, AttentionForwardArgs, attention_threads, 3, 64, 
 ATTENTION(attention_forward_128, AttentionForwardArgs, attention_threads, 2, 128, forward)
 ATTENTION(attention_backward_queries_64, AttentionBackwardArgs, attention_threads, 3, 64, backward_queries)
 ATTENTION(attention_backward_queries_128, AttentionBackwardArgs, attention_threads, 2, 128, backward_queries)
-ATTENTION(attention_backward_keys_64, AttentionBackwardArgs, attention_threads, 2, 64, backward_keys<true>)
+ATTENTION(attention_backward_keys_64, AttentionBackwardArgs, attention_threads, keys_blocks, 64, backward_keys<true>)
 ATTENTION(attention_backward_keys_128, AttentionBackwardArgs, attention_many_threads, 1, 128, backward_keys<true>)
 ATTENTION(attention_backward_keys_64_long, AttentionBackwardArgs, attention_many_threads, 1, 64, backward_keys<false>)
 

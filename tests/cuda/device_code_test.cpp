@@ -5,11 +5,14 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/activations_args.h"
 #include "cuda_host/shape.h"
-#include "elementary_args.h"
+#include "device_code_args.h"
 #include "launcher.h"
 #include "ops_test_util.h"
 #include "reference/elementary.h"
@@ -53,6 +56,26 @@ TEST(CudaDeviceCode, ElementaryFunctionsGiveTheReferencesBits) {
   expect_same_everywhere("exp", x, exps, reference::exp);
   expect_same_everywhere("tanh", x, tanhs, reference::tanh);
   expect_same_everywhere("log", x, logs, reference::log);
+}
+
+// Every thread has a place of its own; lanes in pairs have the same column, and other pairs the same row, so that
+// shared memory serves them together (tile.cuh).
+TEST(CudaDeviceCode, LanesInPairsReadTheSame) {
+  for (const uint32_t across : {8u, 16u}) {
+    const uint32_t threads = across * across;
+    std::vector<uint32_t> rows(threads), columns(threads);
+    const TestPlacesArgs args{.rows = rows.data(), .columns = columns.data()};
+    simt::SimtLauncher device;
+    launch(device, ("test_places_" + std::to_string(across)).c_str(), Shape{.block = {threads, 1, 1}}, args);
+    std::set<std::pair<uint32_t, uint32_t>> places;
+    for (uint32_t t = 0; t < threads; ++t) {
+      EXPECT_LT(rows[t], across);
+      EXPECT_LT(columns[t], across);
+      EXPECT_TRUE(places.emplace(rows[t], columns[t]).second) << t;
+      EXPECT_EQ(columns[t], columns[t ^ 1]) << t;
+      EXPECT_EQ(rows[t], rows[t ^ 2]) << t;
+    }
+  }
 }
 
 TEST(CudaDeviceCode, AGridSmallerThanTheMatrixDoesAllOfIt) {

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "cuda/matmul_args.h"
 #include "cuda_driver/cards.h"
 #include "cuda_driver/device.h"
 #include "cuda_host/cuda_ops.h"
@@ -170,6 +171,25 @@ TEST_P(CudaDriver, ANormGivesTheReferencesBits) {
   expect_same_bits(download(op.y, y.size()), y, "y");
   expect_same_bits(download(op.mean, rows), mean, "mean");
   expect_same_bits(download(op.rstd, rows), rstd, "rstd");
+}
+
+// The driver of the tests holds launches against what the compiled code says, which the executor does not know.
+TEST_P(CudaDriver, LaunchesKeepToWhatTheCodeIsCompiledFor) {
+  MatmulArgs args{};  // of no elements
+  args.row_tiles = args.column_tiles = 1;
+  const Launch right{.kernel = "matmul_64_tt", .block = {128, 1, 1}, .args = &args, .args_bytes = sizeof args};
+  const auto wait_for = [&](const Launch& launch) {
+    device_.launch(launch);
+    device_.free_bytes();
+  };
+  EXPECT_NO_THROW(wait_for(right));
+  if (capability().major > 12) return;  // PTX
+  Launch wrong = right;
+  wrong.block[0] = 129;
+  EXPECT_THROW(wait_for(wrong), CudaError);
+  wrong = right;
+  wrong.args_bytes -= 8;
+  EXPECT_THROW(wait_for(wrong), CudaError);
 }
 
 TEST_P(CudaDriver, ASumComesBack) {

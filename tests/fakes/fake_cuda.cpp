@@ -4,7 +4,6 @@
 #include <cstring>
 #include <sstream>
 
-#include "fake_cuda_image.h"
 #include "fake_cuda_state.h"
 
 std::mutex& fakes::shared() {
@@ -414,9 +413,10 @@ EXPORTED int cuModuleUnload(void* module) {
 
 EXPORTED int cuModuleGetFunction(void** function, void* module, const char* name) {
   if (const int failed = begin_context("cuModuleGetFunction")) return failed;
-  if (!fakes::has_kernel(static_cast<Module*>(module)->image, name)) return not_found;
+  const std::string& image = static_cast<Module*>(module)->image;
+  if (!fakes::has_kernel(image, name)) return not_found;
   const std::lock_guard lock(shared());
-  state().functions.push_back(std::make_unique<Function>(Function{name}));
+  state().functions.push_back(std::make_unique<Function>(Function{name, fakes::limits_of(image, name)}));
   *function = state().functions.back().get();
   return success;
 }
@@ -434,17 +434,20 @@ EXPORTED int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
   if (const int failed = begin_context("cuLaunchKernel")) return failed;
   const auto& kernel = *static_cast<Function*>(function);
   const unsigned threads = block_x * block_y * block_z;
-  if (threads == 0 || threads > 1024 || grid_x == 0 || grid_y == 0 || grid_z == 0) return invalid_value;
+  if (threads == 0 || threads > kernel.limits.threads || grid_x == 0 || grid_y == 0 || grid_z == 0)
+    return invalid_value;
   if (shared_bytes > static_cast<unsigned>(kernel.dynamic_shared) || !is_current(stream)) return invalid_value;
   void* const buffer = reinterpret_cast<void*>(1);
   void* const size = reinterpret_cast<void*>(2);
   if (parameters != nullptr || extra[0] != buffer || extra[2] != size || extra[4] != nullptr) return invalid_value;
+  const size_t bytes = *static_cast<size_t*>(extra[3]);
+  if (kernel.limits.argument_bytes != SIZE_MAX && bytes != kernel.limits.argument_bytes) return invalid_value;
   const fakes::FakeLaunch launch{kernel.name,
                                  current_context()->ordinal,
                                  {grid_x, grid_y, grid_z},
                                  {block_x, block_y, block_z},
                                  shared_bytes,
-                                 std::string(static_cast<char*>(extra[1]), *static_cast<size_t*>(extra[3]))};
+                                 std::string(static_cast<char*>(extra[1]), bytes)};
   queue_work(stream, "cuLaunchKernel", [launch] {
     {
       const std::lock_guard lock(shared());

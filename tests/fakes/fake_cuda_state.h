@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fake_cuda.h"
+#include "fake_cuda_image.h"
 #include "fake_cuda_peers.h"
 #include "fake_device_memory.h"
 
@@ -40,6 +41,7 @@ struct Module {
 
 struct Function {
   std::string name;
+  fakes::KernelLimits limits;
   int dynamic_shared = 48 << 10;
 };
 

@@ -1,4 +1,4 @@
-// Arguments of the kernel of elementary_kernel.cpp.
+// Arguments of the kernels of device_code_kernels.cpp.
 #pragma once
 
 #include "cuda/types.h"
@@ -14,5 +14,12 @@ struct TestElementaryArgs {
   float* logs;
 };
 static_assert(sizeof(TestElementaryArgs) == 40);
+
+// Where the threads' sums lie.
+struct TestPlacesArgs {
+  uint32_t* rows;
+  uint32_t* columns;
+};
+static_assert(sizeof(TestPlacesArgs) == 16);
 
 }  // namespace kernels::cuda
