@@ -8,6 +8,7 @@
 #include "run_loop.h"
 #include "system_info.h"
 #include "unit_limits.h"
+#include "unit_memory.h"
 
 namespace agent {
 namespace {

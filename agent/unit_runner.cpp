@@ -1,7 +1,6 @@
 #include "unit_runner.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -14,47 +13,10 @@
 #include "lane_queue.h"
 #include "protocol/blob.h"
 #include "unit_blob.h"
+#include "unit_memory.h"
 #include "unit_refused.h"
 
 namespace agent {
-namespace {
-
-// In the host's memory, besides trainers: weights, tokens, the result's encoding, and `sums` of lanes or their results.
-uint64_t bytes_besides_trainers(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t workers,
-                                uint64_t sums) {
-  const uint64_t weights = kernels::parameter_count(config) * sizeof(float);
-  const uint64_t rows = workers * unit.batch * (unit.context + 1) * sizeof(uint16_t);
-  if (unit.kind == protocol::UnitKind::evaluate) return weights + rows;
-  const uint64_t blob = protocol::blob_header_bytes + protocol::payload_bytes(protocol::codec_from_name(unit.codec),
-                                                                              kernels::parameter_count(config));
-  return weights + rows + sums * weights + blob;
-}
-
-uint64_t tree_depth(uint64_t lanes) { return static_cast<uint64_t>(std::bit_width(lanes - 1)); }
-
-// The most sums that LaneTree holds of lanes that so many workers add.
-uint64_t tree_sums(uint64_t lanes, uint64_t added, uint64_t workers) {
-  return std::min(added, workers * tree_depth(lanes));
-}
-
-uint64_t host_bytes_on_cpu(const protocol::Unit& unit, const kernels::ModelConfig& config) {
-  return bytes_besides_trainers(unit, config, 1, 1 + tree_sums(unit.lanes, unit.lanes, 1));
-}
-
-// As if no card had room for its own sums. A card's last lane stays on it until all are added, in pieces: two from each
-// card, and in LaneTree::part() one for each level of the tree, one more, and their sum. Of the lanes before it, one is
-// on its way at a time.
-uint64_t host_bytes_on_cards(const protocol::Unit& unit, const kernels::ModelConfig& config, uint64_t cards) {
-  const uint64_t before = lanes_of(unit) - cards;
-  const uint64_t sums = before == 0 ? 0 : 1 + tree_sums(unit.lanes, before, cards);
-  const uint64_t piece = std::min<uint64_t>(piece_values, kernels::parameter_count(config)) * sizeof(float);
-  const uint64_t pieces = 2 * cards + tree_depth(lanes_of(unit)) + 2;
-  return bytes_besides_trainers(unit, config, cards, sums) + pieces * piece;
-}
-
-}  // namespace
-
-uint64_t lanes_of(const protocol::Unit& unit) { return unit.kind == protocol::UnitKind::evaluate ? 1 : unit.lanes; }
 
 // One unit on its way. Its workers' threads share it.
 class UnitRunner::Computation {
@@ -86,6 +48,8 @@ class UnitRunner::Computation {
   bool reserve(LaneWorker& worker);
   // The thread of one worker that has: until nothing is left to do, or its card fails.
   void work(LaneWorker& worker);
+  // Not all workers have threads: those that do end soon, since nobody wants the unit any more.
+  void abandon();
   // When all threads have ended:
   bool unfinished() const { return queue_.waiting(); }
   // Adds what cards hold. The lane of one that fails has to be computed again.
@@ -129,7 +93,8 @@ class UnitRunner::Computation {
   LaneQueue queue_;
   std::map<LaneWorker*, size_t> places_;  // in the queue
 
-  std::mutex calls_;              // of the caller's functions, and over what they tell
+  std::mutex calls_;  // of the caller's functions, and over what they tell
+  bool abandoned_ = false;
   std::vector<uint64_t> tokens_;  // done, lane by lane
   std::vector<LaneWorker*> failed_;
   std::string failures_;
@@ -273,7 +238,15 @@ void UnitRunner::Computation::compute_lanes(LaneWorker& worker, size_t place) {
 
 bool UnitRunner::Computation::cancelled() {
   const std::lock_guard lock(calls_);
-  return cancel_ && cancel_();
+  return abandoned_ || (cancel_ && cancel_());
+}
+
+void UnitRunner::Computation::abandon() {
+  {
+    const std::lock_guard lock(calls_);
+    abandoned_ = true;
+  }
+  for (const auto& [worker, place] : places_) queue_.dismiss(place);  // nobody leaves a lane to one without a thread
 }
 
 void UnitRunner::Computation::compute(LaneWorker& worker, uint64_t lane) {
@@ -459,11 +432,18 @@ bool UnitRunner::work_on_cards(Computation& computation, size_t count) {
   for (const auto& card : cards_) {
     if (workers.size() < count && computation.reserve(*card)) workers.push_back(card.get());
   }
+  std::exception_ptr refused;
   {
     std::vector<std::jthread> threads;
-    for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
+    try {
+      for (LaneWorker* worker : workers) threads.emplace_back([&computation, worker] { computation.work(*worker); });
+    } catch (...) {
+      refused = std::current_exception();
+      computation.abandon();
+    }
   }
   computation.leave_out_failed(cards_);
+  if (refused) std::rethrow_exception(refused);
   if (!computation.unfinished()) computation.add_held_lanes();
   computation.leave_out_failed(cards_);
   return !workers.empty();

@@ -28,9 +28,6 @@ struct UnitResult {
   double seconds = 0;
 };
 
-// That are computed side by side: an evaluation is computed like one lane.
-uint64_t lanes_of(const protocol::Unit& unit);
-
 // How a unit is computed, and all the memory of the host that it then plans, weights included.
 struct UnitPlan {
   kernels::Trainer::Settings settings;
@@ -73,8 +70,8 @@ class UnitRunner {
   // A card that fails is left out from then on, and others compute its lanes. One that runs out of memory goes on
   // without links or with a smaller plan; where there is none, it takes no more part in this unit. Throws
   // kernels::NumericFailure (of the lowest lane that has one), kernels::Cancelled, std::invalid_argument (a token
-  // outside the vocabulary), NoCardLeft, UnitRefused where no card has the memory, and what read_tokens throws.
-  // `cancel` is called by one thread at a time.
+  // outside the vocabulary), NoCardLeft, UnitRefused where no card has the memory, std::system_error where the system
+  // refuses a card its thread, and what read_tokens throws. `cancel` is called by one thread at a time.
   UnitResult run(const protocol::Unit& unit, const kernels::ModelConfig& config, const UnitPlan& plan,
                  std::span<const float> weights, const ReadTokens& read_tokens, const OnProgress& on_progress,
                  const kernels::Cancel& cancel);
