@@ -12,6 +12,11 @@
 namespace agent {
 namespace {
 
+void note(HeldLane& lane, const kernels::CudaError& error) {
+  lane.failure = error.what();
+  lane.out_of_memory = dynamic_cast<const kernels::CudaOutOfMemory*>(&error) != nullptr;
+}
+
 // Hands a lane's pieces from the thread that reads them to the one that adds them.
 class LaneReader {
  public:
@@ -49,7 +54,7 @@ class LaneReader {
     } catch (const Abandoned&) {
     } catch (const kernels::CudaError& error) {
       added_.acquire();  // until then the other thread asks about the piece before
-      lane_.failure = error.what();
+      note(lane_, error);
       ready_.release();
     } catch (...) {
       added_.acquire();
@@ -71,7 +76,7 @@ bool encode_on_card(HeldLane& lane, UnitBlob& sum, const kernels::Cancel& cancel
   try {
     sum.put_all(lane.worker->result(), lane.worker->ops(), cancel);
   } catch (const kernels::CudaError& error) {
-    lane.failure = error.what();
+    note(lane, error);
     return false;
   }
   return true;

@@ -18,6 +18,7 @@ struct HeldLane {
   uint64_t lane = 0;
   LaneWorker* worker = nullptr;
   std::string failure;  // what the card said; empty: it was read
+  bool out_of_memory = false;
 };
 
 // Puts into `sum` the lanes in `tree` and the held ones, in the canonical tree, which lacks only these. False where a

@@ -52,7 +52,7 @@ class UnitRunner::Computation {
   void abandon();
   // When all threads have ended:
   bool unfinished() const { return queue_.waiting(); }
-  // Adds what cards hold. The lane of one that fails has to be computed again.
+  // Adds what cards hold. The lane of one that fails, or runs out of memory, has to be computed again.
   void add_held_lanes();
   // Takes those that have failed from `cards`; nothing passes over their links any more.
   void leave_out_failed(Cards& cards);
@@ -342,7 +342,8 @@ void UnitRunner::Computation::add_held_lanes() {
           tree_, lanes, sum, [this] { return cancelled(); }, on_failed))
     blob_.reset();
   for (const HeldLane& held : lanes) {
-    if (!held.failure.empty()) card_failed(*held.worker, held.failure);
+    if (held.failure.empty()) continue;
+    held.out_of_memory ? ran_out(*held.worker, held.failure) : card_failed(*held.worker, held.failure);
   }
 }
 

@@ -103,6 +103,30 @@ TEST_F(CardsTest, ALaneThatAShortCardHeldIsComputedAgain) {
   EXPECT_EQ(shortages.size(), 1u);
 }
 
+// When all is computed: the only lane is encoded on its card, those of two cards are read. The other card has a lane
+// only when this one has.
+TEST_F(CardsTest, ACardThatRunsOutOfMemoryAtTheEndIsNotLeftOut) {
+  use_layers(3);
+  for (const uint64_t lanes : {1, 2}) {
+    shortages.clear();
+    std::promise<void> begun;
+    bool begins = true, full = true;
+    const auto begin = [&] {
+      if (std::exchange(begins, false)) begun.set_value();
+    };
+    const auto run_out = [&](size_t bytes) {
+      if (bytes > 1000 && std::exchange(full, false)) run_out_as_card("full");
+    };
+    const auto wait = [has_begun = begun.get_future().share()] { has_begun.wait(); };
+    runner.use_cards({cpu_as_card("full", begin, run_out), cpu_as_card("other", wait)}, on_failed, {}, on_short);
+    expect_the_cpus(run(runner, unit_of(lanes)), unit_of(lanes));
+    EXPECT_EQ(shortages, std::vector<std::string>{"full tiny.0.t0: full: 4 bytes: cuMemAlloc_v2: out of memory "
+                                                  "(CUDA_ERROR_OUT_OF_MEMORY, 2)"});
+    EXPECT_TRUE(failures.empty());
+    EXPECT_EQ(runner.cards().size(), 2u);
+  }
+}
+
 TEST_F(CardsTest, ACardThatHasNoSmallerPlanIsThereForTheNextUnit) {
   use_layers(3);
   int shortage = 3;  // with the sums of lanes, then of the fastest plan, and of the other
