@@ -6,10 +6,14 @@
 #include <utility>
 
 #include "engine.h"
+#include "files.h"
 #include "self_test.h"
+#include "unit_refused.h"
 
 namespace agent {
 namespace {
+
+constexpr double seconds_after_a_shortage = 30;
 
 std::string gigaflops(double flops) {
   char text[32];
@@ -26,13 +30,13 @@ double sum_of_flops(std::span<const std::shared_ptr<LaneWorker>> cards) {
 }  // namespace
 
 void Rig::prepare(UnitRunner& cpu) {
+  if (!untried_.empty() && world_.clock.monotonic() >= try_at_) try_cards();
   if (ready_) return;
-  try_cards();
   if (!on_cards()) try_cpu(cpu);
   ready_ = true;
 }
 
-// A card is tried once; what has failed stays out until the agent starts anew.
+// What has failed stays out until the agent starts anew; what lacked only memory, or a thread, is tried again.
 void Rig::try_cards() {
   for (const RigCard& card : std::exchange(untried_, {})) {
     if (world_.stop.requested()) throw kernels::Cancelled();  // one that hangs takes its time
@@ -49,10 +53,28 @@ void Rig::try_cards() {
       warn_if_slow(card, flops);
     } catch (const kernels::Cancelled&) {
       throw;
+    } catch (const kernels::CudaOutOfMemory& error) {
+      try_later(card, error.what());
+    } catch (const UnitRefused& error) {  // there is no plan that its free memory suffices for
+      try_later(card, error.what());
+    } catch (const std::bad_alloc&) {
+      try_later(card, "the host is out of memory");
+    } catch (const std::system_error& error) {
+      try_later(card, system_failure(error).what());
     } catch (const std::exception& error) {
       left_out(card.name, error.what());
     }
   }
+}
+
+// The log says so once: it may be for long.
+void Rig::try_later(const RigCard& card, const std::string& lack) {
+  untried_.push_back(card);
+  try_at_ = world_.clock.monotonic() + seconds_after_a_shortage;
+  if (!short_.insert(card.name).second) return;
+  world_.log.write(Level::warning, "card_short",
+                   card.name + " does not compute yet: " + lack + "; it is tried again every 30 s",
+                   {{"card", card.name}, {"reason", lack}});
 }
 
 // Some mining cards (CMP) multiply and add in one step at a fraction of the rate that their cores would give.

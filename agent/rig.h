@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ class Rig {
         sets_(std::make_shared<CardSets>(world.make_links)),
         health_(world.open_sensors, world.seconds_between_health, world.log) {}
 
-  // Before a unit: self-tests and speeds, once; again with `cpu`, which then computes, when the last card has failed.
-  // Throws Failure where the CPU fails it, kernels::Cancelled after a stop.
+  // Before a unit: self-tests and speeds, once; again of cards that lacked memory or a thread, and of `cpu`, which then
+  // computes, where no card is left. Throws Failure where the CPU fails it, kernels::Cancelled after a stop.
   void prepare(UnitRunner& cpu);
   bool on_cards() const { return lent_ > 0 || !idle_.empty(); }
   size_t idle_cards() const { return idle_.size(); }
@@ -47,6 +48,7 @@ class Rig {
 
  private:
   void try_cards();
+  void try_later(const RigCard& card, const std::string& lack);
   void try_cpu(UnitRunner& cpu);
   void warn_if_slow(const RigCard& card, double flops);
   void add_idle(const UnitRunner::Cards& cards);
@@ -56,8 +58,10 @@ class Rig {
 
   Surroundings& world_;
   bool ready_ = false;
-  std::vector<RigCard> untried_;
-  UnitRunner::Cards idle_;  // most memory first
+  std::vector<RigCard> untried_;  // or to be tried again
+  std::set<std::string> short_;   // whose names the log told
+  double try_at_ = 0;             // monotonic
+  UnitRunner::Cards idle_;        // most memory first
   const std::shared_ptr<CardSets> sets_;
   size_t lent_ = 0;
   double cpu_flops_ = 0;

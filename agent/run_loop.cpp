@@ -46,13 +46,20 @@ void RunLoop::run() {
     } else if (PoolSession* pool = next_pool()) {
       with_pool(*pool, [&] {
         pool->connect();
-        rig_.prepare(places_[free_place()]->runner);
+        prepare_rig();
         turn(*pool);
         pool->failures = 0;
         pool->backoff.reset();
       });
     }
   }
+}
+
+// Where the CPU computed until a card has what it lacked, its buffers go.
+void RunLoop::prepare_rig() {
+  const bool on_cards = rig_.on_cards();
+  rig_.prepare(places_[free_place()]->runner);
+  if (rig_.on_cards() != on_cards) free_buffers();
 }
 
 void RunLoop::finish_ended() {

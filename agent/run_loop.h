@@ -46,6 +46,7 @@ class RunLoop {
   void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
 
+  void prepare_rig();
   void finish_ended();
   void with_pool(PoolSession& pool, const std::function<void()>& action);
 

@@ -67,6 +67,59 @@ TEST_F(RunLoopCards, WithoutCardsThatWorkTheCpuComputes) {
   EXPECT_EQ(pool.submissions.size(), 1u);
 }
 
+// Memory that others hold, and threads that the system refuses: after 30 seconds that is so still, after 60 no more.
+TEST_F(RunLoopCards, CardsThatLackSomethingAtTheStartAreTriedAgain) {
+  int tried = 0;
+  const auto lacking = [&](std::function<void()> lack) -> LaneWorker::MakeOps {
+    return [this, &tried, lack] {
+      ++tried;
+      if (clock.now < 1055) lack();
+      return std::make_unique<CpuAsCard>(nullptr);
+    };
+  };
+  const std::error_code refused = std::make_error_code(std::errc::resource_unavailable_try_again);
+  const auto run_out = [] { run_out_as_card("0000:02:00.0"); };
+  const auto in_self_test = [this, run_out] {
+    if (clock.now < 1055) run_out();
+  };
+  world.cards = {card("0000:01:00.0 A"),
+                 {"0000:02:00.0 B", lacking(run_out)},
+                 {"0000:03:00.0 C", lacking([&] { throw std::system_error(refused); })},
+                 card("0000:04:00.0 D", in_self_test)};
+  job.lease(job.unit());
+  EXPECT_FALSE(run(15));
+  EXPECT_EQ(pool.submissions.size(), 1u) << "the others compute meanwhile";
+  EXPECT_EQ(logged("0000:02:00.0 B does not compute yet: has no card: 0000:02:00.0: 4 bytes: cuMemAlloc_v2: out of "
+                   "memory (CUDA_ERROR_OUT_OF_MEMORY, 2); it is tried again every 30 s"),
+            1u)
+      << log();
+  EXPECT_EQ(logged("0000:03:00.0 C does not compute yet: the system gives gradminer no thread ("), 1u) << log();
+  EXPECT_EQ(logged("0000:04:00.0 D does not compute yet: has no card: 0000:04:00.0 D: the unit needs "), 1u) << log();
+  EXPECT_EQ(logged("does not compute yet"), 3u) << "not again and again";
+  EXPECT_EQ(tried, 2 * 3) << "at 0, 30 and 60 seconds";
+  for (const char* name : {"A", "B", "C", "D"}) {
+    EXPECT_EQ(logged(std::string(name) + ": self-test passed ("), 1u) << name << "\n" << log();
+  }
+  EXPECT_EQ(logged("is left out"), 0u);
+}
+
+TEST_F(RunLoopCards, TheCpuComputesUntilACardHasWhatItLacked) {
+  bool full = true;
+  world.cards = {card("0000:01:00.0 A", [&] {
+    if (full) run_out_as_card("0000:01:00.0");
+  })};
+  job.lease(job.unit());
+  clock.on_sleep = [&] {
+    if (!std::exchange(full, false)) return;
+    clock.now += 30;
+    job.lease(job.unit());
+  };
+  EXPECT_FALSE(run(1000, 2));
+  EXPECT_EQ(pool.submissions.size(), 2u);
+  EXPECT_EQ(logged("tokens, planned memory"), 1u) << log();
+  EXPECT_EQ(logged("tokens, 1 card, planned memory"), 1u) << log();
+}
+
 TEST_F(RunLoopCards, ACardFarBelowWhatItsCoresGiveIsNamed) {
   world.cards = {card("0000:01:00.0 A"), card("0000:02:00.0 B"), card("0000:03:00.0 C")};
   world.cards[1].peak_flops = 1e18;
