@@ -78,6 +78,8 @@ class RunLoop {
   uint64_t memory_for_units(const Place& own) const;
   void require_room(uint64_t bytes) const;
   void work(PoolSession& pool, const protocol::Lease& lease);
+  void begin(Place& place);
+  bool begin_anew(Place& place);
   UnitInputs check_demand(Place& place);
   void report_unit(const protocol::Unit& unit, const UnitDemand& demand, size_t cards);
   void materialise(Place& place, UnitInputs& inputs);

@@ -129,12 +129,27 @@ void RunLoop::work(PoolSession& pool, const protocol::Lease& lease) {
     return give_back(pool, lease, system_failure(error).what());
   }
   try {
-    UnitInputs inputs = check_demand(place);
-    materialise(place, inputs);
-    start(place, std::move(inputs));
+    begin(place);
   } catch (...) {
     leave(place, std::current_exception(), false);
   }
+}
+
+void RunLoop::begin(Place& place) {
+  UnitInputs inputs = check_demand(place);
+  materialise(place, inputs);
+  start(place, std::move(inputs));
+}
+
+// A unit all of whose cards have failed, where others have no work: they compute it. False where it has an end.
+bool RunLoop::begin_anew(Place& place) {
+  if (!place.task->lost_its_cards() || place.task->cancelled()) return false;
+  rig_.take_back(place.runner, std::exchange(place.cards, 0));
+  if (rig_.idle_cards() == 0) return false;
+  place.task->reset();
+  place.held_bytes = 0;
+  begin(place);
+  return true;
 }
 
 // Understood, and within the limits of this rig.
@@ -214,6 +229,7 @@ void RunLoop::finish(Place& place) {
   std::optional<OutboxItem> item;
   std::exception_ptr error;
   try {
+    if (begin_anew(place)) return;
     item = keep(place);
     const bool waits = place.pool->not_before > world_.clock.monotonic();  // then the next turn sends it
     if (!waits) send(*place.pool, *item, false);
@@ -287,8 +303,9 @@ std::string RunLoop::reason_to_give_back(const std::exception_ptr& error, bool k
     return "the agent is stopping";
   } catch (const UnitRefused& refused) {
     return refused.what();
-  } catch (const NoCardLeft& no_card) {  // others, or the CPU, take the next one
-    return std::string("no card is left: ") + no_card.what();
+  } catch (const NoCardLeft& no_card) {  // the others, or the CPU, take the next one
+    return (rig_.on_cards() ? "its cards have failed, and the others have work: " : "no card is left: ") +
+           std::string(no_card.what());
   } catch (const std::invalid_argument& invalid) {  // a token outside the vocabulary, a shape that cannot be
     return invalid.what();
   } catch (const protocol::Error& not_a_blob) {

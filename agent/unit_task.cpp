@@ -56,6 +56,24 @@ void UnitTask::compute(UnitRunner& runner, double seconds, const std::function<v
   }
 }
 
+bool UnitTask::lost_its_cards() const {
+  try {
+    if (error_) std::rethrow_exception(error_);
+  } catch (const NoCardLeft&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+  return false;
+}
+
+void UnitTask::reset() {
+  thread_.join();
+  inputs_.reset();
+  error_ = nullptr;
+  ended_ = false;
+}
+
 UnitResult UnitTask::result() {
   if (error_) std::rethrow_exception(error_);
   return std::move(result_);

@@ -44,6 +44,9 @@ class UnitTask {
   // Once it has ended: the result, or what UnitRunner::run() threw; UnitRefused where it took too long.
   bool ended() const { return ended_; }
   UnitResult result();
+  // Whether that is NoCardLeft. It may then begin anew: start() after reset().
+  bool lost_its_cards() const;
+  void reset();
 
  private:
   void compute(UnitRunner& runner, double seconds, const std::function<void(uint64_t)>& on_tokens);
