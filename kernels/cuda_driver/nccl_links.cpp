@@ -21,22 +21,25 @@ namespace {
 struct Rank {
   std::string bus_id;
   Ordinal ordinal = 0;
+  Context context = nullptr;
   Stream stream = nullptr;
   Communicator communicator = nullptr;
 };
 
 // What the threads that call NCCL share with whoever waits for them.
-struct Clique {
+struct Clique : std::enable_shared_from_this<Clique> {
   const Nccl nccl;
-  // Takes the context of one of the cards: in a thread without, NCCL makes one on the machine's first card.
-  std::function<void()> set_context;
+  // Takes the context of a rank's card: in a thread without, NCCL makes one on the machine's first card.
+  std::function<void(const Rank&)> set_context;
   std::vector<Rank> ranks;
   std::string all;                       // their bus ids
   std::atomic<bool> left_behind{false};  // nobody waits any more for what is called
 
   void create();
   void pass(const std::vector<CardLinks::Transfer>& transfers) const;
-  void end(const Call<Communicator>& how) const;
+  void require_no_error() const;
+  void destroy() const;
+  void abort() const;
 };
 
 void Clique::create() {
@@ -46,7 +49,7 @@ void Clique::create() {
   nccl.run(all, nccl.ncclCommInitAll, made.data(), static_cast<int>(made.size()),
            static_cast<const Ordinal*>(ordinals.data()));
   for (size_t i = 0; i < ranks.size(); ++i) ranks[i].communicator = made[i];
-  if (left_behind) end(nccl.ncclCommAbort);
+  if (left_behind) abort();
 }
 
 // In a group nothing waits for anything else, but what passes between the same two cards keeps its order.
@@ -62,9 +65,32 @@ void Clique::pass(const std::vector<CardLinks::Transfer>& transfers) const {
   nccl.run(all, nccl.ncclGroupEnd);
 }
 
+void Clique::require_no_error() const {
+  for (const Rank& rank : ranks) {
+    Result state = result::success;
+    nccl.run(rank.bus_id, nccl.ncclCommGetAsyncError, rank.communicator, &state);
+    if (state != result::success) throw nccl.error(rank.bus_id, "ncclCommGetAsyncError", state);
+  }
+}
+
 // All ranks, whatever NCCL says of one: the last call gives back what they share.
-void Clique::end(const Call<Communicator>& how) const {
-  for (const Rank& rank : ranks) how.function(rank.communicator);
+void Clique::destroy() const {
+  for (const Rank& rank : ranks) nccl.ncclCommDestroy.function(rank.communicator);
+}
+
+// Likewise, each by a thread of its own that nobody waits for: what one card does ends only when the others' ranks are
+// told as well, and older versions of NCCL wait for it; the call of a card that hangs never returns.
+void Clique::abort() const {
+  for (const Rank& rank : ranks) {
+    std::thread([clique = shared_from_this(), &rank] {
+      try {
+        clique->set_context(rank);
+      } catch (const CudaError&) {
+        // It is told all the same.
+      }
+      clique->nccl.ncclCommAbort.function(rank.communicator);
+    }).detach();
+  }
 }
 
 class NcclLinks final : public CardLinks {
@@ -84,6 +110,7 @@ class NcclLinks final : public CardLinks {
 
  private:
   void call(const char* name, std::function<void(Clique&)> body, const Cancel& cancel = {});
+  void require_no_error();
   bool all_passed() const;
 
   const std::shared_ptr<Clique> clique_;
@@ -94,15 +121,14 @@ class NcclLinks final : public CardLinks {
 
 NcclLinks::NcclLinks(std::shared_ptr<Clique> clique, const std::vector<OpenCard*>& cards, const Cancel& cancel)
     : clique_(std::move(clique)) {
-  const OpenCard& first = *cards.front();
-  clique_->set_context = [driver = first.driver, context = first.device.context(), bus_id = first.device.bus_id()] {
-    driver.run(bus_id, driver.cuCtxSetCurrent, context);
+  clique_->set_context = [driver = cards.front()->driver](const Rank& rank) {
+    driver.run(rank.bus_id, driver.cuCtxSetCurrent, rank.context);
   };
   for (OpenCard* card : cards) {
     Device& device = card->device;
     devices_.push_back(&device);
     timeout_ = std::max(timeout_, device.timeout());
-    clique_->ranks.push_back({device.bus_id(), device.ordinal(), device.side_stream()});
+    clique_->ranks.push_back({device.bus_id(), device.ordinal(), device.context(), device.side_stream()});
     clique_->all += (clique_->all.empty() ? "" : ", ") + device.bus_id();
   }
   call("ncclCommInitAll", &Clique::create, cancel);
@@ -112,9 +138,9 @@ NcclLinks::~NcclLinks() {
   try {
     if (failed_) {
       left_threads_behind = true;
-      std::thread([clique = clique_] { clique->end(clique->nccl.ncclCommAbort); }).detach();
+      clique_->abort();
     } else {
-      call("ncclCommDestroy", [](Clique& clique) { clique.end(clique.nccl.ncclCommDestroy); });
+      call("ncclCommDestroy", &Clique::destroy);
     }
   } catch (const std::exception&) {
     // Nobody needs them any more, and nobody waits for them.
@@ -124,7 +150,7 @@ NcclLinks::~NcclLinks() {
 // Throws what `body` throws.
 void NcclLinks::call(const char* name, std::function<void(Clique&)> body, const Cancel& cancel) {
   std::packaged_task<void()> task([clique = clique_, body = std::move(body)] {
-    clique->set_context();
+    clique->set_context(clique->ranks.front());
     body(*clique);
   });
   std::future<void> done = task.get_future();
@@ -181,27 +207,30 @@ void NcclLinks::start(std::span<const Transfer> transfers) {
   for (Device* device : devices_) device->mark_side_stream();
 }
 
+// NCCL is asked now and then, since each time takes a thread, and at the end.
 void NcclLinks::wait() {
   const auto begin = std::chrono::steady_clock::now();
+  auto asked = begin;
   while (!all_passed()) {
-    const auto waited = std::chrono::steady_clock::now() - begin;
-    if (waited > timeout_) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - begin > timeout_) {
       throw CudaError(clique_->all + ": ncclSend and ncclRecv have not ended for " + seconds_text(timeout_));
     }
-    sleep_a_part_of(waited);
+    if (now - asked > std::chrono::milliseconds(50)) {
+      require_no_error();
+      asked = now;
+    }
+    sleep_a_part_of(now - begin);
   }
+  require_no_error();
   failed_ = false;
 }
 
+void NcclLinks::require_no_error() { call("ncclCommGetAsyncError", &Clique::require_no_error); }
+
 bool NcclLinks::all_passed() const {
   bool all = true;
-  for (size_t i = 0; i < devices_.size(); ++i) {
-    const Rank& rank = clique_->ranks[i];
-    Result state = result::success;
-    clique_->nccl.run(rank.bus_id, clique_->nccl.ncclCommGetAsyncError, rank.communicator, &state);
-    if (state != result::success) throw clique_->nccl.error(rank.bus_id, "ncclCommGetAsyncError", state);
-    all = devices_[i]->side_stream_passed() && all;
-  }
+  for (Device* device : devices_) all = device->side_stream_passed() && all;
   return all;
 }
 

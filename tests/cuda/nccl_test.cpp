@@ -200,6 +200,8 @@ TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
   EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclCommInitAll has not returned for 0.05 s");
   told("", "ncclGroupEnd,0");
   EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclGroupEnd has not returned for 0.05 s");
+  told("", "ncclCommGetAsyncError,0");
+  EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclCommGetAsyncError has not returned for 0.05 s");
   told("", "ncclCommDestroy,0");
   link().reset();
   const OnCard still(*ops_[0], {1, 2});

@@ -25,6 +25,7 @@ struct Clique {
   std::vector<int> ordinals;
   std::vector<std::shared_ptr<fakes::Transfers>> transfers;  // that may be on their way
   int alive = 0;
+  std::atomic<int> told_to_abort = 0;
 };
 
 struct Communicator {
@@ -118,8 +119,8 @@ std::shared_ptr<fakes::Transfers> matched() {
   return transfers;
 }
 
+// With the lock.
 void end(Communicator* communicator) {
-  const std::lock_guard lock(shared);
   if (communicator->memory != nullptr) peers().give_back(communicator->ordinal(), communicator->memory);
   --communicator->clique->alive;
   --std::atomic_ref(seen.communicators);
@@ -206,6 +207,7 @@ EXPORTED int ncclCommDestroy(Communicator* communicator) {
   for (const auto& transfers : communicator->clique->transfers) {
     if (transfers->never_end) die("ncclCommDestroy never returns: transfers are on their way");
   }
+  const std::lock_guard lock(shared);
   if (communicator->clique->alive == 1) ++seen.destroyed;
   end(communicator);
   return success;
@@ -213,8 +215,15 @@ EXPORTED int ncclCommDestroy(Communicator* communicator) {
 
 EXPORTED int ncclCommAbort(Communicator* communicator) {
   if (const int failed = begin("ncclCommAbort")) return failed;
-  for (const auto& transfers : communicator->clique->transfers) peers().abort(transfers);
-  if (communicator->clique->alive == 1) ++std::atomic_ref(seen.aborted);
+  if (peers().current_ordinal() != communicator->ordinal()) die("ncclCommAbort without the context of its card");
+  Clique& clique = *communicator->clique;
+  ++clique.told_to_abort;
+  while (clique.told_to_abort < static_cast<int>(clique.ordinals.size())) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const std::lock_guard lock(shared);
+  for (const auto& transfers : clique.transfers) peers().abort(transfers);
+  if (clique.alive == 1) ++std::atomic_ref(seen.aborted);
   end(communicator);
   return success;
 }

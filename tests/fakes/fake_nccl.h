@@ -1,7 +1,8 @@
 // NCCL without cards, as a shared library for tests, over the driver of the tests (fake_cuda.h), which has to be open.
 // It is strict where the real one would wait for ever or go astray, and ends the program there: a send without its
 // receive or with another size, a stream of another card, calls outside a group, a thread without a context,
-// communicators that are destroyed while something passes. Transfers happen when the program asks whether they have.
+// communicators that are destroyed while something passes, or aborted without their card's context. An abort returns
+// when the other ranks are told as well. Transfers happen when the program asks whether they have.
 //
 //   FAKE_NCCL_VERSION  what ncclGetVersion says; default 22105
 //   FAKE_NCCL_BYTES    what each rank takes of its card's memory; default 0
