@@ -65,11 +65,11 @@ void tell_missing(const std::vector<kernels::CudaCard>& cards, Log& log) {
 }
 
 // The first card that works.
-std::unique_ptr<kernels::Ops> open_any(const std::vector<kernels::CudaCard>& cards) {
+OpenedCard open_any(const std::vector<kernels::CudaCard>& cards) {
   std::string problems;
   for (const kernels::CudaCard& card : cards) {
     try {
-      return open_card(card);
+      return {open_card(card), card.bus_id};
     } catch (const std::runtime_error& error) {
       problems += (problems.empty() ? "" : "; ") + std::string(error.what());
     }
@@ -81,12 +81,12 @@ std::unique_ptr<kernels::Ops> open_any(const std::vector<kernels::CudaCard>& car
 
 std::string device_name(size_t number) { return prefix + std::to_string(number); }
 
-std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device) {
+OpenedCard open_cuda_device(const std::string& device) {
   const std::optional<size_t> number = number_in(device);
   try {
     const std::vector<kernels::CudaCard> cards = kernels::cuda_cards().cards;
     if (!number) return open_any(cards);
-    if (*number < cards.size()) return open_card(cards[*number]);
+    if (*number < cards.size()) return {open_card(cards[*number]), cards[*number].bus_id};
     throw kernels::CudaError("this machine has " + std::to_string(cards.size()) + " cards, see `gradminer devices`");
   } catch (const std::bad_alloc&) {
     throw;
@@ -124,6 +124,9 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
       log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,
                 {{"card", card.bus_id}, {"reason", card.problem}});
     }
+  }
+  if (chosen.empty() && !found.empty()) {
+    log.write(Level::warning, "no_card", "computing on the CPU: none of this machine's cards is used");
   }
   tell_missing(working, log);
   return chosen;

@@ -18,9 +18,13 @@ namespace agent {
 // What a card's number is called: "cuda:0".
 std::string device_name(size_t number);
 
-// The operations on `device`: "cuda:1", or "cuda", the first card that works. Throws Failure(usage) for another word,
-// Failure(input) that says why the card does not compute.
-std::unique_ptr<kernels::Ops> open_cuda_device(const std::string& device);
+struct OpenedCard {
+  std::unique_ptr<kernels::Ops> ops;
+  std::string bus_id;
+};
+// `device`: "cuda:1", or "cuda", the first card that works. Throws Failure(usage) for another word, Failure(input) that
+// says why the card does not compute.
+OpenedCard open_cuda_device(const std::string& device);
 
 // A card that `run` may compute with.
 struct RigCard {

@@ -93,8 +93,14 @@ struct Plan {
   uint64_t bytes;  // of the whole process, or of the card
 };
 
+OpenedCard open_engine(const ComputeOptions& options) {
+  if (options.device == "cpu") return {make_engine(options.threads), ""};
+  return open_cuda_device(options.device);
+}
+
 // The fastest plan within the limit. Throws Failure where even the leanest does not fit.
-Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config, kernels::Ops& ops) {
+Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig& config, const OpenedCard& engine) {
+  kernels::Ops& ops = *engine.ops;
   const bool on_host = ops.in_host_memory();
   const uint64_t limit = options.memory_limit > 0 ? options.memory_limit
                          : on_host                ? memory_available()
@@ -109,16 +115,16 @@ Plan plan_within_limit(const ComputeOptions& options, const kernels::ModelConfig
       besides + kernels::Trainer::planned_bytes(config, options.batch, options.context, ops, settings);
   if (needed <= limit) return {settings, needed};
   throw Failure(Exit::input, "this gradient needs " + human_bytes(static_cast<double>(needed)) + " of " +
-                                 (on_host ? "memory" : options.device + "'s memory") + " and " +
+                                 (on_host ? "memory" : engine.bus_id + "'s memory") + " and " +
                                  human_bytes(static_cast<double>(limit)) +
                                  (options.memory_limit > 0 ? " are allowed (--memory-limit)" : " are available") +
                                  "; a shorter --context" + (on_host ? " or fewer --threads need" : " needs") + " less");
 }
 
 // Throws Failure also where the profile does not take the model.
-Plan plan_or_refuse(const ComputeOptions& options, const kernels::ModelConfig& config, kernels::Ops& ops) {
+Plan plan_or_refuse(const ComputeOptions& options, const kernels::ModelConfig& config, const OpenedCard& engine) {
   try {
-    return plan_within_limit(options, config, ops);
+    return plan_within_limit(options, config, engine);
   } catch (const std::invalid_argument& error) {
     throw Failure(Exit::input, error.what());
   }
@@ -150,8 +156,9 @@ void compute_command(const ComputeOptions& options) {
   const std::vector<uint16_t> rows = rows_of(tokens, options.batch, options.context);
   const size_t parameters = kernels::parameter_count(model.config);
 
-  const auto ops = options.device == "cpu" ? make_engine(options.threads) : open_cuda_device(options.device);
-  Plan plan = plan_or_refuse(options, model.config, *ops);
+  const OpenedCard engine = open_engine(options);
+  const std::unique_ptr<kernels::Ops>& ops = engine.ops;
+  Plan plan = plan_or_refuse(options, model.config, engine);
   if (plan.settings.profile == kernels::Profile::fast) tell_missing_cublaslt();
   const std::vector<float> weights = read_model_weights(model);
   std::vector<float> gradients;

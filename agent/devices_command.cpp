@@ -178,7 +178,9 @@ void devices_command(bool json) {
                              {"profiles", engine_profiles()}};
   const Cuda cuda = ask_cuda();
   if (json) {
-    std::printf("%s\n", nlohmann::ordered_json{{"devices", {cpu}}, {"cuda", cuda_json(cuda)}}.dump().c_str());
+    const nlohmann::ordered_json answer{{"devices", {cpu}}, {"cuda", cuda_json(cuda)}};
+    // What a driver calls its cards need not be UTF-8.
+    std::printf("%s\n", answer.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
     return;
   }
   std::printf("cpu  %s\n", cpu_name().c_str());

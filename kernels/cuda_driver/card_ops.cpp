@@ -22,6 +22,14 @@ std::unique_ptr<const CublasLt> find_cublaslt(const Driver& driver) {
   }
 }
 
+const Code& code_of(const CudaCard& card) {
+  try {
+    return code_for({card.major, card.minor});
+  } catch (const std::runtime_error& error) {
+    throw CudaError(card.bus_id + ": " + error.what());
+  }
+}
+
 }  // namespace
 
 CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic int8, HalfPrecision half,
@@ -46,7 +54,7 @@ CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic in
 
 OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
     : driver(open_driver(timeout)),
-      device(driver, card, code_for({card.major, card.minor}), timeout),
+      device(driver, card, code_of(card), timeout),
       int8(choose_int8_arithmetic(device)),
       half(choose_half_precision(device)),
       library(driver, device, int8, half, news) {}

@@ -311,7 +311,7 @@ TEST_F(ComputeTest, AFullCardComputesActivationsTwiceOrRefuses) {
   EXPECT_EQ(nlohmann::json::parse(with_memory(lean).out)["planned_bytes"], lean);
   const Ended refused = with_memory(lean - 1);
   EXPECT_EQ(refused.code, 3);
-  EXPECT_NE(refused.error.find("of cuda's memory"), std::string::npos) << refused.error;
+  EXPECT_NE(refused.error.find("of 0000:01:00.0's memory"), std::string::npos) << refused.error;
 }
 
 TEST_F(ComputeTest, ACardThatDoesNotComputeIsNamed) {
@@ -322,10 +322,22 @@ TEST_F(ComputeTest, ACardThatDoesNotComputeIsNamed) {
     EXPECT_NE(ended.error.find(error), std::string::npos) << ended.error;
   };
   expect("cuda:2", "", 3, "--device cuda:2: this machine has 2 cards");
-  expect("cuda:0", "", 3, "of cuda:0's memory");
+  expect("cuda:0", "", 3, "of 0000:02:00.0's memory");
   expect("cuda:1", "cuStreamCreate,0,2", 3, "--device cuda:1: 0000:0A:00.0: cuStreamCreate: out of memory");
   expect("cuda:1", "cuLaunchKernel,0,719,5", 1, "0000:0A:00.0: ");
   expect("cuda:1", "cuLaunchKernel,0,719,5", 1, ": cuLaunchKernel: unspecified launch failure");
+}
+
+TEST_F(ComputeTest, CardsWithoutCodeAreNamed) {
+  const Ended ended = run_with_cards(paths() + "--batch 2 --context 5 --device cuda",
+                                     "0000:0A:00.0,5.2,4000000000,GTX 960;0000:02:00.0,5.0,2000000000,GTX 750");
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_NE(ended.error.find("--device cuda: 0000:02:00.0: no code for compute capability 5.0; this program has "),
+            std::string::npos)
+      << ended.error;
+  EXPECT_NE(ended.error.find("; 0000:0A:00.0: no code for compute capability 5.2; this program has "),
+            std::string::npos)
+      << ended.error;
 }
 
 TEST_F(ComputeTest, BadTokensAreNamed) {

@@ -198,6 +198,12 @@ TEST(Devices, AProgramWithoutCuda) {
   EXPECT_EQ(answer["cuda"]["cards"][0]["reason"], reason);
 }
 
+TEST(Devices, ANameThatIsNotUtf8) {
+  const std::string text = devices(with("FFFE:02:00.0,8.6,8000000000,RTX \xFF 3070"), "--json");
+  ASSERT_TRUE(nlohmann::json::accept(text)) << text;
+  EXPECT_EQ(nlohmann::json::parse(text)["cuda"]["cards"][0]["name"], "RTX \uFFFD 3070");
+}
+
 TEST(Devices, ACardThatFails) {
   const std::string fails = with(two_cards, "cuDeviceGetName,0,2");
   const std::string problem = "FFFE:0A:00.0: cuDeviceGetName: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)";
