@@ -22,9 +22,9 @@ std::unique_ptr<const CublasLt> find_cublaslt(const Driver& driver) {
   }
 }
 
-const Code& code_of(const CudaCard& card) {
+std::vector<const Code*> codes_of(const CudaCard& card) {
   try {
-    return code_for({card.major, card.minor});
+    return codes_for({card.major, card.minor});
   } catch (const std::runtime_error& error) {
     throw CudaError(card.bus_id + ": " + error.what());
   }
@@ -54,7 +54,7 @@ CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic in
 
 OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
     : driver(open_driver(timeout)),
-      device(driver, card, code_of(card), timeout),
+      device(open_device(driver, card, codes_of(card), timeout)),
       int8(choose_int8_arithmetic(device)),
       half(choose_half_precision(device)),
       library(driver, device, int8, half, news) {}

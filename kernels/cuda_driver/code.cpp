@@ -1,5 +1,6 @@
 #include "cuda_driver/code.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <tuple>
 
@@ -19,9 +20,11 @@ bool runs_on(const Code& code, ComputeCapability card) {
   return false;
 }
 
-bool better(const Code& a, const Code& b) {
-  const bool a_ptx = a.kind == Kind::ptx, b_ptx = b.kind == Kind::ptx;
-  return a_ptx != b_ptx ? b_ptx : a.capability.minor > b.capability.minor;
+bool better(const Code* a, const Code* b) {
+  const auto rank = [](const Code& code) {
+    return std::tuple(code.kind != Kind::ptx, code.capability.major, code.capability.minor);
+  };
+  return rank(*a) > rank(*b);
 }
 
 }  // namespace
@@ -30,24 +33,28 @@ std::string text(ComputeCapability capability) {
   return std::to_string(capability.major) + "." + std::to_string(capability.minor);
 }
 
-const Code* choose_code(std::span<const Code> codes, ComputeCapability card) {
-  const Code* best = nullptr;
+std::vector<const Code*> choose_codes(std::span<const Code> codes, ComputeCapability card) {
+  std::vector<const Code*> chosen;
   for (const Code& code : codes) {
-    if (runs_on(code, card) && (best == nullptr || better(code, *best))) best = &code;
+    if (runs_on(code, card)) chosen.push_back(&code);
   }
-  return best;
+  std::stable_sort(chosen.begin(), chosen.end(), better);
+  return chosen;
 }
 
-const Code& code_for(ComputeCapability card) {
+std::vector<const Code*> codes_for(ComputeCapability card) {
   const std::span<const Code> codes = embedded_code();
   if (codes.empty()) {
     throw std::runtime_error(
         "this program was built without CUDA code (GRADMINER_CUDA); build it with GRADMINER_CUDA=ON");
   }
-  if (const Code* code = choose_code(codes, card)) return *code;
+  std::vector<const Code*> chosen = choose_codes(codes, card);
+  if (!chosen.empty()) return chosen;
   std::string names;
   for (const Code& code : codes) names += (names.empty() ? "" : ", ") + std::string(code.name);
   throw std::runtime_error("no code for compute capability " + text(card) + "; this program has " + names);
 }
+
+const Code& code_for(ComputeCapability card) { return *codes_for(card).front(); }
 
 }  // namespace kernels::cuda

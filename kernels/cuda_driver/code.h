@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace kernels::cuda {
 
@@ -31,10 +32,12 @@ struct Code {
 // What the build made (packaging/cuda/embed.py); empty in a program built without CUDA.
 std::span<const Code> embedded_code();
 
-// The best of `codes` for a card: the cubin of its capability, else of the highest lower minor, else PTX, else null.
-const Code* choose_code(std::span<const Code> codes, ComputeCapability card);
+// Those of `codes` that a card runs, the best first: the cubin of its capability, of lower minors, then PTX.
+std::vector<const Code*> choose_codes(std::span<const Code> codes, ComputeCapability card);
 
-// The best embedded code. Throws std::runtime_error where none fits, or there is none.
+// Of the embedded code, likewise; at least one. Throws std::runtime_error where none fits, or there is none.
+std::vector<const Code*> codes_for(ComputeCapability card);
+// The best of it.
 const Code& code_for(ComputeCapability card);
 
 }  // namespace kernels::cuda

@@ -211,4 +211,17 @@ bool Device::side_stream_passed() {
   return run([](DeviceCalls& calls) { return calls.side_stream_passed(); });
 }
 
+Device open_device(const Driver& driver, const CudaCard& card, std::span<const Code* const> codes,
+                   std::chrono::milliseconds timeout) {
+  std::string refusals;
+  for (const Code* code : codes) {
+    try {
+      return Device(driver, card, *code, timeout);
+    } catch (const CodeRefused& refused) {
+      refusals += std::string(refused.what()) + "; ";
+    }
+  }
+  throw CudaError(refusals + "the driver supports CUDA " + version_text(driver.version) + ", a newer one is needed");
+}
+
 }  // namespace kernels::cuda

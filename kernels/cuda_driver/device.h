@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "cuda_driver/device_calls.h"
@@ -22,7 +23,8 @@ namespace kernels::cuda {
 // more.
 class Device final : public Launcher {
  public:
-  // Loads `code`, see code_for(), which outlives it, and the program where a call does not return.
+  // Loads `code`, see code_for(), which outlives it, and the program where a call does not return. Throws CodeRefused
+  // where the driver does not take it.
   Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout);
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -87,5 +89,9 @@ class Device final : public Launcher {
   size_t recordings_ = 0;                // so far
   std::optional<WatchedThread> thread_;  // there after the constructor
 };
+
+// With the first of `codes` that the driver takes; see codes_for(). Throws CudaError where it takes none.
+Device open_device(const Driver& driver, const CudaCard& card, std::span<const Code* const> codes,
+                   std::chrono::milliseconds timeout);
 
 }  // namespace kernels::cuda

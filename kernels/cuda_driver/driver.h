@@ -28,7 +28,10 @@ using GraphExec = struct GraphExecOfDriver*;
 
 namespace result {
 constexpr Result success = 0, out_of_memory = 2, no_device = 100, not_found = 500, not_ready = 600;
-}
+// Of an image that the driver does not take: it is none that it knows, none for this card, PTX that it cannot read, or
+// of a version that it does not, or cannot compile.
+constexpr Result refusals[] = {200, 209, 218, 221, 222, 223};
+}  // namespace result
 namespace attribute {
 constexpr int clock_kilohertz = 13, multiprocessors = 16;                    // of a device
 constexpr int compute_capability_major = 75, compute_capability_minor = 76;  // likewise

@@ -17,27 +17,46 @@ constexpr Code codes[] = {
     {"sm_120", {12, 0}, Kind::cubin, {}},
 };
 
-std::string chosen(ComputeCapability card) {
-  const Code* code = choose_code(codes, card);
-  return code == nullptr ? "none" : std::string(code->name);
+std::string names_of(const std::vector<const Code*>& chosen) {
+  std::string names;
+  for (const Code* code : chosen) {
+    if (!names.empty()) names += " ";
+    names += code->name;
+  }
+  return names;
 }
 
 TEST(CudaCode, ExactThenLowerMinorThenPtx) {
   const std::pair<ComputeCapability, const char*> cases[] = {
-      {{3, 5}, "none"},        {{5, 2}, "none"},       {{6, 0}, "sm_60"},   {{6, 1}, "sm_61"},
-      {{6, 2}, "sm_61"},       {{7, 0}, "sm_70"},      {{7, 2}, "sm_70"},   {{7, 5}, "sm_75"},
-      {{8, 0}, "sm_80"},       {{8, 6}, "sm_86"},      {{8, 7}, "sm_86"},   {{8, 9}, "sm_89"},
-      {{9, 0}, "sm_90a"},      {{9, 1}, "compute_75"}, {{10, 0}, "sm_100"}, {{10, 3}, "sm_100"},
-      {{11, 0}, "compute_75"}, {{12, 0}, "sm_120"},    {{12, 1}, "sm_120"}, {{13, 0}, "compute_75"},
+      {{3, 5}, ""},
+      {{5, 2}, ""},
+      {{6, 0}, "sm_60"},
+      {{6, 1}, "sm_61 sm_60"},
+      {{6, 2}, "sm_61 sm_60"},
+      {{7, 0}, "sm_70"},
+      {{7, 2}, "sm_70"},
+      {{7, 5}, "sm_75 sm_70 compute_75"},
+      {{8, 0}, "sm_80 compute_75"},
+      {{8, 6}, "sm_86 sm_80 compute_75"},
+      {{8, 7}, "sm_86 sm_80 compute_75"},
+      {{8, 9}, "sm_89 sm_86 sm_80 compute_75"},
+      {{9, 0}, "sm_90a compute_75"},
+      {{9, 1}, "compute_75"},
+      {{10, 0}, "sm_100 compute_75"},
+      {{10, 3}, "sm_100 compute_75"},
+      {{11, 0}, "compute_75"},
+      {{12, 0}, "sm_120 compute_75"},
+      {{12, 1}, "sm_120 compute_75"},
+      {{13, 0}, "compute_75"},
   };
-  for (const auto& [card, name] : cases) EXPECT_EQ(chosen(card), name) << text(card);
+  for (const auto& [card, names] : cases) EXPECT_EQ(names_of(choose_codes(codes, card)), names) << text(card);
 }
 
 TEST(CudaCode, PtxIsForHigherCapabilitiesOnly) {
   const Code ptx[] = {{"compute_75", {7, 5}, Kind::ptx, {}}};
-  EXPECT_EQ(choose_code(ptx, {7, 0}), nullptr);
-  EXPECT_EQ(choose_code(ptx, {7, 5}), ptx);
-  EXPECT_EQ(choose_code(ptx, {8, 0}), ptx);
+  EXPECT_EQ(names_of(choose_codes(ptx, {7, 0})), "");
+  EXPECT_EQ(names_of(choose_codes(ptx, {7, 5})), "compute_75");
+  EXPECT_EQ(names_of(choose_codes(ptx, {8, 0})), "compute_75");
 }
 
 TEST(CudaCode, WhatFitsNoneIsAClearError) {

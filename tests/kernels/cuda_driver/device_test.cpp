@@ -99,6 +99,27 @@ TEST_F(CudaDevice, CodeForAnotherCardIsRefused) {
             "0000:01:00.0: sm_86: cuModuleLoadData: no description (unknown, 209)");
 }
 
+// As one that is older than the compiler of the first code may do.
+TEST_F(CudaDevice, WhereTheDriverRefusesCodeTheNextIsLoaded) {
+  const Code other{"compute_80", {8, 0}, Kind::ptx, images};
+  const Code* const both[] = {&other, &ptx};
+  {
+    const CudaCard only = card("8.6", "cuModuleLoadData,0,222,0,1");
+    Device device = open_device(*driver_, only, both, cuda_timeout);
+    EXPECT_EQ(fake_->modules, std::vector<std::string>{"ptx"});
+    EXPECT_TRUE(device.has("add"));
+  }
+  const auto error_with = [&](const char* fail) {
+    return error_of([&] { open_device(*driver_, card("8.6", fail), both, cuda_timeout); });
+  };
+  EXPECT_EQ(error_with("cuModuleLoadData,0,209"),
+            "0000:01:00.0: compute_80: cuModuleLoadData: no description (unknown, 209); 0000:01:00.0: compute_75: "
+            "cuModuleLoadData: no description (unknown, 209); the driver supports CUDA 12.4, a newer one is needed");
+  EXPECT_EQ(error_with("cuModuleLoadData,0,2,0,1"),
+            "0000:01:00.0: compute_80: cuModuleLoadData: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)")
+      << "that is no fault of the code";
+}
+
 TEST_F(CudaDevice, CopiesLargeArraysInPieces) {
   Device device(*driver_, card("8.6"), ptx, cuda_timeout);
   std::vector<uint32_t> in((20u << 20) / sizeof(uint32_t) + 3), out(in.size());
