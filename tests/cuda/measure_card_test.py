@@ -76,7 +76,8 @@ class MeasureCard(unittest.TestCase):
 
     def test_all(self):
         self.program("compute-sanitizer",
-                     '[ "$1" = --tool ] && [ "$3" = --error-exitcode ] || exit 1\nshift 4\n"$@" | grep -q '
+                     '[ "$1" = --tool ] && [ "$3 $4 $5" = "--report-api-errors no --error-exitcode" ] || exit 1\nshift 6\n'
+                     '"$@" | grep -q '
                      '-e "give their digest" -e "^[0-9.e-]*$" && echo "========= ERROR SUMMARY: 0 errors"')
         self.program("nvidia-smi", '[ "$2" = 0000:0A:00.0 ] && echo 0.004')
         code, words = self.measure("--without-pytorch")
