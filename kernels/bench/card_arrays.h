@@ -1,6 +1,7 @@
 // What the operations that card_bench times have in common: their arguments, and arrays of random values.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -58,13 +59,19 @@ class Arrays {
  private:
   template <typename T, typename Next>
   T* take(size_t count, Next next) {
-    // A prime number of values over and over: random enough, and made in no time.
-    std::vector<T> values(count);
-    constexpr size_t period = 99'991;
-    for (size_t i = 0; i < count; ++i) values[i] = i < period ? next() : values[i - period];
+    // A prime number of values over and over: random enough. The host makes some rounds of them, which the
+    // card copies until they are all there, twice as many each time.
+    constexpr size_t period = 99'991, rounds = 16;
+    std::vector<T> values(std::min(count, rounds * period));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = i < period ? next() : values[i - period];
     taken_.push_back(ops_.allocate(count * sizeof(T)));
-    ops_.write(taken_.back(), values.data(), count * sizeof(T));
-    return static_cast<T*>(taken_.back());
+    T* const all = static_cast<T*>(taken_.back());
+    ops_.write(all, values.data(), values.size() * sizeof(T));
+    for (size_t made = values.size(), more = 0; made < count; made += more) {
+      more = std::min(made, count - made);
+      ops_.copy(all + made, all, more * sizeof(T));
+    }
+    return all;
   }
 
   Ops& ops_;
