@@ -124,15 +124,9 @@ const Operations& operations() {
   return all;
 }
 
-// Returns when all calls before have ended.
-void wait(Ops& ops, const float* memory) {
-  float value;
-  ops.read(&value, memory, sizeof value);
-}
-
 }  // namespace
 
-double seconds_of_line(Ops& ops, const std::string& line) {
+double seconds_of_line(Ops& ops, const std::function<void()>& wait, const std::string& line) {
   std::istringstream words(line);
   std::string name;
   words >> name;
@@ -143,13 +137,12 @@ double seconds_of_line(Ops& ops, const std::string& line) {
     if (!(words >> size) || size == 0) throw std::invalid_argument(name + ": " + line);
   }
   Arrays arrays(ops);
-  const float* const mark = arrays.floats(1);
   const Call call = found->second.prepare(ops, arrays, sizes);
   call();  // loads its code
-  wait(ops, mark);
+  wait();
   const double begin = now();
   for (size_t i = 0; i < sizes.back(); ++i) call();
-  wait(ops, mark);
+  wait();
   return (now() - begin) / static_cast<double>(sizes.back());
 }
 

@@ -1,13 +1,15 @@
 // The operations on a card, one at a time, for card_bench.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "kernels/ops.h"
 
 namespace kernels::bench {
 
-// Seconds of one call of the operation that a line describes, the mean of so many, on random values:
+// Seconds of one call of the operation that a line describes, the mean of so many, on random values; wait() returns
+// once ops has done all that it was given:
 //
 //   copy | read | leaf_hashes | encode_int4 | encode_int8  COUNT CALLS
 //   add | subtract | scale | sums_of_squares | first_non_finite  COUNT CALLS
@@ -21,6 +23,6 @@ namespace kernels::bench {
 //   [fast_]attention_forward | [fast_]attention_backward  SEQUENCES CONTEXT HEADS HEAD_SIZE CALLS
 //
 // Throws std::invalid_argument for another line, and for `fast` where ops does not compute it.
-double seconds_of_line(Ops& ops, const std::string& line);
+double seconds_of_line(Ops& ops, const std::function<void()>& wait, const std::string& line);
 
 }  // namespace kernels::bench
