@@ -131,11 +131,12 @@ std::string peak_of(const Card& card) {
 }
 
 void print_card(const Card& card) {
-  std::printf("%s, %s, compute capability %d.%d, %.1f GB, %s; driver for CUDA %s; code %s, int8 by %s%s%s\n",
+  std::printf("%s, %s, compute capability %d.%d, %.1f GB, %s; driver for CUDA %s; code %s, int8 by %s%s%s%s\n",
               card.card.name.c_str(), card.card.bus_id.c_str(), card.card.major, card.card.minor,
               static_cast<double>(card.card.memory_bytes) * 1e-9, peak_of(card).c_str(),
               cuda::version_text(card.driver.version).c_str(), std::string(card.code.name).c_str(),
-              cuda::name_of(card.int8), card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half));
+              cuda::name_of(card.int8), card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half),
+              card.cublaslt == nullptr ? "" : ("; cuBLASLt " + cublaslt_version()).c_str());
 }
 
 // Whether every unit of the file, or those named, gives its digest.

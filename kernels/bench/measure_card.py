@@ -245,24 +245,37 @@ class Measurement:
                 print(f"- {folder.name}: not for this card", flush=True)
                 continue
             right = self.digests(f"{folder.name}, compiled by the driver", f"--ptx={folder}") and right
-        done = subprocess.run([HERE / "card_bench", f"--card={self.card}", "--cublaslt", "info"], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-        self.cublaslt = done.returncode == 0
+        self.cublaslt = self.library("cuBLASLt", "--cublaslt", "info")
         if self.cublaslt:
             right = self.digests("products by cuBLASLt", "--cublaslt") and right
-        else:
-            print(f"- {done.stdout.strip()}")
-        done = subprocess.run([HERE / "card_bench", f"--card={self.card}", "nccl"], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-        print(f"- {done.stdout.strip()}\n", flush=True)
+        right = self.library("NCCL", "nccl") is not None and right
+        print(flush=True)
         if not right:
-            sys.exit("Golden digests are wrong, or fast is; nothing else is worth measuring.")
+            sys.exit("Golden digests are wrong, or fast or NCCL is; nothing else is worth measuring.")
 
     def digests(self, what, *arguments):
-        done = subprocess.run([HERE / "card_bench", f"--card={self.card}", *arguments, "golden", HERE / "golden.txt"],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = self.run_bench(*arguments, "golden", HERE / "golden.txt")
         print(f"- {what}: {' '.join(done.stdout.split(chr(10))).strip()}", flush=True)
         return done.returncode == 0
+
+    def library(self, name, *arguments):
+        """Whether it is there and works; None where it gives something else than it should."""
+        done = self.run_bench(*arguments)
+        words = done.stdout.strip()
+        if done.returncode == 0:
+            print(f"- {re.search(f'{name} .*', words)[0]}", flush=True)
+            return True
+        print(f"- {words}", flush=True)
+        if "other bits arrived" in words:
+            return None
+        if not re.search(rf"no {name} |{name} is too old", words):
+            self.failures.append(f"{name}: {words}")
+            print(f"- FAILED: {name}", flush=True)
+        return False
+
+    def run_bench(self, *arguments):
+        return subprocess.run([HERE / "card_bench", f"--card={self.card}", *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
 
     def sanitizer(self):
         program = shutil.which("compute-sanitizer")

@@ -87,6 +87,7 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("fp32 peak 1.638e-05, computed, at 0.004 MHz", words)
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
+        self.assertIn("- cuBLASLt 12.9.3\n", words)
         self.assertIn("products by cuBLASLt: 2 of 2 units give their digest", words)
         self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
         for half in ("bf16", "fp16"):  # of the own code, and of that for 7.5
@@ -176,8 +177,27 @@ class MeasureCard(unittest.TestCase):
         code, words = self.measure("--without-pytorch")
         self.assertEqual(code, 1)
         self.assertIn(f"the program's code: {rows[1].split()[0]} gives another digest 1 of 2 units give their digest", words)
-        self.assertIn("Golden digests are wrong, or fast is", words)
+        self.assertIn("Golden digests are wrong, or fast or NCCL is", words)
         self.assertNotIn("|", words, "no figures")
+
+    def with_nccl(self):
+        self.without_trials()
+        self.libraries = LIBRARIES.rpartition(":")[0]
+
+    def test_wrong_bits_by_nccl_end_it(self):
+        self.with_nccl()
+        code, words = self.measure("--without-pytorch", FAKE_NCCL_FAIL="transfer,0")
+        self.assertEqual(code, 1)
+        self.assertIn("- card_bench: NCCL 2.21.5: other bits arrived than were sent", words)
+        self.assertIn("Golden digests are wrong, or fast or NCCL is", words)
+        self.assertNotIn("|", words, "no figures")
+
+    def test_nccl_that_fails_is_named(self):
+        self.with_nccl()
+        code, words = self.measure("--without-pytorch", "--only", "golden", FAKE_NCCL_FAIL="ncclCommInitAll,0")
+        self.assertEqual(code, 1)
+        self.assertRegex(words, "- card_bench: .*ncclCommInitAll: unhandled system error.*\n- FAILED: NCCL\n")
+        self.assertIn("1 parts failed", words)
 
     def test_a_finding_of_the_sanitizer_is_shown(self):
         self.without_trials()
