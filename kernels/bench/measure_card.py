@@ -13,11 +13,14 @@ import datetime
 import math
 import pathlib
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import typing
+
+import card_machine
 
 HERE = pathlib.Path(__file__).resolve().parent
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
@@ -211,27 +214,23 @@ class Measurement:
         info = subprocess.run([HERE / "card_bench", f"--card={self.card}", "info"], stdout=subprocess.PIPE, text=True)
         if info.returncode != 0:
             sys.exit(1)  # it has said why
-        self.capability = int("".join(re.search(r"compute capability (\d+)\.(\d)", info.stdout).groups()))
-        self.memory_gb = float(re.search(r", ([\d.]+) GB,", info.stdout)[1])
-        if ", fast in " not in info.stdout:
+        words = info.stdout.strip()
+        self.capability = int("".join(re.search(r"compute capability (\d+)\.(\d)", words).groups()))
+        self.memory_gb = float(re.search(r", ([\d.]+) GB,", words)[1])
+        if ", fast in " not in words:
             self.profiles = tuple(profile for profile in PROFILES if profile != "fast")
-        self.take_peak(info.stdout)
-        return info.stdout.strip()
+        bus_id = re.search(r"[\da-fA-F]+:[\da-fA-F]+:[\da-fA-F]+\.\d", words)[0]
+        self.take_peak(words, bus_id)
+        return f"{words}; driver {card_machine.driver_version(bus_id)}"
 
-    def take_peak(self, info):
-        """Computed, not measured. nvidia-smi knows higher clocks than the driver tells, which boosting cards reach."""
+    def take_peak(self, info, bus_id):
+        """Computed, not measured."""
         peak = re.search(r"fp32 peak ([\d.e+-]+) TFLOP/s at ([\d.e+-]+) MHz", info)
         if peak is None:
             self.peak_text = "fp32 peak not known for this compute capability"
             return
         teraflops, megahertz = map(float, peak.groups())
-        bus_id = re.search(r"[\dA-F]+:[\dA-F]+:[\dA-F]+\.\d", info)[0]
-        try:
-            told = subprocess.run(["nvidia-smi", "-i", bus_id, "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"],
-                                  stdout=subprocess.PIPE, text=True, check=True).stdout
-            highest = max(megahertz, float(told))
-        except (OSError, subprocess.CalledProcessError, ValueError):
-            highest = megahertz
+        highest = max(megahertz, card_machine.highest_megahertz(bus_id))
         self.peak = 1e12 * teraflops * highest / megahertz
         self.peak_text = f"fp32 peak {1e-12 * self.peak:.4g}, computed, at {highest:.4g} MHz"
 
@@ -453,7 +452,7 @@ def main():
         globals().update(TINY)
     measurement = Measurement(given)
     print(f"{datetime.date.today()}: {measurement.name_card()}. {measurement.peers.version() if measurement.peers else ''}\n"
-          f"`measure_card.py {' '.join(sys.argv[1:])}`, medians of {TURNS} turns\n", flush=True)
+          f"`measure_card.py {shlex.join(sys.argv[1:])}`, medians of {TURNS} turns\n", flush=True)
     measurement.golden()
     for section in SECTIONS[1:]:
         if section in given.only:

@@ -41,7 +41,8 @@ class MeasureCard(unittest.TestCase):
     def setUp(self):
         self.kit = pathlib.Path(tempfile.mkdtemp(prefix="card-kit-"))
         self.addCleanup(shutil.rmtree, self.kit)
-        shutil.copy(BENCH / "measure_card.py", self.kit)
+        for script in ("measure_card.py", "card_machine.py"):
+            shutil.copy(BENCH / script, self.kit)
         (self.kit / "card_bench").symlink_to(PROGRAM)
         (self.kit / "ptx").mkdir()
         (self.kit / "ptx/compute_75").symlink_to(PTX)
@@ -79,11 +80,13 @@ class MeasureCard(unittest.TestCase):
                      '[ "$1" = --tool ] && [ "$3 $4 $5" = "--report-api-errors no --error-exitcode" ] || exit 1\nshift 6\n'
                      '"$@" | grep -q '
                      '-e "give their digest" -e "^[0-9.e-]*$" && echo "========= ERROR SUMMARY: 0 errors"')
-        self.program("nvidia-smi", '[ "$2" = 0000:0A:00.0 ] && echo 0.004')
+        self.program("nvidia-smi", '[ "$2" = 0000:0A:00.0 ] || exit 1\ncase $3 in *=clocks.max.sm) echo 0.004;; '
+                                   '*=driver_version) echo 550.54.15;; *) exit 1;; esac')
         code, words = self.measure("--without-pytorch")
         self.assertEqual(code, 0, words)
         self.assertIn("Card, 0000:0A:00.0, compute capability 8.6, 6.0 GB, fp32 peak 8.192e-06 TFLOP/s at 0.002 MHz; "
-                      "driver for CUDA 12.4; code sm_86", words)
+                      "driver for CUDA 12.4; code sm_86, int8 by m16n8k32, fast in bf16; driver 550.54.15. ", words)
+        self.assertIn("\n`measure_card.py --tiny --seconds=0.001 --without-pytorch`, medians of 5 turns\n", words)
         self.assertIn("fp32 peak 1.638e-05, computed, at 0.004 MHz", words)
         self.assertIn("the program's code: 2 of 2 units give their digest", words)
         self.assertIn("compute_75, compiled by the driver: 2 of 2 units give their digest", words)
@@ -155,6 +158,24 @@ class MeasureCard(unittest.TestCase):
                     bench.ask("add 100 1")
                 words.append(str(raised.exception))
         self.assertEqual(words, ["card_bench: the card hangs"] * measure_card.GIVE_UP_AFTER + ["given up after the lines before it"])
+
+    def test_a_machine_without_nvidia_smi(self):
+        self.without_trials()
+        self.program("nvidia-smi", "exit 9")
+        code, words = self.measure("--without-pytorch", "--only", "attention", FAKE_CUDA_CARDS="0000:0a:00.0,8.6,6000000000,Card")
+        self.assertEqual(code, 0, words)
+        self.assertIn("; driver ", words)
+        self.assertIn("fp32 peak 8.192e-06, computed, at 0.002 MHz", words)
+
+    def test_the_version_of_the_kernel_module(self):
+        file = self.kit / "version"
+        with unittest.mock.patch("card_machine.DRIVER", file), \
+                unittest.mock.patch("card_machine.ask_nvidia_smi", return_value=None):
+            for words, version in (
+                    ("NVIDIA UNIX x86_64 Kernel Module  450.248.02  Tue Jun  6 22:20:39 UTC 2023\nGCC version:  gcc 12.2.0", "450.248.02"),
+                    ("NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)", "580.65.06")):
+                file.write_text(f"NVRM version: {words}\n")
+                self.assertEqual(measure_card.card_machine.driver_version("0000:0A:00.0"), version)
 
     def test_a_newer_card_has_no_peak(self):
         self.without_trials()
