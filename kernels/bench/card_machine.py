@@ -1,4 +1,6 @@
 """What measure_card.py asks of the machine beside the card."""
+import importlib.util
+import os
 import pathlib
 import re
 import subprocess
@@ -29,3 +31,18 @@ def driver_version(bus_id):
     if told is None and DRIVER.exists():
         told = (re.search(r"\d+\.\d[\d.]*", DRIVER.read_text()) or [None])[0]
     return told or "of a version that is not known"
+
+
+def add_libraries():
+    """cuBLASLt and NCCL of PyTorch's wheels, which the loader does not find: for the programs that are started from now on,
+    behind what LD_LIBRARY_PATH has. Which ones, in words."""
+    found = {}
+    for package, folders in (("nvidia", "*/lib"), ("torch", "lib")):
+        spec = importlib.util.find_spec(package)
+        for place in spec and spec.submodule_search_locations or ():
+            for name in ("libcublasLt.so.*", "libnccl.so.*"):
+                for library in sorted(pathlib.Path(place).glob(f"{folders}/{name}")):
+                    found.setdefault(str(library.parent), []).append(library.name)
+    before = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    os.environ["LD_LIBRARY_PATH"] = ":".join(before + [folder for folder in found if folder not in before])
+    return "; ".join(f"{', '.join(names)} in {folder}" for folder, names in found.items()) or "none"

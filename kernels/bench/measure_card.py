@@ -450,9 +450,11 @@ def main():
     given = parser.parse_args()
     if given.tiny:
         globals().update(TINY)
+    libraries = card_machine.add_libraries()
     measurement = Measurement(given)
     print(f"{datetime.date.today()}: {measurement.name_card()}. {measurement.peers.version() if measurement.peers else ''}\n"
-          f"`measure_card.py {shlex.join(sys.argv[1:])}`, medians of {TURNS} turns\n", flush=True)
+          f"`measure_card.py {shlex.join(sys.argv[1:])}`, medians of {TURNS} turns\n\n"
+          f"NVIDIA's libraries of Python packages, which are used unless LD_LIBRARY_PATH has others: {libraries}\n", flush=True)
     measurement.golden()
     for section in SECTIONS[1:]:
         if section in given.only:

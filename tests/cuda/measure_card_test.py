@@ -201,6 +201,20 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("Golden digests are wrong, or fast or NCCL is", words)
         self.assertNotIn("|", words, "no figures")
 
+    def test_libraries_of_python_packages(self):
+        self.without_trials()
+        folders = [self.kit / "packages/nvidia" / name / "lib" for name in ("cu12", "nccl")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        (folders[0] / "libcublasLt.so.12").touch()  # the real one would take seconds
+        (folders[1] / "libnccl.so.2").symlink_to(pathlib.Path(LIBRARIES.split(":")[1]) / "libnccl.so.2")
+        code, words = self.measure("--without-pytorch", "--only", "golden", PYTHONPATH=self.kit / "packages")
+        self.assertEqual(code, 0, words)
+        self.assertRegex(words, rf"libcublasLt\.so\.12 in {folders[0]}[;\n]")
+        self.assertRegex(words, rf"libnccl\.so\.2 in {folders[1]}[;\n]")
+        self.assertIn(f"no cuBLASLt ({folders[0]}/libcublasLt.so.12: file too short", words)
+        self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
+
     def with_nccl(self):
         self.without_trials()
         self.libraries = LIBRARIES.rpartition(":")[0]
