@@ -61,17 +61,24 @@ def digits(*shape):
 
 
 def product(form, tokens, inputs, outputs, dtype=torch.float32):
-    x, w, dy, dw = (values(*shape, dtype=dtype) for shape in
-                    ((tokens, inputs), (inputs, outputs), (tokens, outputs), (inputs, outputs)))
-    return {"forward": lambda: x @ w, "dx": lambda: dy @ w.T, "dw": lambda: dw.addmm_(x.T, dy)}[form]
+    if form == "forward":
+        x, w = values(tokens, inputs, dtype=dtype), values(inputs, outputs, dtype=dtype)
+        return lambda: x @ w
+    dy = values(tokens, outputs, dtype=dtype)
+    if form == "dx":
+        w = values(inputs, outputs, dtype=dtype)
+        return lambda: dy @ w.T
+    x, dw = values(tokens, inputs, dtype=dtype), values(inputs, outputs, dtype=dtype)
+    return lambda: dw.addmm_(x.T, dy)
 
 
 def int8_product(form, tokens, inputs, outputs):
-    """None where cuBLASLt does not take it: sizes must be multiples of 8, and the card needs tensor cores for int8."""
+    """Each with the second operand by columns, cuBLASLt's best case and on some cards the only one that it takes. None where
+    it takes none: sizes must be multiples of 8, and the card needs tensor cores for int8."""
     if any(size % 8 for size in (tokens, inputs, outputs)) or torch.cuda.get_device_capability() < (7, 5):
         return None
-    x, w, dy = digits(tokens, inputs), digits(outputs, inputs), digits(tokens, outputs)
-    a, b = {"forward": (x, w.T), "dx": (dy, w), "dw": (x.T.contiguous(), dy)}[form]
+    m, k, n = {"forward": (tokens, inputs, outputs), "dx": (tokens, outputs, inputs), "dw": (inputs, tokens, outputs)}[form]
+    a, b = digits(m, k), digits(n, k).T
     return lambda: torch._int_mm(a, b)
 
 
