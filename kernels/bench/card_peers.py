@@ -121,7 +121,13 @@ def seconds_of_step(model, kind, seconds, turns):
     return statistics.median(seconds_of(step, count) for _ in range(turns))
 
 
+def give_back():
+    """What PyTorch keeps on the card for its next arrays."""
+    torch.cuda.empty_cache()
+
+
 def free():
+    """Likewise, after what was compiled and what hangs together."""
     torch.compiler.reset()
     gc.collect()
-    torch.cuda.empty_cache()
+    give_back()

@@ -201,7 +201,11 @@ class Measurement:
             return True
 
         whole = self.attempt(line, take_turns)
-        return statistics.median(ours) if whole else None, statistics.median(theirs) if whole and peer else None
+        medians = statistics.median(ours) if whole else None, statistics.median(theirs) if whole and peer else None
+        peer = None
+        if self.peers:
+            self.attempt(f"after {theirs_fail}", self.peers.give_back)
+        return medians
 
     def print_rate(self, name, shape, operations, ours, theirs):
         """operations: 10^12, those of a call; ours, theirs: seconds of a call."""

@@ -27,6 +27,7 @@ def product(form, *sizes): return (lambda: 1) if form != "dx" else fail("out of 
 def int8_product(*sizes): return None
 def attention(*sizes): return lambda: fail("no kernel image\\nis available")
 def seconds_of_step(model, kind, *_): return 1 if kind == "compiled fp32" else fail("out of memory")
+def give_back(): print("given back")
 def free(): pass
 def fail(words): raise RuntimeError(words)
 """
@@ -132,6 +133,7 @@ class MeasureCard(unittest.TestCase):
             r"tiny forward .* \| 1,000,000\.0 \| 0\.00 \| [\d.]{4,} \|": 1, r"tiny dx \| .* \| - \| - \| - \|": 1,
             r"forward \| 1 x 9 x 2 x 8 \| [\d,.]+ \| [\d.]+ \| [\d.]+ \| - \| - \| - \|": 1,
             r"LLaMA, 2 x 5 \| exact-int8 \| [\d.]+ \| [\d,]+ \| - \| 10 \| - \| - \| [\d.]+ \| [\d.]+ \| - \|": 1})
+        self.assertEqual(words.count("given back\n"), 5, words)  # after each product and attention
         for failure in ("PyTorch beside matmul_dx 20 16 24: out of memory",
                         "PyTorch beside attention_backward 1 9 2 8: no kernel image",
                         "GPT-2, PyTorch eager fp32: out of memory", "LLaMA, PyTorch eager fp32: out of memory"):
