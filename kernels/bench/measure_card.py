@@ -207,11 +207,17 @@ class Measurement:
             self.attempt(f"after {theirs_fail}", self.peers.give_back)
         return medians
 
-    def print_rate(self, name, shape, operations, ours, theirs):
+    def print_heading(self, words, columns, of_peak):
+        """Of a table that print_rate() fills; of_peak: whether it is of fp32."""
+        columns += ["ours, µs", "ours", *["of the fp32 peak"] * of_peak, "PyTorch, µs", "PyTorch", "ours / PyTorch"]
+        print(f"{words}{f'; {self.peak_text}' if of_peak else ''}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+
+    def print_rate(self, name, shape, operations, ours, theirs, of_peak):
         """operations: 10^12, those of a call; ours, theirs: seconds of a call."""
         rates = [seconds and operations / seconds for seconds in (ours, theirs)]
-        cells = [microseconds(ours), number(rates[0]), number(ours and self.peak and 1e12 * rates[0] / self.peak),
-                 microseconds(theirs), number(rates[1]), number(theirs and theirs / ours)]
+        peak = [number(ours and self.peak and 1e12 * rates[0] / self.peak)] if of_peak else []
+        cells = [microseconds(ours), number(rates[0]), *peak, microseconds(theirs), number(rates[1]),
+                 number(theirs and theirs / ours)]
         print(f"| {name} | {' x '.join(map(str, shape))} | {' | '.join(cells)} |", flush=True)
 
     def name_card(self):
@@ -325,14 +331,13 @@ class Measurement:
         return [("",)] + [(", by cuBLASLt where it takes the product", "--cublaslt")] * self.cublaslt
 
     def linear(self, operation, what, peer_of, *options):
-        print(f"Products: {what}; µs of one, TOP/s; {self.peak_text}\n\n"
-              "| product | m x n x k | ours, µs | ours | of the fp32 peak | PyTorch, µs | PyTorch | ours / PyTorch |\n"
-              "|---|---|---|---|---|---|---|---|")
+        of_peak = operation == "matmul"
+        self.print_heading(f"Products: {what}; µs of one, TOP/s", ["product", "m x n x k"], of_peak)
         ratios = {False: [], True: []}  # of 16 blocks
         with Bench(self.card, *options, "operations") as bench:
             for name, (tokens, inputs, outputs) in LAYERS.items():
                 if 1e-9 * 4 * (tokens * inputs + inputs * outputs + tokens * outputs) > self.memory_gb / 3:
-                    print(f"| {name} | needs more memory than this card has: not measured | - | - | - | - | - | - |")
+                    print(f"| {name} | needs more memory than this card has: not measured |{' - |' * (5 + of_peak)}")
                     continue
                 for form in FORMS:
                     ours, theirs = self.operation(bench, f"{operation}_{form} {tokens} {inputs} {outputs}",
@@ -341,7 +346,7 @@ class Measurement:
                              "dw": (inputs, outputs, tokens)}[form]
                     rate = 2e-12 * tokens * inputs * outputs
                     ratios[tokens == MICRO_BATCH] += [theirs / ours] if theirs else []
-                    self.print_rate(f"{name} {form}", shape, rate, ours, theirs)
+                    self.print_rate(f"{name} {form}", shape, rate, ours, theirs, of_peak)
         for of_many, values in ratios.items():
             if values:
                 print(f"\nOurs / PyTorch, {'16 blocks' if of_many else 'one or two blocks'}: geometric mean "
@@ -352,10 +357,10 @@ class Measurement:
         self.table_attention("attention", "fp32", lambda *n: self.peers.attention(*n))
 
     def table_attention(self, operation, what, peer_of):
-        print(f"Attention, {what}, causal; the operations are those under the mask; PyTorch's is scaled_dot_product_attention; "
-              f"µs of one, TFLOP/s; {self.peak_text}\n\n"
-              "| attention | sequences x context x heads x size | ours, µs | ours | of the fp32 peak | PyTorch, µs | PyTorch | "
-              "ours / PyTorch |\n|---|---|---|---|---|---|---|---|")
+        of_peak = operation == "attention"
+        self.print_heading(f"Attention, {what}, causal; the operations are those under the mask; PyTorch's is "
+                           "scaled_dot_product_attention; µs of one, TFLOP/s",
+                           ["attention", "sequences x context x heads x size"], of_peak)
         with Bench(self.card, "operations") as bench:
             for shape in ATTENTION:
                 sequences, context, heads, size = shape
@@ -363,7 +368,7 @@ class Measurement:
                     ours, theirs = self.operation(bench, f"{operation}_{way} {' '.join(map(str, shape))}",
                                                   lambda: peer_of(way, *shape))
                     rate = 1e-12 * products * sequences * heads * context * context * size
-                    self.print_rate(way, shape, rate, ours, theirs)
+                    self.print_rate(way, shape, rate, ours, theirs, of_peak)
         print()
 
     def memory(self):
