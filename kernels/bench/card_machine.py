@@ -3,7 +3,9 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import subprocess
+import sysconfig
 
 DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 
@@ -46,3 +48,17 @@ def add_libraries():
     before = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     os.environ["LD_LIBRARY_PATH"] = ":".join(before + [folder for folder in found if folder not in before])
     return "; ".join(f"{', '.join(names)} in {folder}" for folder, names in found.items()) or "none"
+
+
+def missing_compiler():
+    """What Triton, by which torch.compile computes, misses here to build its own parts; None where it has it."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return "there is no C compiler: neither CC nor gcc nor clang"
+    headers = {f"-I{folder}" for folder in (sysconfig.get_path("include"), sysconfig.get_path("include", "posix_prefix"))}
+    try:
+        done = subprocess.run([compiler, "-fsyntax-only", *headers, "-x", "c", "-"], input="#include <Python.h>\n",
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        return str(error)
+    return None if done.returncode == 0 else f"{compiler} does not compile against Python.h (of python3-dev)"

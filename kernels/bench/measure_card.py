@@ -157,7 +157,7 @@ class Measurement:
     def __init__(self, given):
         self.card, self.seconds = given.card, given.seconds
         self.profiles, self.memory_gb = PROFILES, 0
-        self.peers = self.peak = None
+        self.peers = self.peak = self.no_compiler = None
         self.peak_text = "fp32 peak not known"
         self.cublaslt = False  # whether it is there
         self.failures = []
@@ -165,9 +165,10 @@ class Measurement:
             try:
                 import card_peers
                 card_peers.use(given.card)
-            except (ImportError, RuntimeError, AssertionError) as error:
+            except (ImportError, OSError, RuntimeError, AssertionError) as error:
                 sys.exit(f"PyTorch cannot be used: {error}. --without-pytorch measures without comparing.")
             self.peers = card_peers
+            self.no_compiler = card_machine.missing_compiler()
 
     def attempt(self, what, action, *given):
         """What the action returns; None where it fails, which is no reason not to measure the rest."""
@@ -409,6 +410,8 @@ class Measurement:
         for name, model in models.items():
             theirs = {}
             for kind in kinds:
+                if self.no_compiler and kind.startswith("compiled"):
+                    continue
                 theirs[kind] = self.attempt(f"{name}, PyTorch {kind}", self.peers.seconds_of_step, model, kind, self.seconds,
                                             TURNS)
                 self.attempt(f"after {name}, PyTorch {kind}", self.peers.free)
@@ -425,9 +428,10 @@ class Measurement:
                 ours = self.attempt(f"{name} {profile}{by}", self.seconds_of_step, model, profile, option, shape)
                 if (profile, by) == ("exact-fp32", ""):
                     exact = ours
-                rates = [ours and tokens / ours] + [theirs.get(kind) and tokens / theirs[kind] for kind in (
-                    "eager fp32", "compiled fp32", "eager half", "compiled half")]
-                cells = [f"{1e3 * ours:.2f}" if ours else "-", *(f"{rate:,.0f}" if rate else "-" for rate in rates)]
+                cells = [f"{1e3 * ours:.2f}" if ours else "-", tokens_per_second(tokens, ours),
+                         *(self.no_compiler and kind.startswith("compiled") and "no compiler"
+                           or tokens_per_second(tokens, theirs.get(kind))
+                           for kind in ("eager fp32", "compiled fp32", "eager half", "compiled half"))]
                 ratios = [number(ours and seconds and seconds / ours) for seconds in
                           (exact, theirs.get("compiled fp32"), theirs.get("compiled half"))]
                 print(f"| {name}, {model.batch} x {model.context} | {profile}{by} | {' | '.join(cells + ratios)} |", flush=True)
@@ -440,6 +444,10 @@ class Measurement:
 
 def microseconds(seconds):
     return f"{1e6 * seconds:,.1f}" if seconds else "-"
+
+
+def tokens_per_second(tokens, seconds):
+    return f"{tokens / seconds:,.0f}" if seconds else "-"
 
 
 def number(value):
@@ -464,6 +472,8 @@ def main():
     print(f"{datetime.date.today()}: {measurement.name_card()}. {measurement.peers.version() if measurement.peers else ''}\n"
           f"`measure_card.py {shlex.join(sys.argv[1:])}`, medians of {TURNS} turns\n\n"
           f"NVIDIA's libraries of Python packages, which are used unless LD_LIBRARY_PATH has others: {libraries}\n", flush=True)
+    if measurement.no_compiler:
+        print(f"torch.compile is left out: {measurement.no_compiler}\n", flush=True)
     measurement.golden()
     for section in SECTIONS[1:]:
         if section in given.only:

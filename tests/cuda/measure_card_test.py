@@ -128,7 +128,7 @@ class MeasureCard(unittest.TestCase):
     def test_beside_pytorch(self):
         self.without_trials()
         (self.kit / "card_peers.py").write_text(PEERS)
-        code, words = self.measure("--only", "products", "attention", "steps")
+        code, words = self.measure("--only", "products", "attention", "steps", CC="true")
         self.assertEqual(code, 1, words)
         self.assert_rows(words, {
             r"tiny forward .* \| 1,000,000\.0 \| 0\.00 \| [\d.]{4,} \|": 1, r"tiny dx \| .* \| - \| - \| - \|": 1,
@@ -140,6 +140,15 @@ class MeasureCard(unittest.TestCase):
                         "GPT-2, PyTorch eager fp32: out of memory", "LLaMA, PyTorch eager fp32: out of memory"):
             self.assertEqual(words.count(f"- FAILED: {failure}\n"), 1, words)
         self.assertIn("5 parts failed; each is named above.", words)
+
+    def test_without_a_compiler(self):
+        self.without_trials()
+        (self.kit / "card_peers.py").write_text(PEERS)
+        code, words = self.measure("--only", "steps", CC="false")
+        self.assertEqual(code, 1, words)
+        self.assertIn("\ntorch.compile is left out: false does not compile against Python.h (of python3-dev)\n", words)
+        self.assert_rows(words, {r"LLaMA, 2 x 5 \| exact-int8 \| [\d.]+ \| [\d,]+ \| - \| no compiler \| - \| no compiler \|": 1})
+        self.assertNotIn("FAILED: LLaMA, PyTorch compiled", words)
 
     def test_what_fails_on_the_card_is_named_and_the_rest_goes_on(self):
         self.without_trials()
