@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures one NVIDIA card: golden digests first, then compute-sanitizer, then every operation and whole training steps.
 
-    measure_card.py [--card N] [--seconds S] [--only SECTION ...] [--without-pytorch]
+    measure_card.py [--card N] [--seconds S] [--only SECTION ...] [--tools TOOL ...] [--models MODEL ...] [--after-golden]
+                    [--without-pytorch]
 
 Needs the folder it lies in (the CMake target card_kit makes it), NVIDIA's driver, and for the comparisons PyTorch; nothing
 is compiled or fetched but by torch.compile. Prints Markdown; docs/measurements/cards.md holds what it printed, and says which
@@ -18,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 import typing
 
 import card_machine
@@ -156,6 +158,7 @@ class Bench:
 class Measurement:
     def __init__(self, given):
         self.card, self.seconds = given.card, given.seconds
+        self.tools, self.models, self.after_golden = given.tools, given.models or MODELS, given.after_golden
         self.profiles, self.memory_gb = PROFILES, 0
         self.peers = self.peak = self.no_compiler = None
         self.peak_text = "fp32 peak not known"
@@ -179,11 +182,11 @@ class Measurement:
             return None
 
     def section(self, name):
-        before = len(self.failures)
+        before, begin = len(self.failures), time.monotonic()
         self.attempt(name, getattr(self, name))
         for failure in self.failures[before:]:
             print(f"- FAILED: {failure}")
-        print(flush=True)
+        print(f"\nThe section {name} took {time.monotonic() - begin:.0f} s.\n", flush=True)
 
     def operation(self, bench, line, peer_of=None):
         """Seconds of a call, and of the peer's, medians of turns beside each other; None for what fails or has no peer."""
@@ -248,24 +251,31 @@ class Measurement:
     # Sections
 
     def golden(self):
-        """The program's own code, and every variant of the sources as the driver compiles it."""
+        """The program's own code, every variant of the sources as the driver compiles it, and libraries."""
+        right = self.after_golden or self.digests_of_kernels()
+        self.cublaslt = self.library("cuBLASLt", "--cublaslt", "info")
+        if self.after_golden:
+            print("- golden digests: --after-golden says that they were right before; NCCL: likewise")
+            return
+        if self.cublaslt:
+            right = self.digests("products by cuBLASLt", "--cublaslt") and right
+        right = self.library("NCCL", "nccl") is not None and right
+        if not right:
+            sys.exit("\nGolden digests are wrong, or fast or NCCL is; nothing else is worth measuring.")
+
+    def digests_of_kernels(self):
         right = self.digests("the program's code")
         for folder in sorted((HERE / "ptx").iterdir()):
             if int(folder.name.removeprefix("compute_")) > self.capability:
                 print(f"- {folder.name}: not for this card", flush=True)
                 continue
             right = self.digests(f"{folder.name}, compiled by the driver", f"--ptx={folder}") and right
-        self.cublaslt = self.library("cuBLASLt", "--cublaslt", "info")
-        if self.cublaslt:
-            right = self.digests("products by cuBLASLt", "--cublaslt") and right
-        right = self.library("NCCL", "nccl") is not None and right
-        print(flush=True)
-        if not right:
-            sys.exit("Golden digests are wrong, or fast or NCCL is; nothing else is worth measuring.")
+        return right
 
     def digests(self, what, *arguments):
+        begin = time.monotonic()
         done = self.run_bench(*arguments, "golden", HERE / "golden.txt")
-        print(f"- {what}: {' '.join(done.stdout.split(chr(10))).strip()}", flush=True)
+        print(f"- {what}: {' '.join(done.stdout.split(chr(10))).strip()} ({time.monotonic() - begin:.0f} s)", flush=True)
         return done.returncode == 0
 
     def library(self, name, *arguments):
@@ -280,7 +290,6 @@ class Measurement:
             return None
         if not re.search(rf"no {name} |{name} is too old", words):
             self.failures.append(f"{name}: {words}")
-            print(f"- FAILED: {name}", flush=True)
         return False
 
     def run_bench(self, *arguments):
@@ -296,7 +305,7 @@ class Measurement:
         if "fast" in self.profiles:  # whose gradients are among the above
             computations |= {f"steps of a {name} in fast": (["steps", "--profile=fast", *model.options()], "2\n")
                              for name, model in TINY_MODELS.items()}
-        for tool in SANITIZER_TOOLS:
+        for tool in self.tools:
             for what, (arguments, lines) in computations.items():
                 # Calls that fail are no findings: card_bench looks for kernels that may not be there, and says what fails.
                 done = subprocess.run([program, "--tool", tool, "--report-api-errors", "no", "--error-exitcode", "9",
@@ -402,8 +411,8 @@ class Measurement:
               "model after the other, since a card may not hold two\n")
         if kinds and "compiled fp32" not in kinds:
             print("torch.compile does not support this card, which needs compute capability 7.0: not measured.\n")
-        models = {name: model for name, model in MODELS.items() if self.memory_gb >= NEEDED_GB.get(name, 0)}
-        for name in MODELS.keys() - models:
+        models = {name: MODELS[name] for name in self.models if self.memory_gb >= NEEDED_GB.get(name, 0)}
+        for name in set(self.models) - models.keys():
             print(f"{name} needs {NEEDED_GB[name]} GB: not measured.\n")
         print("| model | ours | ms | tokens/s | PyTorch eager fp32 | compiled fp32 | eager half | compiled half | "
               "ours / exact-fp32 | ours / compiled fp32 | ours / compiled half |\n|---|---|---|---|---|---|---|---|---|---|---|")
@@ -462,11 +471,17 @@ def main():
     parser.add_argument("--card", type=int, default=0, help="its number, as `gradminer devices` counts (default 0)")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each line of a table (default 0.5)")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="golden always comes first")
+    parser.add_argument("--tools", nargs="+", choices=SANITIZER_TOOLS, default=SANITIZER_TOOLS, help="of compute-sanitizer")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help=f"of steps: {', '.join(map(repr, MODELS))} (default all)")
+    parser.add_argument("--after-golden", action="store_true", help="they were right on this card before: left out")
     parser.add_argument("--without-pytorch", action="store_true", help="no comparisons")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # for the test, on a driver without cards
     given = parser.parse_args()
     if given.tiny:
         globals().update(TINY)
+    for name in given.models or ():
+        if name not in MODELS:
+            parser.error(f"there is no model {name}")
     libraries = card_machine.add_libraries()
     measurement = Measurement(given)
     print(f"{datetime.date.today()}: {measurement.name_card()}. {measurement.peers.version() if measurement.peers else ''}\n"
@@ -474,9 +489,8 @@ def main():
           f"NVIDIA's libraries of Python packages, which are used unless LD_LIBRARY_PATH has others: {libraries}\n", flush=True)
     if measurement.no_compiler:
         print(f"torch.compile is left out: {measurement.no_compiler}\n", flush=True)
-    measurement.golden()
-    for section in SECTIONS[1:]:
-        if section in given.only:
+    for section in SECTIONS:
+        if section == "golden" or section in given.only:
             measurement.section(section)
     if measurement.failures:
         sys.exit(f"{len(measurement.failures)} parts failed; each is named above.")

@@ -243,8 +243,21 @@ class MeasureCard(unittest.TestCase):
         self.with_nccl()
         code, words = self.measure("--without-pytorch", "--only", "golden", FAKE_NCCL_FAIL="ncclCommInitAll,0")
         self.assertEqual(code, 1)
-        self.assertRegex(words, "- card_bench: .*ncclCommInitAll: unhandled system error.*\n- FAILED: NCCL\n")
+        self.assertRegex(words, "\n- FAILED: NCCL: card_bench: .*ncclCommInitAll: unhandled system error")
         self.assertIn("1 parts failed", words)
+
+    def test_in_parts(self):
+        self.without_trials()
+        self.program("compute-sanitizer", 'echo "========= ERROR SUMMARY: 0 errors"')
+        code, words = self.measure("--without-pytorch", "--after-golden", "--only", "sanitizer", "steps", "--tools", "racecheck",
+                                   "--models", "LLaMA")
+        self.assertEqual(code, 0, words)
+        self.assertNotIn("give their digest", words)
+        self.assertIn("compute-sanitizer racecheck, units: passed", words)
+        self.assertNotIn("memcheck, units", words)
+        self.assert_rows(words, {"LLaMA, 2 x 5 \\| exact-fp32 ": 1, "GPT-2": 0})
+        self.assertRegex(words, r"\nThe section steps took \d+ s\.\n")
+        self.assertEqual(self.measure("--without-pytorch", "--models", "GPT-3")[0], 2)
 
     def test_a_finding_of_the_sanitizer_is_shown(self):
         self.without_trials()
