@@ -50,6 +50,11 @@ def add_libraries():
     return "; ".join(f"{', '.join(names)} in {folder}" for folder, names in found.items()) or "none"
 
 
+def compute_sanitizer():
+    """Where it is, also in the toolkit's usual place; None where it is not."""
+    return shutil.which("compute-sanitizer", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
+
+
 def missing_compiler():
     """What Triton, by which torch.compile computes, misses here to build its own parts; None where it has it."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")

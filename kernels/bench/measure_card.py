@@ -15,7 +15,6 @@ import math
 import pathlib
 import re
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -297,9 +296,9 @@ class Measurement:
                               stderr=subprocess.STDOUT, text=True)
 
     def sanitizer(self):
-        program = shutil.which("compute-sanitizer")
+        program = card_machine.compute_sanitizer()
         if program is None:
-            print("compute-sanitizer is not in the PATH: not run.")
+            print("compute-sanitizer is neither in the PATH nor in /usr/local/cuda/bin: not run.")
             return
         computations = {"units": (["golden", HERE / "golden.txt", "--only", SHORT_UNITS], "")}
         if "fast" in self.profiles:  # whose gradients are among the above
