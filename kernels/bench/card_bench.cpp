@@ -204,8 +204,9 @@ int run(int argc, char** argv) {
   if (steps->parsed()) {
     answer_lines(shape, card.ops);
   } else if (operations->parsed()) {
+    const auto wait = [&card] { card.wait(); };
     for (std::string line; std::getline(std::cin, line);)
-      std::cout << seconds_of_line(card.ops, [&card] { card.wait(); }, line) << std::endl;
+      std::cout << seconds_of_line(card.ops, wait, line) << std::endl;
   } else {
     print_card(card);
   }

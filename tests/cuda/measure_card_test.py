@@ -96,7 +96,7 @@ class MeasureCard(unittest.TestCase):
         self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
         for half in ("bf16", "fp16"):  # of the own code, and of that for 7.5
             for model in ("GPT-2, heads of 64", "LLaMA, heads of 80"):
-                self.assertRegex(words, rf"fast in {half}, {model}: [\d.e-]+ from exact-fp32, repeats itself( fast|\n)")
+                self.assertRegex(words, rf"fast in {half}, {model}: [\d.e-]+ from exact-fp32, repeats itself( fast| \(\d+ s\)\n)")
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
             for what in ("units", "steps of a GPT-2 in fast", "steps of a LLaMA in fast"):
                 self.assertIn(f"compute-sanitizer {tool}, {what}: passed; ERROR SUMMARY: 0 errors", words)
