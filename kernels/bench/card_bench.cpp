@@ -83,8 +83,8 @@ struct Card {
   Card(size_t number, const std::string& ptx_folder, bool by_cublaslt, bool one_by_one)
       : card(card_number(number)),
         ptx(ptx_folder.empty() ? std::nullopt : std::make_optional<PtxFolder>(ptx_folder)),
-        code(ptx ? ptx->code() : cuda::code_for({card.major, card.minor})),
-        device(driver, card, code, cuda_timeout),
+        of_folder(ptx ? std::make_optional(ptx->code()) : std::nullopt),
+        device(cuda::open_device(driver, card, codes(), cuda_timeout)),
         int8(cuda::choose_int8_arithmetic(device)),
         half(cuda::choose_half_precision(device)),
         cublaslt(by_cublaslt ? open_cublaslt(driver, device) : nullptr),
@@ -105,9 +105,13 @@ struct Card {
     });
   }
 
+  std::vector<const cuda::Code*> codes() const {
+    return of_folder ? std::vector{&*of_folder} : cuda::codes_for({card.major, card.minor});
+  }
+
   const CudaCard card;
   const std::optional<PtxFolder> ptx;
-  const cuda::Code code;
+  const std::optional<cuda::Code> of_folder;
   const cuda::Driver driver;
   cuda::Device device;
   const cuda::Int8Arithmetic int8;
@@ -134,7 +138,7 @@ void print_card(const Card& card) {
   std::printf("%s, %s, compute capability %d.%d, %.1f GB, %s; driver for CUDA %s; code %s, int8 by %s%s%s%s\n",
               card.card.name.c_str(), card.card.bus_id.c_str(), card.card.major, card.card.minor,
               static_cast<double>(card.card.memory_bytes) * 1e-9, peak_of(card).c_str(),
-              cuda::version_text(card.driver.version).c_str(), std::string(card.code.name).c_str(),
+              cuda::version_text(card.driver.version).c_str(), std::string(card.device.code().name).c_str(),
               cuda::name_of(card.int8), card.half == HalfPrecision::none ? "" : ", fast in ", cuda::name_of(card.half),
               card.cublaslt == nullptr ? "" : ("; cuBLASLt " + cublaslt_version()).c_str());
 }

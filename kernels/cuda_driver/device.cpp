@@ -79,7 +79,7 @@ void Device::post(Step step) {
 }
 
 Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout)
-    : bus_id_(card.bus_id), ordinal_(card.ordinal), timeout_(timeout), steps_(std::make_shared<Steps>()) {
+    : bus_id_(card.bus_id), ordinal_(card.ordinal), code_(code), timeout_(timeout), steps_(std::make_shared<Steps>()) {
   std::promise<Opened> promise;
   std::future<Opened> opened = promise.get_future();
   thread_.emplace(

@@ -59,6 +59,7 @@ class Device final : public Launcher {
   bool side_stream_passed();
 
   const std::string& bus_id() const { return bus_id_; }
+  const Code& code() const { return code_; }
   Ordinal ordinal() const { return ordinal_; }
   Context context() const { return opened_.context; }
   std::chrono::milliseconds timeout() const { return timeout_; }
@@ -82,6 +83,7 @@ class Device final : public Launcher {
 
   const std::string bus_id_;
   const Ordinal ordinal_;
+  const Code& code_;
   const std::chrono::milliseconds timeout_;
   const std::shared_ptr<Steps> steps_;
   Opened opened_;
