@@ -227,6 +227,15 @@ class MeasureCard(unittest.TestCase):
         self.assertIn(f"no cuBLASLt ({folders[0]}/libcublasLt.so.12: file too short", words)
         self.assertIn("- NCCL 2.21.5, at one rank: all bits arrive", words)
 
+    def test_a_driver_too_old_for_the_ptx(self):
+        self.libraries = LIBRARIES.split(":")[0]
+        self.program("card_bench", f'case "$*" in *--ptx*) echo card_bench: a newer one is needed; exit 1;; esac\n{PROGRAM} "$@"')
+        (self.kit / "card_bench").unlink()
+        (self.kit / "bin/card_bench").rename(self.kit / "card_bench")
+        code, words = self.measure("--without-pytorch", "--only", "golden")
+        self.assertEqual(code, 1, words)
+        self.assertIn("- FAILED: compute_75, compiled by the driver: the driver is too old\n", words)
+
     def with_nccl(self):
         self.without_trials()
         self.libraries = LIBRARIES.rpartition(":")[0]
