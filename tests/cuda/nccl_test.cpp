@@ -206,6 +206,7 @@ TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
   link().reset();
   const OnCard still(*ops_[0], {1, 2});
   EXPECT_EQ(still.values(), (std::vector<float>{1, 2}));
+  EXPECT_TRUE(soon(fake_nccl().aborted, 2)) << "of the links before";
 }
 
 TEST_F(NcclTest, MakingLinksCanBeCancelled) {
@@ -234,7 +235,7 @@ TEST_F(NcclTest, TransfersThatHangAreAborted) {
 TEST_F(NcclTest, WhileATransferHangsNoMemoryIsFreed) {
   open(2, Milliseconds(50));
   told("", "transfer,1");
-  const std::unique_ptr<CardLinks> links = link();
+  std::unique_ptr<CardLinks> links = link();
   auto* const memory = static_cast<float*>(ops_[0]->allocate(sizeof(float)));
   auto* const other = static_cast<float*>(ops_[1]->allocate(sizeof(float)));
   links->start(std::vector<Transfer>{{0, 1, memory, other, 1}});
@@ -244,6 +245,8 @@ TEST_F(NcclTest, WhileATransferHangsNoMemoryIsFreed) {
   EXPECT_EQ(fake_cuda().allocations, before);
   EXPECT_EQ(error_of([&] { ops_[0]->free_bytes(); }),
             "0000:0A:00.0: the card hangs: it has finished nothing for 0.05 s; restart the machine");
+  links.reset();
+  EXPECT_TRUE(soon(fake_nccl().aborted, 1)) << "the next test begins with another driver";
 }
 
 TEST_F(NcclTest, ACardThatHangsIsNamed) {

@@ -63,10 +63,10 @@ struct CublasLtNews {
 };
 
 // The operations on a card that cuda_cards() found in this process; in memory of the card, and at most one Ops for each
-// card at a time. Throws CudaError where this program has no code for the card. It throws CudaError where a call of the
-// driver fails or does not return for `timeout`, and where the card finishes nothing for so long; nothing can be computed
-// on that card afterwards, but for CudaOutOfMemory. A card that hangs keeps what it held, on it and on the host (8 MB):
-// whoever would take it back would wait with it.
+// card at a time. It throws CudaError where this program has no code for the card, where a call of the driver fails or
+// does not return for `timeout`, and where the card finishes nothing for so long; nothing can be computed on that card
+// afterwards, but for CudaOutOfMemory. A card that hangs keeps what it held, on it and on the host (8 MB): whoever
+// would take it back would wait with it.
 std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout,
                                    const CublasLtNews& news = {});
 
