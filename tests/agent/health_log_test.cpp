@@ -129,10 +129,11 @@ TEST_F(HealthLogTest, WhatFailsIsNamedOnce) {
 }
 
 // The second is left out while the first is looked at.
+// Whose computing begins or ends before the first look, or during one.
 TEST_F(HealthLogTest, OnlyCardsThatCompute) {
   std::ostringstream text;
   Log log(std::make_shared<spdlog::sinks::ostream_sink_mt>(text), false);
-  std::promise<void> done;
+  std::promise<void> begun, done;
   std::vector<std::string> asked;
   HealthLog* health_log = nullptr;
   const auto read = [&](const std::string& bus_id) {
@@ -141,11 +142,18 @@ TEST_F(HealthLogTest, OnlyCardsThatCompute) {
     if (asked.size() == 3) done.set_value();
     return kernels::CardHealth{};
   };
-  HealthLog health([&] { return kernels::CardSensors{"12", read}; }, at_once, log);
-  health_log = &health;
-  for (const char* name : {"0000:03:00.0 C", "0000:02:00.0 B", "0000:01:00.0 A"}) health.begin(name);
-  health.end("0000:03:00.0 C");
-  ASSERT_EQ(done.get_future().wait_for(in_vain), std::future_status::ready);
+  const auto open = [&] {
+    begun.get_future().wait();
+    return kernels::CardSensors{"12", read};
+  };
+  {
+    HealthLog health(open, at_once, log);
+    health_log = &health;
+    for (const char* name : {"0000:03:00.0 C", "0000:02:00.0 B", "0000:01:00.0 A"}) health.begin(name);
+    health.end("0000:03:00.0 C");
+    begun.set_value();
+    ASSERT_EQ(done.get_future().wait_for(in_vain), std::future_status::ready);
+  }
   EXPECT_EQ(std::vector(asked.begin(), asked.begin() + 3), std::vector<std::string>(3, "0000:01:00.0"));
 }
 
