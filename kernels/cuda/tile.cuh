@@ -128,8 +128,8 @@ __device__ inline uint32_t kept(uint32_t x) {
 }
 
 // Where a thread's sums lie among those of its block, of which `across` are side by side. A warp has 4 x 8 threads, and
-// each eighth of it 2 x 2: of lanes that read four neighbours each, shared memory serves 16 at once where lanes in pairs
-// read the same, all one or all two numbers apart, and else 8 (docs/measurements/issue-slots.md).
+// each eighth of it 2 x 2: of lanes that read four neighbours each, shared memory serves 16 at once where lanes in
+// pairs read the same, all one or all two numbers apart, and else 8 (docs/measurements/issue-slots.md).
 struct ThreadPlace {
   uint32_t row, column;
 };
