@@ -91,18 +91,14 @@ __device__ void multiply(const MatmulArgs& p, Slices<tile>& slices) {
     static __shared__ Slices<tile> slices;                                                                            \
     multiply<tile, __VA_ARGS__>(args, slices);                                                                        \
   }
-MATMUL(matmul_128_tt, 128, 8, 8, true, true)
-MATMUL(matmul_128_tl, 128, 8, 8, true, false)
-MATMUL(matmul_128_lt, 128, 8, 8, false, true)
-MATMUL(matmul_128_ll, 128, 8, 8, false, false)
-MATMUL(matmul_64_tt, 64, 8, 4, true, true)
-MATMUL(matmul_64_tl, 64, 8, 4, true, false)
-MATMUL(matmul_64_lt, 64, 8, 4, false, true)
-MATMUL(matmul_64_ll, 64, 8, 4, false, false)
-MATMUL(matmul_32_tt, 32, 4, 4, true, true)
-MATMUL(matmul_32_tl, 32, 4, 4, true, false)
-MATMUL(matmul_32_lt, 32, 4, 4, false, true)
-MATMUL(matmul_32_ll, 32, 4, 4, false, false)
+#define MATMULS(tile, thread_m, thread_n)                           \
+  MATMUL(matmul_##tile##_tt, tile, thread_m, thread_n, true, true)  \
+  MATMUL(matmul_##tile##_tl, tile, thread_m, thread_n, true, false) \
+  MATMUL(matmul_##tile##_lt, tile, thread_m, thread_n, false, true) \
+  MATMUL(matmul_##tile##_ll, tile, thread_m, thread_n, false, false)
+MATMULS(128, 8, 8)
+MATMULS(64, 8, 4)
+MATMULS(32, 4, 4)
 
 // A thread has four neighbours of c. Blocks: x is a tile as above, y a part of it.
 extern "C" __global__ void matmul_add_chunks(const MatmulArgs args) {
