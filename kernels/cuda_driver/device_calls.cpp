@@ -107,14 +107,8 @@ void DeviceCalls::rethrow() {
 
 void DeviceCalls::load(std::span<const std::byte> image) {
   Module module = nullptr;
-  const Result loaded = driver_.cuModuleLoadData(&module, image.data());
-  try {
-    const std::string where = bus_id_ + ": " + std::string(code_.name);
-    if (loaded != result::success) driver_.fail(where, driver_.cuModuleLoadData.name, loaded);
-  } catch (const CudaError& error) {
-    if (std::ranges::count(result::refusals, loaded) > 0) throw CodeRefused(error.what());
-    throw;
-  }
+  driver_.run(bus_id_ + ": " + std::string(code_.name), driver_.cuModuleLoadData, &module,
+              static_cast<const void*>(image.data()));
   modules_.push_back({module, driver_.cuModuleUnload});
 }
 

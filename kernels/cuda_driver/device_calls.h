@@ -23,12 +23,6 @@ constexpr size_t piece_bytes = 4 << 20;
 // the thread 200 times a second.
 void sleep_a_part_of(std::chrono::steady_clock::duration waited);
 
-// The driver does not take the code: it is older than what compiled it, or the code is for another card.
-class CodeRefused : public CudaError {
- public:
-  using CudaError::CudaError;
-};
-
 // Made, used and destroyed by one thread, whose context is the card's. A thread that waits for the card sleeps. Every
 // function throws CudaError, which names the card by its bus id, CudaOutOfMemory where its memory does not suffice.
 //

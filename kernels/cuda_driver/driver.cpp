@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+
 namespace kernels::cuda {
 namespace {
 
@@ -62,6 +64,7 @@ void Driver::fail(const std::string& where, const char* call, Result result) con
   }
   const std::string what = where + ": " + call + ": " + description + " (" + name + ", " + std::to_string(result) + ")";
   if (result == result::out_of_memory) throw CudaOutOfMemory(what);
+  if (std::ranges::count(result::refusals, result) > 0) throw CodeRefused(what);
   throw CudaError(what);
 }
 

@@ -44,6 +44,12 @@ constexpr int capture_of_this_thread = 1;  // calls of other threads neither dis
 inline void* const launch_buffer_pointer = reinterpret_cast<void*>(1);
 inline void* const launch_buffer_size = reinterpret_cast<void*>(2);
 
+// The driver does not take the code: it is older than what compiled it, or the code is for another card.
+class CodeRefused : public CudaError {
+ public:
+  using CudaError::CudaError;
+};
+
 // A library that the system's linker finds; it stays open. Null where it does not: `why`.
 void* open_library(const char* name, std::string& why);
 
@@ -98,7 +104,7 @@ class Driver {
   void run(const std::string& where, const Call<Arguments...>& call, Given... given) const {
     if (const Result failed = call(given...)) fail(where, call.name, failed);
   }
-  // Throws CudaOutOfMemory where the result says so, else CudaError.
+  // Throws CudaOutOfMemory or CodeRefused where the result says so, else CudaError.
   [[noreturn]] void fail(const std::string& where, const char* call, Result result) const;
 
   const Call<int*> cuDriverGetVersion{library_, "cuDriverGetVersion"};
