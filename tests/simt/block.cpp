@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -78,16 +79,21 @@ std::string text(const Thread& thread) {
   return who + " is in the warp operation " + line + " with the mask " + mask;
 }
 
-// Not memset: under the address sanitizer the section has gaps that only this may touch.
-__attribute__((no_sanitize("address", "undefined"))) void fill_with_nan(unsigned char* begin, unsigned char* end) {
+// Not memset: under the address sanitizer the section has gaps that only this may touch, and to the thread sanitizer
+// the memory of a block that ran before was another's.
+__attribute__((no_sanitize("address", "undefined"))) void fill(unsigned char* begin, unsigned char* end,
+                                                               unsigned char byte) {
+  forget_accesses(begin, end);
 #if defined(__x86_64__)
   size_t count = static_cast<size_t>(end - begin);
-  asm volatile("rep stosb" : "+D"(begin), "+c"(count) : "a"(nan_byte) : "memory");
+  asm volatile("rep stosb" : "+D"(begin), "+c"(count) : "a"(byte) : "memory");
 #else
-  for (volatile unsigned char* p = begin; p != end; ++p) *p = nan_byte;
+  for (volatile unsigned char* p = begin; p != end; ++p) *p = byte;
 #endif
 }
 
+// Runs one block after the other. To the thread sanitizer those of one Block have the same threads, and nothing orders
+// them with those of another Block.
 class Block {
  public:
   Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool downward);
@@ -151,6 +157,7 @@ Block::Block(const kernels::cuda::Launch& launch, const Kernel& kernel, bool dow
     threads_[i].state = State::ended;
     if (own_fibres) threads_[i].fibre = take_fibre();
   }
+  order_before_threads();
 }
 
 // Fibres whose threads have not ended are of no more use.
@@ -162,9 +169,9 @@ Block::~Block() {
 }
 
 void Block::run() {
+  block = this;
   fill_shared();
   for (Thread& thread : threads_) thread.state = State::fresh;
-  order_before_threads();
   const size_t warps = (threads_.size() + 31) / 32;
   do {
     for (size_t w = 0; w < warps; ++w) {
@@ -172,11 +179,10 @@ void Block::run() {
       run_warp(first, std::min<size_t>(32, threads_.size() - first));
     }
   } while (pass_barrier());
-  order_after_threads();
   check_guard();
 }
 
-// To the thread sanitizer a block comes after all before it.
+// To the thread sanitizer a launch comes after all before it.
 void Block::order_before_threads() {
   if (!own_fibres) return;
   release(this);
@@ -316,12 +322,13 @@ bool Block::pass_barrier() {
 }
 
 void Block::fill_shared() {
-  fill_with_nan(kernel_.shared_begin, kernel_.shared_end);
+  fill(kernel_.shared_begin, kernel_.shared_end, nan_byte);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(dynamic_shared, sizeof dynamic_shared);
 #endif
-  std::memset(dynamic_shared, nan_byte, launch_.shared_bytes);
-  std::memset(dynamic_shared + launch_.shared_bytes, guard_byte, guard_bytes);
+  unsigned char* const end = dynamic_shared + launch_.shared_bytes;
+  fill(dynamic_shared, end, nan_byte);
+  fill(end, end + guard_bytes, guard_byte);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(dynamic_shared + launch_.shared_bytes, sizeof dynamic_shared - launch_.shared_bytes);
 #endif
@@ -384,14 +391,16 @@ void run_grid(const kernels::cuda::Launch& launch, const Kernel& kernel, bool do
   const kernels::FloatEnvironment environment;
   gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
   blockDim = {launch.block[0], launch.block[1], launch.block[2]};
-  Block threads(launch, kernel, downward);
-  block = &threads;
+  Block first(launch, kernel, downward);
+  std::optional<Block> second;
+  if (own_fibres) second.emplace(launch, kernel, downward);
   const uint64_t blocks = uint64_t{gridDim.x} * gridDim.y * gridDim.z;
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t b = downward ? blocks - 1 - i : i;
     blockIdx = {static_cast<unsigned>(b % gridDim.x), static_cast<unsigned>(b / gridDim.x % gridDim.y),
                 static_cast<unsigned>(b / gridDim.x / gridDim.y)};
-    threads.run();
+    // By the Thue-Morse sequence: whatever the grid, neighbours in each direction are often of different Blocks.
+    (own_fibres && std::popcount(b) % 2 == 1 ? *second : first).run();
   }
 }
 

@@ -25,7 +25,8 @@
 // reads a lane outside the mask; and where a thread ends that has not waited for its copies. Shared memory is filled
 // with NaN before each block. Built with the address sanitizer, an access outside a shared array, beyond the launch's
 // dynamic shared memory, or outside an allocation is found; with the thread sanitizer, two accesses of a block's
-// threads that neither __syncthreads nor __syncwarp orders.
+// threads that neither __syncthreads nor __syncwarp orders, and of threads of two blocks of a launch, which nothing
+// orders.
 #pragma once
 
 #include <algorithm>

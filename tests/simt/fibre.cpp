@@ -13,6 +13,15 @@
 #endif
 #if defined(SIMT_THREAD_SANITIZER)
 #include <sanitizer/tsan_interface.h>
+// Of the sanitizer's interface for the heap of a virtual machine (compiler-rt/lib/tsan/rtl/tsan_interface_java.h),
+// whose header is not installed: new memory there, in steps of 8 bytes, has no past.
+extern "C" {
+void __tsan_java_init(uintptr_t heap_begin, uintptr_t heap_bytes);
+void __tsan_java_alloc(uintptr_t begin, uintptr_t bytes);
+void __tsan_java_free(uintptr_t begin, uintptr_t bytes);
+// The linker's names for the ends of this program or library.
+[[gnu::visibility("hidden")]] extern const char __ehdr_start[], _end[];
+}
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -202,11 +211,26 @@ void Fibre::acquire(void* tag) {
 }
 void release(void* tag) { __tsan_release(tag); }
 void acquire(void* tag) { __tsan_acquire(tag); }
+void forget_accesses(const void* begin, const void* end) {
+  constexpr uintptr_t step = 8;
+  const auto bytes_between = [](uintptr_t first, const void* last) {
+    return (reinterpret_cast<uintptr_t>(last) - first + step - 1) / step * step;
+  };
+  static const uintptr_t heap = reinterpret_cast<uintptr_t>(__ehdr_start);
+  static const bool initialised = (__tsan_java_init(heap, bytes_between(heap, _end)), true);
+  static_cast<void>(initialised);
+  const uintptr_t first = reinterpret_cast<uintptr_t>(begin) / step * step;
+  const uintptr_t bytes = bytes_between(first, end);
+  if (bytes == 0) return;
+  __tsan_java_alloc(first, bytes);
+  __tsan_java_free(first, bytes);
+}
 #else
 void Fibre::release(void*) {}
 void Fibre::acquire(void*) {}
 void release(void*) {}
 void acquire(void*) {}
+void forget_accesses(const void*, const void*) {}
 #endif
 
 }  // namespace simt

@@ -35,4 +35,7 @@ class Fibre {
 void release(void* tag);
 void acquire(void* tag);
 
+// For the thread sanitizer: what has been done to [begin, end) so far races with nothing that comes.
+void forget_accesses(const void* begin, const void* end);
+
 }  // namespace simt

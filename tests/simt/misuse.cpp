@@ -135,6 +135,19 @@ extern "C" __global__ void test_race(const TestArgs args) {
   args.y[threadIdx.x] = word[63 - threadIdx.x];
 }
 
+// All blocks write the same word, some after a barrier. number: by atomics.
+extern "C" __global__ void test_race_of_blocks(const TestArgs args) {
+  static __shared__ unsigned word;
+  if (threadIdx.x == 0) word = blockIdx.x;
+  __syncthreads();
+  if (threadIdx.x != 1) return;
+  if (args.number == 1) {
+    atomicAdd(reinterpret_cast<unsigned*>(args.y), word);
+  } else {
+    args.y[0] = static_cast<float>(word);
+  }
+}
+
 // The same without the race; the lanes of a warp exchange by its own barrier.
 extern "C" __global__ void test_barrier_instead(const TestArgs args) {
   static __shared__ float word[64];
@@ -207,6 +220,7 @@ SIMT_KERNEL(test_shared_is_poisoned);
 SIMT_KERNEL(test_dynamic_shared);
 SIMT_KERNEL(test_beyond_shared);
 SIMT_KERNEL(test_race);
+SIMT_KERNEL(test_race_of_blocks);
 SIMT_KERNEL(test_barrier_instead);
 SIMT_KERNEL(test_missing_thread);
 SIMT_KERNEL(test_two_barriers);

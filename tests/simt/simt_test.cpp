@@ -140,6 +140,26 @@ TEST(Simt, RacesAreFound) {
   };
   EXPECT_EXIT(run(), testing::ExitedWithCode(66), "ThreadSanitizer: data race");
 }
+
+TEST(Simt, RacesBetweenBlocksAreFound) {
+  for (const Order order : both_orders) {
+    for (const uint32_t blocks : {1, 2, 9}) {
+      std::vector<float> y(1);
+      TestArgs args{.x = nullptr, .y = y.data(), .number = 0, .padding = 0};
+      Launch launch = launch_of("test_race_of_blocks", args, 2);
+      launch.grid[1] = blocks;
+      const auto run = [&] {
+        // One after the other they do not race.
+        for (int i = 0; i < 2; ++i) SimtLauncher(order).launch(launch);
+        std::exit(0);
+      };
+      EXPECT_EXIT(run(), testing::ExitedWithCode(blocks == 1 ? 0 : 66),
+                  blocks == 1 ? "" : "ThreadSanitizer: data race");
+      args.number = 1;
+      EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+    }
+  }
+}
 #else
 TEST(Simt, ARaceGivesOtherBitsInTheOtherOrder) {
   std::vector<float> results[2];
