@@ -62,21 +62,20 @@ function(carry_cuda_code target folder)
   target_sources(${target} PRIVATE ${embedded})
 endfunction()
 
-# Sets `made` to what has to be made for every .cu of a folder to lie in `out` as PTX for one architecture.
-function(compile_cuda_ptx folder out architecture made)
-  file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cu)
-  foreach(source ${sources})
+# A target that compiles sources for one architecture to PTX in a folder, by the library of version 11 or 12.
+function(add_cuda_ptx target version architecture folder)
+  foreach(source ${ARGN})
     get_filename_component(stem ${source} NAME_WE)
-    set(log ${out}/${stem}.${architecture}.log)
+    set(log ${folder}/${stem}.${architecture}.log)
     list(APPEND logs ${log})
     add_custom_command(
       OUTPUT ${log}
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
-      COMMAND /usr/bin/python3 ${CUDA_TOOLS}/compile.py ${CUDA_LIBRARY_11} ${source} ${PROJECT_SOURCE_DIR}/kernels ${out}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
+      COMMAND /usr/bin/python3 ${CUDA_TOOLS}/compile.py ${CUDA_LIBRARY_${version}} ${source} ${PROJECT_SOURCE_DIR}/kernels ${folder}
               ${architecture}
       DEPENDS ${source} ${CUDA_TOOLS}/compile.py ${CUDA_TOOLS}/requirements.txt
-      DEPFILE ${out}/${stem}.${architecture}.d
+      DEPFILE ${folder}/${stem}.${architecture}.d
       COMMENT "Compiling ${stem}.cu (${architecture})" VERBATIM)
   endforeach()
-  set(${made} ${logs} PARENT_SCOPE)
+  add_custom_target(${target} DEPENDS ${logs})
 endfunction()

@@ -1,0 +1,152 @@
+#include "warp.h"
+
+#include <cstring>
+
+#include "../simt/launcher.h"
+
+namespace ptx {
+
+Warp::Warp(const Kernel& kernel, const unsigned char* args, std::vector<unsigned char>& shared)
+    : kernel_(kernel), args_(args), shared_(shared), registers_(kernel.registers) {
+  std::memset(registers_.data(), 0xff, registers_.size() * sizeof(Register));
+  for (const auto& [number, value] : kernel_.constants) {
+    for (unsigned lane = 0; lane < lanes_of_warp; ++lane) registers_[number].set(lane, value);
+  }
+}
+
+void Warp::begin(const Place& place, uint32_t first) {
+  place_ = place;
+  const uint32_t threads = place.block_size[0] * place.block_size[1] * place.block_size[2] - first;
+  alive_ = threads_ = threads >= lanes_of_warp ? all_lanes : (1u << threads) - 1;
+  waiting_ = 0;
+  move(all_lanes, 0);
+  for (const auto& [number, name] : kernel_.specials) fill_special(name, first, registers_[number]);
+}
+
+void Warp::fill_special(const std::string& name, uint32_t first, Register& result) const {
+  const auto axis = static_cast<size_t>(name.back() - 'x');
+  const std::string what = name.substr(0, name.size() - 2);
+  const auto& [bx, by, bz] = place_.block_size;
+  for (unsigned lane = 0; lane < lanes_of_warp; ++lane) {
+    const uint32_t thread = first + lane, index[] = {thread % bx, thread / bx % by, thread / bx / by};
+    if (what == "%tid") result.set(lane, index[axis]);
+    if (what == "%ntid") result.set(lane, place_.block_size[axis]);
+    if (what == "%ctaid") result.set(lane, place_.block[axis]);
+    if (what == "%nctaid") result.set(lane, place_.grid[axis]);
+  }
+}
+
+void Warp::fail(const Instruction& instruction, const std::string& problem) const {
+  throw simt::Failure("kernel " + kernel_.name + ", block (" + std::to_string(place_.block[0]) + ", " +
+                      std::to_string(place_.block[1]) + ", " + std::to_string(place_.block[2]) + "), `" +
+                      instruction.text + "`: " + problem);
+}
+
+void Warp::fail_address(const Instruction& instruction, uint64_t address, size_t of_bytes) const {
+  fail(instruction, "address " + std::to_string(address) + ", which is not aligned or lies beyond " +
+                        std::to_string(of_bytes) + " bytes");
+}
+
+// The lanes that can go on and stand lowest, so that those which took another way come together again.
+uint32_t Warp::group(uint32_t& at) const {
+  uint32_t lanes = 0;
+  at = UINT32_MAX;
+  for (uint32_t rest = alive_ & ~waiting_; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+    if (at_[lane] < at) at = at_[lane], lanes = 0;
+    if (at_[lane] == at) lanes |= 1u << lane;
+  }
+  return lanes;
+}
+
+void Warp::run() {
+  uint32_t at = 0;
+  for (uint32_t lanes = group(at); lanes != 0; lanes = group(at)) {
+    while (step(at, lanes)) {
+    }
+  }
+  if (alive_ == 0 || (barrier() && alive_ == threads_)) return;
+  fail(kernel_.code[at_[std::countr_zero(alive_)]], "some lanes wait here, others elsewhere, or they have ended");
+}
+
+// One instruction; true where all lanes of the warp go on together at what is then `at`, and have not been moved there.
+bool Warp::step(uint32_t& at, uint32_t lanes) {
+  if (at >= kernel_.code.size()) throw simt::Failure("kernel " + kernel_.name + " runs beyond its end");
+  const Instruction& instruction = kernel_.code[at];
+  const uint32_t active = guarded(instruction, lanes);
+  const bool whole = lanes == alive_;
+  switch (instruction.opcode->kind) {
+    case Kind::plain:
+      instruction.opcode->execute(*this, instruction, active);
+      if (!whole) move(lanes, at + 1);
+      ++at;
+      return whole;
+    case Kind::branch:
+      if (whole && (active == lanes || active == 0)) {
+        at = active == 0 ? at + 1 : instruction.target;
+        return true;
+      }
+      move(lanes, at + 1);
+      move(active, instruction.target);
+      return false;
+    case Kind::end:
+      move(lanes, at + 1);
+      alive_ &= ~active;
+      return false;
+    case Kind::together:
+    case Kind::barrier:
+      if (active != lanes) fail(instruction, "a predicate before it");
+      arrive(instruction, at, lanes);
+      return false;
+  }
+  return false;
+}
+
+uint32_t Warp::guarded(const Instruction& instruction, uint32_t lanes) const {
+  if (instruction.guard == no_register) return lanes;
+  uint32_t active = 0;
+  for (unsigned lane = 0; lane < lanes_of_warp; ++lane) {
+    active |= static_cast<uint32_t>((registers_[instruction.guard].low[lane] != 0) != instruction.negated) << lane;
+  }
+  return active & lanes;
+}
+
+void Warp::move(uint32_t lanes, uint32_t to) {
+  for (uint32_t rest = lanes; rest != 0; rest &= rest - 1) at_[std::countr_zero(rest)] = to;
+}
+
+// Lanes wait until all that take part are there.
+void Warp::arrive(const Instruction& instruction, uint32_t at, uint32_t lanes) {
+  move(lanes, at);
+  waiting_ |= lanes;
+  if (instruction.opcode->kind == Kind::barrier) return;
+  const auto first = static_cast<unsigned>(std::countr_zero(lanes));
+  uint32_t mask = all_lanes;
+  if (instruction.opcode->masked) mask = operand(instruction, instruction.opcode->operands - 1).get<uint32_t>(first);
+  for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+    if (!(alive_ >> lane & 1)) fail(instruction, "lane " + std::to_string(lane) + " has ended");
+    if (!(waiting_ >> lane & 1) || at_[lane] != at) return;
+  }
+  if ((mask & lanes) != lanes) fail(instruction, "a lane that its mask leaves out");
+  instruction.opcode->execute(*this, instruction, mask);
+  waiting_ &= ~mask;
+  move(mask, at + 1);
+}
+
+const Instruction* Warp::barrier() const {
+  if (alive_ == 0) return nullptr;
+  const uint32_t at = at_[std::countr_zero(alive_)];
+  for (uint32_t rest = alive_; rest != 0; rest &= rest - 1) {
+    if (at_[std::countr_zero(rest)] != at) return nullptr;
+  }
+  const Instruction& instruction = kernel_.code[at];
+  return instruction.opcode->kind == Kind::barrier ? &instruction : nullptr;
+}
+
+void Warp::pass_barrier() {
+  waiting_ = 0;
+  for (uint32_t& at : at_) ++at;
+}
+
+}  // namespace ptx
