@@ -25,13 +25,15 @@ std::optional<size_t> number_in(const std::string& device) {
 }
 
 constexpr char without_cublaslt[] = "; own kernels multiply, what that costs is not measured yet";
+constexpr char when_given_back[] = ", when it was given back";
 
 std::unique_ptr<kernels::Ops> open_card(const kernels::CudaCard& card) {
   if (!card.problem.empty()) throw kernels::CudaError(card.problem);
-  const auto warn = [](const std::string& line) {
-    std::fprintf(stderr, "gradminer: %s%s\n", line.c_str(), without_cublaslt);
+  const auto warn = [](const char* what_follows) {
+    return [=](const std::string& line) { std::fprintf(stderr, "gradminer: %s%s\n", line.c_str(), what_follows); };
   };
-  return kernels::make_cuda_ops(card, kernels::cuda_timeout, {.uses = {}, .failure = warn});
+  return kernels::make_cuda_ops(card, kernels::cuda_timeout,
+                                {.cublaslt_failed = warn(without_cublaslt), .give_back_failed = warn(when_given_back)});
 }
 
 // For a card of `run`. The log outlives it.
@@ -42,7 +44,10 @@ LaneWorker::MakeOps logged_ops(const kernels::CudaCard& card, std::chrono::secon
   const auto failure = [&log, card](const std::string& line) {
     log.write(Level::warning, "cublaslt_failed", line + without_cublaslt, {{"card", card.bus_id}, {"reason", line}});
   };
-  return [=] { return kernels::make_cuda_ops(card, timeout, {.uses = uses, .failure = failure}); };
+  const auto give_back_failed = [&log, card](const std::string& line) {
+    log.write(Level::warning, "give_back_failed", line + when_given_back, {{"card", card.bus_id}, {"reason", line}});
+  };
+  return [=] { return kernels::make_cuda_ops(card, timeout, {uses, failure, give_back_failed}); };
 }
 
 LibraryState ask(std::string (*version)(), const char* without) {

@@ -7,9 +7,7 @@ namespace kernels {
 namespace cuda {
 namespace {
 
-using Told = std::function<void(const std::string&)>;
-
-Told or_nobody(const Told& told) {
+Device::Tell or_nobody(const Device::Tell& told) {
   return told ? told : [](const std::string&) {};
 }
 
@@ -33,12 +31,12 @@ std::vector<const Code*> codes_of(const CudaCard& card) {
 }  // namespace
 
 CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic int8, HalfPrecision half,
-                         const CublasLtNews& news) {
+                         const CardNews& news) {
   const bool tensor_cores = int8 == Int8Arithmetic::m8n8k16 || int8 == Int8Arithmetic::m16n8k32;
   std::unique_ptr<const CublasLt> library = tensor_cores ? find_cublaslt(driver) : nullptr;
   if (!library) return;
   const std::string name = "cuBLASLt " + library->version_text();
-  const Told failure = or_nobody(news.failure), uses = or_nobody(news.uses);
+  const Device::Tell failure = or_nobody(news.cublaslt_failed), uses = or_nobody(news.cublaslt);
   try {
     products = std::make_unique<CublasLtProducts>(std::move(library), device, failure);
   } catch (const CublasLtError& error) {
@@ -52,19 +50,19 @@ CardLibrary::CardLibrary(const Driver& driver, Device& device, Int8Arithmetic in
        (use.halves ? ", " + name + " for fast" : ""));
 }
 
-OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
+OpenCard::OpenCard(const CudaCard& card, std::chrono::milliseconds timeout, const CardNews& news)
     : driver(open_driver(timeout)),
-      device(open_device(driver, card, codes_of(card), timeout)),
+      device(open_device(driver, card, codes_of(card), timeout, news.give_back_failed)),
       int8(choose_int8_arithmetic(device)),
       half(choose_half_precision(device)),
       library(driver, device, int8, half, news) {}
 
-CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news)
+CardOps::CardOps(const CudaCard& card, std::chrono::milliseconds timeout, const CardNews& news)
     : OpenCard(card, timeout, news), CudaOps(OpenCard::device, OpenCard::int8, OpenCard::half, library.use) {}
 
 }  // namespace cuda
 
-std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout, const CublasLtNews& news) {
+std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout, const CardNews& news) {
   return std::make_unique<cuda::CardOps>(card, timeout, news);
 }
 

@@ -37,11 +37,17 @@ uint64_t workspace_of(const LibraryProduct& product) {
 CublasLtCalls::CublasLtCalls(std::unique_ptr<const CublasLt> library, std::string bus_id)
     : library_(std::move(library)), bus_id_(std::move(bus_id)) {}
 
+// As a deleter.
+template <typename T>
+auto CublasLtCalls::giving_back_by(const Call<T>& call) {
+  return [this, &call](T handle) { failure_.attempt([&] { library_->run(bus_id_, call, handle); }); };
+}
+
 void CublasLtCalls::start(DeviceCalls& card) {
   card.synchronise();  // starting it may wait for the card, which has to answer
   lt::Handle handle = nullptr;
   library_->run(bus_id_, library_->cublasLtCreate, &handle);
-  handle_ = {handle, library_->cublasLtDestroy};
+  handle_ = {handle, giving_back_by(library_->cublasLtDestroy)};
 }
 
 void CublasLtCalls::end(DeviceCalls& card) {
@@ -52,6 +58,7 @@ void CublasLtCalls::end(DeviceCalls& card) {
     static_cast<void>(handle_.release());
   }
   handle_.reset();
+  failure_.rethrow();
 }
 
 bool CublasLtCalls::multiply(DeviceCalls& card, const LibraryProduct& product) {
@@ -79,16 +86,18 @@ const CublasLtCalls::Plan& CublasLtCalls::plan_for(DeviceCalls& card, const Libr
   const auto known = plans_.find(sizes);
   if (known != plans_.end()) return known->second;
   card.synchronise();
-  return plans_.emplace(sizes, plan(product)).first->second;
+  Plan made = plan(product);
+  failure_.rethrow();
+  return plans_.emplace(sizes, std::move(made)).first->second;
 }
 
-CublasLtCalls::Plan CublasLtCalls::plan(const LibraryProduct& product) const {
+CublasLtCalls::Plan CublasLtCalls::plan(const LibraryProduct& product) {
   const int terms = type_of_terms(product.type);
   const int result = of_digits(product) ? lt::int32 : product.c_halves ? terms : lt::fp32;
   lt::Product made = nullptr;
   library_->run(bus_id_, library_->cublasLtMatmulDescCreate, &made,
                 of_digits(product) ? lt::compute_int32 : lt::compute_fp32, of_digits(product) ? lt::int32 : lt::fp32);
-  Plan plan{.product = {made, library_->cublasLtMatmulDescDestroy},
+  Plan plan{.product = {made, giving_back_by(library_->cublasLtMatmulDescDestroy)},
             .a = layout(terms, product.b, product.n, product.k),
             .b = layout(terms, product.a, product.m, product.k),
             .c = layout(result, product.n, product.m, product.ldc)};
@@ -121,24 +130,23 @@ void CublasLtCalls::set(const Plan& plan, int attribute, T value) const {
                 static_cast<const void*>(&value), sizeof value);
 }
 
-CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, const Operand& operand, size_t lines,
-                                                        size_t terms) const {
+CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, const Operand& operand, size_t lines, size_t terms) {
   return operand.terms ? layout(type, terms, lines, operand.stride) : layout(type, lines, terms, operand.stride);
 }
 
-CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, size_t rows, size_t columns, size_t stride) const {
+CublasLtCalls::Handle<lt::Layout> CublasLtCalls::layout(int type, size_t rows, size_t columns, size_t stride) {
   lt::Layout made = nullptr;
   library_->run(bus_id_, library_->cublasLtMatrixLayoutCreate, &made, type, rows, columns,
                 static_cast<int64_t>(stride));
-  return {made, library_->cublasLtMatrixLayoutDestroy};
+  return {made, giving_back_by(library_->cublasLtMatrixLayoutDestroy)};
 }
 
 // What does not depend on where arrays lie or on time, so that the same card chooses the same algorithm; parts of sums
 // may be added one after the other, not as they come.
-CublasLtCalls::Handle<lt::Preference> CublasLtCalls::preference(const LibraryProduct& product) const {
+CublasLtCalls::Handle<lt::Preference> CublasLtCalls::preference(const LibraryProduct& product) {
   lt::Preference made = nullptr;
   library_->run(bus_id_, library_->cublasLtMatmulPreferenceCreate, &made);
-  Handle<lt::Preference> preference(made, library_->cublasLtMatmulPreferenceDestroy);
+  Handle<lt::Preference> preference(made, giving_back_by(library_->cublasLtMatmulPreferenceDestroy));
   const auto prefer = [&](int attribute, auto value) {
     library_->run(bus_id_, library_->cublasLtMatmulPreferenceSetAttribute, made, attribute,
                   static_cast<const void*>(&value), sizeof value);
@@ -152,7 +160,7 @@ CublasLtCalls::Handle<lt::Preference> CublasLtCalls::preference(const LibraryPro
 }
 
 // The library's first choice.
-void CublasLtCalls::propose(const LibraryProduct& product, Plan& plan) const {
+void CublasLtCalls::propose(const LibraryProduct& product, Plan& plan) {
   const Handle<lt::Preference> wanted = preference(product);
   lt::Proposal proposal{};
   int proposals = 0;

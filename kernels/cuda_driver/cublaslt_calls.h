@@ -9,6 +9,7 @@
 
 #include "cuda_driver/cublaslt.h"
 #include "cuda_driver/device_calls.h"
+#include "cuda_driver/kept_failure.h"
 #include "cuda_host/gemm_library.h"
 
 namespace kernels::cuda {
@@ -23,7 +24,8 @@ class CublasLtCalls {
   bool has_gelu() const { return library_->version >= lt::first_with_gelu; }
   // As GemmLibrary::multiply().
   bool multiply(DeviceCalls& card, const LibraryProduct& product);
-  // Gives all back. A card that does not answer keeps what it has: giving it back may wait for the card.
+  // Gives all back; what fails is thrown. A card that does not answer keeps what it has: giving it back may wait for
+  // the card.
   void end(DeviceCalls& card);
 
  private:
@@ -45,19 +47,22 @@ class CublasLtCalls {
   };
 
   const Plan& plan_for(DeviceCalls& card, const LibraryProduct& product);
-  Plan plan(const LibraryProduct& product) const;
+  template <typename T>
+  auto giving_back_by(const Call<T>& call);
+  Plan plan(const LibraryProduct& product);
   void set_epilogue(const LibraryProduct& product, const Plan& plan) const;
   void set_arrays(const LibraryProduct& product, const Plan& plan) const;
   template <typename T>
   void set(const Plan& plan, int attribute, T value) const;
-  Handle<lt::Layout> layout(int type, const LibraryProduct::Operand& operand, size_t lines, size_t terms) const;
-  Handle<lt::Layout> layout(int type, size_t rows, size_t columns, size_t stride) const;
-  Handle<lt::Preference> preference(const LibraryProduct& product) const;
-  void propose(const LibraryProduct& product, Plan& plan) const;
+  Handle<lt::Layout> layout(int type, const LibraryProduct::Operand& operand, size_t lines, size_t terms);
+  Handle<lt::Layout> layout(int type, size_t rows, size_t columns, size_t stride);
+  Handle<lt::Preference> preference(const LibraryProduct& product);
+  void propose(const LibraryProduct& product, Plan& plan);
   void launch(DeviceCalls& card, const LibraryProduct& product, const Plan& plan);
 
   const std::unique_ptr<const CublasLt> library_;
   const std::string bus_id_;
+  KeptFailure failure_;  // outlives what gives itself back
   Handle<lt::Handle> handle_;
   std::map<Sizes, Plan> plans_;
 };

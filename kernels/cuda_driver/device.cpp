@@ -78,8 +78,14 @@ void Device::post(Step step) {
   if (++posted_ % most_posted == 0) run([](DeviceCalls&) {});
 }
 
-Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout)
-    : bus_id_(card.bus_id), ordinal_(card.ordinal), code_(code), timeout_(timeout), steps_(std::make_shared<Steps>()) {
+Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout,
+               Tell give_back_failed)
+    : bus_id_(card.bus_id),
+      ordinal_(card.ordinal),
+      code_(code),
+      timeout_(timeout),
+      give_back_failed_(std::move(give_back_failed)),
+      steps_(std::make_shared<Steps>()) {
   std::promise<Opened> promise;
   std::future<Opened> opened = promise.get_future();
   thread_.emplace(
@@ -93,6 +99,7 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
         }
         promise.set_value({calls->context(), calls->multiprocessors(), {calls->piece(0), calls->piece(1)}});
         steps->make(*calls, watch);
+        calls->end();
       });
   try {
     opened_ = thread_->get(std::move(opened), start_timeouts * timeout);
@@ -102,7 +109,29 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
   }
 }
 
-Device::~Device() { steps_->end(); }
+Device::~Device() {
+  steps_->end();
+  give_back([this] { thread_->end(); });
+}
+
+// That a thread was left behind was said then.
+template <typename Body>
+void Device::give_back(Body body) noexcept {
+  if (thread_->is_left()) return;
+  try {
+    body();
+  } catch (const std::exception& error) {
+    give_back_failed(error.what());
+  }
+}
+
+void Device::give_back_failed(const std::string& what) const noexcept {
+  try {
+    if (give_back_failed_) give_back_failed_(what);
+  } catch (const std::exception&) {
+    // The host has no memory to say so.
+  }
+}
 
 bool Device::has(const char* kernel) {
   return run([kernel = std::string(kernel)](DeviceCalls& calls) { return calls.has(kernel); });
@@ -121,7 +150,9 @@ void Device::launch(const Launch& launch) {
 
 bool Device::by_library(std::function<bool(DeviceCalls&)> calls) { return run(std::move(calls)); }
 
-void Device::end_library(std::function<void(DeviceCalls&)> end) { ask(std::move(end)); }
+void Device::end_library(std::function<void(DeviceCalls&)> end) noexcept {
+  give_back([&] { ask(std::move(end)); });
+}
 
 void* Device::allocate(size_t bytes) {
   return run([bytes](DeviceCalls& calls) { return calls.allocate(bytes); });
@@ -212,11 +243,11 @@ bool Device::side_stream_passed() {
 }
 
 Device open_device(const Driver& driver, const CudaCard& card, std::span<const Code* const> codes,
-                   std::chrono::milliseconds timeout) {
+                   std::chrono::milliseconds timeout, const Device::Tell& give_back_failed) {
   std::string refusals;
   for (const Code* code : codes) {
     try {
-      return Device(driver, card, *code, timeout);
+      return Device(driver, card, *code, timeout, give_back_failed);
     } catch (const CodeRefused& refused) {
       refusals += std::string(refused.what()) + "; ";
     }

@@ -15,7 +15,8 @@ namespace kernels::cuda {
 
 // Uses the card's primary context. A process has at most one Device for a card at a time, used by one thread at a time.
 // Every function throws CudaError, which names the card by its bus id, CudaOutOfMemory where its memory does not
-// suffice. What fails in launch(), copy(), zero() or at the end of write() is thrown by the next function that waits.
+// suffice. What fails in launch(), copy(), zero(), free() or at the end of write() is thrown by the next function that
+// waits; where none does any more, and where something fails at the end, that is told, once.
 //
 // The driver is called by a thread of the Device's own: a call may never return, and is left behind with it after
 // `timeout`, or five times as long while the Device is made. That thread touches nothing but what it owns, and copies
@@ -23,9 +24,12 @@ namespace kernels::cuda {
 // more.
 class Device final : public Launcher {
  public:
+  using Tell = std::function<void(const std::string&)>;
+
   // Loads `code`, see code_for(), which outlives it, and the program where a call does not return. Throws CodeRefused
-  // where the driver does not take it.
-  Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout);
+  // where the driver does not take it. What fails at the end is told by the thread that ends it.
+  Device(const Driver& driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout,
+         Tell give_back_failed = {});
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() override;
@@ -46,7 +50,9 @@ class Device final : public Launcher {
   // was queued; returns or throws what `calls` does. It owns what it uses.
   bool by_library(std::function<bool(DeviceCalls&)> calls);
   // The end of a library, whatever has failed before, which the next function that waits throws as ever.
-  void end_library(std::function<void(DeviceCalls&)> end);
+  void end_library(std::function<void(DeviceCalls&)> end) noexcept;
+  // For what else is given back at its end, and fails in that.
+  void give_back_failed(const std::string& what) const noexcept;
 
   // Waits for all launches; a launch that failed on the card is an error here, or in the next copy.
   void synchronise();
@@ -80,11 +86,14 @@ class Device final : public Launcher {
   auto ask(Body body);
   template <typename Body>
   auto run(Body body);
+  template <typename Body>
+  void give_back(Body body) noexcept;
 
   const std::string bus_id_;
   const Ordinal ordinal_;
   const Code& code_;
   const std::chrono::milliseconds timeout_;
+  const Tell give_back_failed_;
   const std::shared_ptr<Steps> steps_;
   Opened opened_;
   unsigned posted_ = 0;
@@ -94,6 +103,6 @@ class Device final : public Launcher {
 
 // With the first of `codes` that the driver takes; see codes_for(). Throws CudaError where it takes none.
 Device open_device(const Driver& driver, const CudaCard& card, std::span<const Code* const> codes,
-                   std::chrono::milliseconds timeout);
+                   std::chrono::milliseconds timeout, const Device::Tell& give_back_failed = {});
 
 }  // namespace kernels::cuda

@@ -22,8 +22,6 @@ void sleep_a_part_of(std::chrono::steady_clock::duration waited) {
   std::this_thread::sleep_for(std::clamp(part, microseconds(20), microseconds(5000)));
 }
 
-// The deleters leave results alone: what cannot be given back has failed before, and was reported then.
-
 DeviceCalls::DeviceCalls(Driver driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout)
     : driver_(std::move(driver)), bus_id_(card.bus_id), ordinal_(card.ordinal), code_(code), timeout_(timeout) {
   start_context();
@@ -34,21 +32,40 @@ DeviceCalls::DeviceCalls(Driver driver, const CudaCard& card, const Code& code, 
   for (const std::span<const std::byte> image : code_.images) load(image);
 }
 
-DeviceCalls::~DeviceCalls() {
-  if (answers()) return;
-  const auto leave = [](auto& handle) { static_cast<void>(handle.release()); };
-  for (Handle<Module>& module : modules_) leave(module);
+void DeviceCalls::end() {
+  const bool keeps = !answers();
+  const auto end = [keeps](auto& handle) {
+    if (keeps) static_cast<void>(handle.release());
+    handle.reset();
+  };
+  for (Handle<Module>& module : modules_) end(module);
   for (Pinned& pinned : pinned_) {
-    leave(pinned.memory);
-    leave(pinned.passed);
+    end(pinned.memory);
+    end(pinned.passed);
   }
-  for (auto& recording : recordings_) leave(recording.second);
-  leave(newest_mark_);
-  leave(older_mark_);
-  leave(side_mark_);
-  leave(side_stream_);
-  leave(stream_);
-  leave(context_);
+  for (auto& recording : recordings_) end(recording.second);
+  end(newest_mark_);
+  end(older_mark_);
+  end(side_mark_);
+  end(side_stream_);
+  end(stream_);
+  end(context_);
+  rethrow();
+}
+
+// A card that has failed says so of every call: whoever waited for it knows, and where nobody did, nobody wants what it
+// computed.
+template <typename... Arguments, typename... Given>
+void DeviceCalls::give_back(const Call<Arguments...>& call, Given... given) noexcept {
+  const Result result = call(given...);
+  if (result == result::success || has_failed_) return;
+  failure_.attempt([&] { driver_.fail(bus_id_, call.name, result); });
+}
+
+// As a deleter.
+template <typename T>
+auto DeviceCalls::giving_back_by(const Call<T>& call) {
+  return [this, &call](T handle) { give_back(call, handle); };
 }
 
 void DeviceCalls::start_context() {
@@ -61,28 +78,28 @@ void DeviceCalls::start_context() {
   Context context = nullptr;
   driver_.run(bus_id_, driver_.cuDevicePrimaryCtxRetain, &context, device);
   context_ = {context, [this, device](Context) {
-                driver_.cuCtxSetCurrent(nullptr);
-                driver_.cuDevicePrimaryCtxRelease(device);
+                give_back(driver_.cuCtxSetCurrent, nullptr);
+                give_back(driver_.cuDevicePrimaryCtxRelease, device);
               }};
   driver_.run(bus_id_, driver_.cuCtxSetCurrent, context);
 }
 
-DeviceCalls::Handle<Stream> DeviceCalls::create_stream() const {
+DeviceCalls::Handle<Stream> DeviceCalls::create_stream() {
   Stream stream = nullptr;
   driver_.run(bus_id_, driver_.cuStreamCreate, &stream, stream_non_blocking);
-  return {stream, driver_.cuStreamDestroy};
+  return {stream, giving_back_by(driver_.cuStreamDestroy)};
 }
 
-DeviceCalls::Handle<Event> DeviceCalls::create_event() const {
+DeviceCalls::Handle<Event> DeviceCalls::create_event() {
   Event event = nullptr;
   driver_.run(bus_id_, driver_.cuEventCreate, &event, event_disable_timing);
-  return {event, driver_.cuEventDestroy};
+  return {event, giving_back_by(driver_.cuEventDestroy)};
 }
 
-DeviceCalls::Pinned DeviceCalls::pin() const {
+DeviceCalls::Pinned DeviceCalls::pin() {
   void* memory = nullptr;
   driver_.run(bus_id_, driver_.cuMemHostAlloc, &memory, piece_bytes, 0u);
-  Handle<void*> pinned(memory, driver_.cuMemFreeHost);
+  Handle<void*> pinned(memory, giving_back_by(driver_.cuMemFreeHost));
   return {std::move(pinned), create_event()};
 }
 
@@ -93,23 +110,16 @@ void DeviceCalls::require_answers() const {
 }
 
 void DeviceCalls::attempt(const std::function<void(DeviceCalls&)>& step) noexcept {
-  if (failure_) return;
-  try {
-    step(*this);
-  } catch (...) {
-    failure_ = std::current_exception();
-  }
+  if (!failure_.is_there()) failure_.attempt([&] { step(*this); });
 }
 
-void DeviceCalls::rethrow() {
-  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-}
+void DeviceCalls::rethrow() { failure_.rethrow(); }
 
 void DeviceCalls::load(std::span<const std::byte> image) {
   Module module = nullptr;
   driver_.run(bus_id_ + ": " + std::string(code_.name), driver_.cuModuleLoadData, &module,
               static_cast<const void*>(image.data()));
-  modules_.push_back({module, driver_.cuModuleUnload});
+  modules_.push_back({module, giving_back_by(driver_.cuModuleUnload)});
 }
 
 // Null where the code has no such kernel.
@@ -164,7 +174,7 @@ void* DeviceCalls::allocate(size_t bytes) {
 }
 
 void DeviceCalls::free(void* device) noexcept {
-  if (device != nullptr && answers()) driver_.cuMemFree(address(device));
+  if (device != nullptr && answers()) give_back(driver_.cuMemFree, address(device));
 }
 
 std::byte* DeviceCalls::piece(size_t number) const { return static_cast<std::byte*>(pinned_[number % 2].memory.get()); }
@@ -273,15 +283,15 @@ bool DeviceCalls::begin_recording() {
 
 // What failed meanwhile says only that this cannot be recorded.
 bool DeviceCalls::end_recording(size_t number) {
-  const bool failed = std::exchange(failure_, nullptr) != nullptr;
+  const bool failed = failure_.drop();
   recording_ = false;
   Graph captured = nullptr;
   const Result ended = driver_.graphs->cuStreamEndCapture(stream_.get(), &captured);
-  const Handle<Graph> graph(captured, driver_.graphs->cuGraphDestroy);
+  const Handle<Graph> graph(captured, giving_back_by(driver_.graphs->cuGraphDestroy));
   if (failed || ended != result::success) return false;
   GraphExec made = nullptr;
   if (driver_.graphs->cuGraphInstantiate(&made, captured, nullptr, nullptr, size_t{0}) != result::success) return false;
-  recordings_[number] = {made, driver_.graphs->cuGraphExecDestroy};
+  recordings_[number] = {made, giving_back_by(driver_.graphs->cuGraphExecDestroy)};
   return true;
 }
 
@@ -323,8 +333,10 @@ bool DeviceCalls::answers() noexcept {
   try {
     synchronise();
     if (side_stream_) wait_for(side_mark_);
+  } catch (const CudaError&) {
+    has_failed_ = true;  // it answers as well where it says so
   } catch (const std::exception&) {
-    // It answers as well where it says that something has failed.
+    // It records, or the host has no memory: nothing of the card.
   }
   return !hangs_;
 }

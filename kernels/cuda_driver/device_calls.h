@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +11,7 @@
 
 #include "cuda_driver/code.h"
 #include "cuda_driver/driver.h"
+#include "cuda_driver/kept_failure.h"
 #include "cuda_host/launch.h"
 #include "kernels/cuda_cards.h"
 
@@ -36,7 +36,11 @@ class DeviceCalls {
   DeviceCalls(Driver driver, const CudaCard& card, const Code& code, std::chrono::milliseconds timeout);
   DeviceCalls(const DeviceCalls&) = delete;
   DeviceCalls& operator=(const DeviceCalls&) = delete;
-  ~DeviceCalls();
+  ~DeviceCalls() = default;
+
+  // The last call: gives all back. Throws what failed in that, or before without anybody's waiting. A card that does
+  // not answer keeps what it has.
+  void end();
 
   // What fails where nobody waits for it: it is kept, and nothing is done until rethrow() has thrown it.
   void attempt(const std::function<void(DeviceCalls&)>& step) noexcept;
@@ -93,9 +97,13 @@ class DeviceCalls {
 
   void require_answers() const;
   void start_context();
-  Handle<Stream> create_stream() const;
-  Handle<Event> create_event() const;
-  Pinned pin() const;
+  Handle<Stream> create_stream();
+  Handle<Event> create_event();
+  Pinned pin();
+  template <typename... Arguments, typename... Given>
+  void give_back(const Call<Arguments...>& call, Given... given) noexcept;
+  template <typename T>
+  auto giving_back_by(const Call<T>& call);
   void load(std::span<const std::byte> image);
   Kernel* find(const std::string& name);
   void queued();
@@ -111,8 +119,9 @@ class DeviceCalls {
   const Ordinal ordinal_;
   const Code& code_;
   const std::chrono::milliseconds timeout_;
-  std::exception_ptr failure_;
+  KeptFailure failure_;  // outlives what gives itself back
   bool hangs_ = false;
+  bool has_failed_ = false;  // as was found when something was to be given back
   uint32_t multiprocessors_ = 0;
   Handle<Context> context_;
   Handle<Stream> stream_, side_stream_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda_driver/card_ops.h"
+#include "cuda_driver/kept_failure.h"
 #include "cuda_driver/nccl.h"
 #include "kernels/card_links.h"
 
@@ -75,11 +76,15 @@ void Clique::require_no_error() const {
 
 // All ranks, whatever NCCL says of one: the last call gives back what they share.
 void Clique::destroy() const {
-  for (const Rank& rank : ranks) nccl.ncclCommDestroy.function(rank.communicator);
+  KeptFailure failure;
+  for (const Rank& rank : ranks)
+    failure.attempt([&] { nccl.run(rank.bus_id, nccl.ncclCommDestroy, rank.communicator); });
+  failure.rethrow();
 }
 
 // Likewise, each by a thread of its own that nobody waits for: what one card does ends only when the others' ranks are
-// told as well, and older versions of NCCL wait for it; the call of a card that hangs never returns.
+// told as well, and older versions of NCCL wait for it; the call of a card that hangs never returns. What it says is no
+// news: something has failed before, and that was thrown.
 void Clique::abort() const {
   for (const Rank& rank : ranks) {
     std::thread([clique = shared_from_this(), &rank] {
@@ -142,8 +147,8 @@ NcclLinks::~NcclLinks() {
     } else {
       call("ncclCommDestroy", &Clique::destroy);
     }
-  } catch (const std::exception&) {
-    // Nobody needs them any more, and nobody waits for them.
+  } catch (const std::exception& error) {
+    devices_.front()->give_back_failed(error.what());
   }
 }
 

@@ -17,11 +17,15 @@ std::string seconds_text(std::chrono::milliseconds time) {
 
 WatchedThread::~WatchedThread() {
   try {
-    get(std::move(ended_));
+    end();
   } catch (const std::exception&) {
     // It was left behind, or told what has failed to whom it concerned.
   }
   if (thread_.joinable()) thread_.join();
+}
+
+void WatchedThread::end() {
+  if (ended_.valid() && !is_left()) get(std::move(ended_));
 }
 
 void WatchedThread::leave(std::chrono::milliseconds limit) {

@@ -66,6 +66,8 @@ class WatchedThread {
   WatchedThread& operator=(const WatchedThread&) = delete;
   // Waits for its end, unless it is left behind.
   ~WatchedThread();
+  // The same. Throws what `body` throws, and CudaError where a call does not return in time.
+  void end();
 
   // What the thread gives. Throws what it throws, and CudaError where a call of it does not return in time; from then
   // on always.
@@ -87,6 +89,7 @@ class WatchedThread {
   }
   // Throws the same where a call has not returned.
   void require_not_left() const;
+  bool is_left() const { return !stuck_.empty(); }
 
  private:
   static constexpr int looks = 20;  // not a time: while the process stands still, nobody's call takes long

@@ -46,6 +46,10 @@ fakes::FakeCublasLt& fake_cublaslt() {
 
 std::string error_of(const std::function<void()>& body) { return fakes::error_of<CudaError>(body); }
 
+auto note(std::vector<std::string>& lines) {
+  return [&lines](const std::string& line) { lines.push_back(line); };
+}
+
 // A card whose products all go through the library that it may.
 class ByCublasLt {
   const Driver driver_;
@@ -58,8 +62,7 @@ class ByCublasLt {
  public:
   explicit ByCublasLt(HalfPrecision half = HalfPrecision::bf16, std::chrono::milliseconds timeout = cuda_timeout)
       : device_(driver_, cards(driver_).at(0), code_for({8, 6}), timeout),
-        products_(std::make_unique<const CublasLt>(driver_.version), device_,
-                  [this](const std::string& line) { failures_.push_back(line); }),
+        products_(std::make_unique<const CublasLt>(driver_.version), device_, note(failures_)),
         ops_(device_, Int8Arithmetic::m16n8k32, half, {&products_, &products_}) {}
   ~ByCublasLt() { device_.free(workspace_); }
 
@@ -343,14 +346,10 @@ TEST_F(CublasLtTest, PlannedBytesAreWhatIsTaken) {
 
 // Whichever call fails, whenever: told once, and our own kernels go on.
 TEST_F(CublasLtTest, AFailureIsToldOnce) {
-  const char* const calls[] = {"cublasLtMatmulDescCreate",
-                               "cublasLtMatmulDescSetAttribute",
-                               "cublasLtMatrixLayoutCreate",
-                               "cublasLtMatmulPreferenceCreate",
-                               "cublasLtMatmulPreferenceSetAttribute",
-                               "cublasLtMatmulAlgoGetHeuristic",
-                               "cublasLtMatmulAlgoConfigGetAttribute",
-                               "cublasLtMatmul"};
+  const char* const calls[] = {
+      "cublasLtMatmulDescCreate",       "cublasLtMatmulDescSetAttribute",       "cublasLtMatrixLayoutCreate",
+      "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulPreferenceDestroy",
+      "cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmulAlgoConfigGetAttribute", "cublasLtMatmul"};
   Random random(8);
   for (const char* call : calls) {
     for (const char* after : {"0", "1"}) {
@@ -366,6 +365,22 @@ TEST_F(CublasLtTest, AFailureIsToldOnce) {
       EXPECT_EQ(fake_cublaslt().products.size(), products) << "it is not asked again";
       EXPECT_EQ(card.failures().size(), 1u) << call;
     }
+  }
+}
+
+TEST_F(CublasLtTest, AFailureAtTheEndIsTold) {
+  for (const char* call : {"cublasLtMatmulDescDestroy", "cublasLtMatrixLayoutDestroy", "cublasLtDestroy"}) {
+    setenv("FAKE_CUBLASLT_FAIL", (std::string(call) + ",14,0").c_str(), 1);
+    std::vector<std::string> failures, at_the_end;
+    {
+      const Driver driver;
+      Device device(driver, cards(driver).at(0), code_for({8, 6}), cuda_timeout, note(at_the_end));
+      CublasLtProducts products(std::make_unique<const CublasLt>(driver.version), device, note(failures));
+      CudaOps ops(device, Int8Arithmetic::m16n8k32, HalfPrecision::bf16, {&products, &products});
+      gradient_by(ops, Profile::fast);
+    }
+    EXPECT_EQ(at_the_end, std::vector<std::string>{std::string(bus_id) + ": " + call + ": internal error (14)"});
+    EXPECT_TRUE(failures.empty());
   }
 }
 
@@ -446,9 +461,6 @@ class CublasLtTrial : public CublasLtTest {
       Int8MatmulArgs args;
       std::memcpy(&args, launch.args.data(), sizeof args);
       if (!same_bits) args.c[args.m * args.ldc - 1] = 1;
-    };
-    const auto note = [](std::vector<std::string>& lines) {
-      return [&lines](const std::string& line) { lines.push_back(line); };
     };
     make_cuda_ops(cuda_cards().cards.at(0), cuda_timeout, {note(uses), note(failures)});
   }

@@ -78,7 +78,8 @@ class NcclTest : public testing::Test {
     }
     setenv("FAKE_CUDA_CARDS", list.c_str(), 1);
     for (const CudaCard& card : cuda_cards().cards) {
-      cards_.push_back(make_cuda_ops(card, timeout));
+      const auto note = [this](const std::string& line) { at_the_end_.push_back(line); };
+      cards_.push_back(make_cuda_ops(card, timeout, {.give_back_failed = note}));
       ops_.push_back(cards_.back().get());
     }
   }
@@ -91,6 +92,7 @@ class NcclTest : public testing::Test {
     return now == expected;
   }
 
+  std::vector<std::string> at_the_end_;  // of links or cards
   std::vector<std::unique_ptr<Ops>> cards_;
   std::vector<Ops*> ops_;
 };
@@ -145,6 +147,14 @@ TEST_F(NcclTest, LinksAreDestroyedAndTheCardsAreGivenBack) {
   cards_.clear();
   const fakes::FakeCuda& seen = fake_cuda();
   EXPECT_EQ(seen.contexts + seen.streams + seen.events + seen.allocations + seen.pinned, 0);
+}
+
+// All are ended, whatever one of them says.
+TEST_F(NcclTest, LinksThatAreNotDestroyedAreNamed) {
+  open(3);
+  told("ncclCommDestroy,1", "");
+  link().reset();
+  EXPECT_EQ(at_the_end_, std::vector<std::string>{"0000:0B:00.0: ncclCommDestroy: unhandled system error (2)"});
 }
 
 TEST_F(NcclTest, WithoutNcclOrCardsThereAreNoLinks) {
@@ -204,6 +214,8 @@ TEST_F(NcclTest, CallsThatHangAreLeftBehind) {
   EXPECT_EQ(error_of([&] { link(); }), "0000:0A:00.0, 0000:0B:00.0: ncclCommGetAsyncError has not returned for 0.05 s");
   told("", "ncclCommDestroy,0");
   link().reset();
+  EXPECT_EQ(at_the_end_,
+            std::vector<std::string>{"0000:0A:00.0, 0000:0B:00.0: ncclCommDestroy has not returned for 0.05 s"});
   const OnCard still(*ops_[0], {1, 2});
   EXPECT_EQ(still.values(), (std::vector<float>{1, 2}));
   EXPECT_TRUE(soon(fake_nccl().aborted, 2)) << "of the links before";

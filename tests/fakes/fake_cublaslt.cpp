@@ -118,10 +118,10 @@ T* make(Arguments... arguments) {
   return new T(arguments...);
 }
 
-int end(void* descriptor) {
+int end(const char* call, void* descriptor) {
   --seen.descriptors;
   delete static_cast<Descriptor*>(descriptor);
-  return success;
+  return begin(call);
 }
 
 // Of what is multiplied, as our own arrays are called: the library's a is our b, and its result ours transposed.
@@ -314,7 +314,7 @@ EXPORTED int cublasLtDestroy(void* handle) {
   }
   delete &ended;
   --seen.handles;
-  return success;
+  return begin("cublasLtDestroy");
 }
 
 EXPORTED int cublasLtMatmulDescCreate(void** product, int compute, int scale) {
@@ -325,7 +325,9 @@ EXPORTED int cublasLtMatmulDescCreate(void** product, int compute, int scale) {
   return success;
 }
 
-EXPORTED int cublasLtMatmulDescDestroy(void* product) { return end(&known<Product>(product, "product")); }
+EXPORTED int cublasLtMatmulDescDestroy(void* product) {
+  return end("cublasLtMatmulDescDestroy", &known<Product>(product, "product"));
+}
 
 EXPORTED int cublasLtMatmulDescSetAttribute(void* product, int attribute, const void* value, size_t bytes) {
   if (const int failed = begin("cublasLtMatmulDescSetAttribute")) return failed;
@@ -338,7 +340,9 @@ EXPORTED int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, 
   return success;
 }
 
-EXPORTED int cublasLtMatrixLayoutDestroy(void* layout) { return end(&known<Layout>(layout, "layout")); }
+EXPORTED int cublasLtMatrixLayoutDestroy(void* layout) {
+  return end("cublasLtMatrixLayoutDestroy", &known<Layout>(layout, "layout"));
+}
 
 EXPORTED int cublasLtMatmulPreferenceCreate(void** preference) {
   if (const int failed = begin("cublasLtMatmulPreferenceCreate")) return failed;
@@ -347,7 +351,7 @@ EXPORTED int cublasLtMatmulPreferenceCreate(void** preference) {
 }
 
 EXPORTED int cublasLtMatmulPreferenceDestroy(void* preference) {
-  return end(&known<Preference>(preference, "preference"));
+  return end("cublasLtMatmulPreferenceDestroy", &known<Preference>(preference, "preference"));
 }
 
 EXPORTED int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const void* value, size_t bytes) {

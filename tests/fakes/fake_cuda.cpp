@@ -92,7 +92,7 @@ int begin(const char* call, int ordinal) {
   State& s = state();
   if (!s.started) return not_initialised;
   if (s.stuck.meets(call, ordinal)) fakes::be_stuck();
-  const bool meant = s.fail_call == call && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
+  const bool meant = (s.fail_call == call || s.fail_call == "*") && (s.fail_ordinal == -1 || s.fail_ordinal == ordinal);
   return meant && s.fail_after-- <= 0 && s.fail_times-- > 0 ? s.fail_result : success;
 }
 

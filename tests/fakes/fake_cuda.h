@@ -6,6 +6,7 @@
 //   FAKE_CUDA_VERSION  what cuDriverGetVersion says; default 12040
 //   FAKE_CUDA_FAIL     "SYMBOL,ORDINAL,RESULT": that call fails for that card; ORDINAL -1: for every card.
 //                      "SYMBOL,ORDINAL,RESULT,AFTER": once so many calls went well; "…,AFTER,TIMES": so often
+//                      SYMBOL "*": every call, as of a card that has failed
 //   FAKE_CUDA_HANG     "SYMBOL,ORDINAL,AFTER": once so many of these launches or copies went well, that card hangs.
 //                      What is queued from then on never ends, and a call that would wait for it ends the program
 //   FAKE_CUDA_STUCK    "SYMBOL,ORDINAL,AFTER": once so many of these calls returned, they return no more, unless

@@ -56,10 +56,11 @@ CudaCards cuda_cards(std::chrono::milliseconds limit = cuda_timeout);
 // the driver takes. Open, it holds some 40 to 110 MB of the host's memory until the program ends (docs/memory.md).
 std::string cublaslt_version();
 
-// What a card's Ops says of cuBLASLt, a line that begins with the bus id, from the thread that computes: once what
-// is multiplied by it, and once where it fails and is done without.
-struct CublasLtNews {
-  std::function<void(const std::string&)> uses, failure;
+// What a card's Ops says, a line that begins with the bus id: of cuBLASLt, from the thread that computes, once what is
+// multiplied by it, and once where it fails and is done without; and what has failed when the card, or its links, were
+// given back, from the thread that does that.
+struct CardNews {
+  std::function<void(const std::string&)> cublaslt = {}, cublaslt_failed = {}, give_back_failed = {};
 };
 
 // The operations on a card that cuda_cards() found in this process; in memory of the card, and at most one Ops for each
@@ -68,7 +69,7 @@ struct CublasLtNews {
 // afterwards, but for CudaOutOfMemory. A card that hangs keeps what it held, on it and on the host (8 MB): whoever
 // would take it back would wait with it.
 std::unique_ptr<Ops> make_cuda_ops(const CudaCard& card, std::chrono::milliseconds timeout = cuda_timeout,
-                                   const CublasLtNews& news = {});
+                                   const CardNews& news = {});
 
 // Whether a thread of this process is left behind in a call that did not return. Ends of libraries, which exit() runs,
 // could wait for it for ever: such a process ends by std::_Exit().

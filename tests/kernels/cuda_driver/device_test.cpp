@@ -235,6 +235,74 @@ TEST_F(CudaDevice, AStartThatFailsLeavesNothing) {
   }
 }
 
+// What fails where nobody waits for it.
+class CudaDeviceGivingBack : public CudaDevice {
+ protected:
+  void TearDown() override {
+    fake_->allocations = 0;
+    CudaDevice::TearDown();
+  }
+
+  std::unique_ptr<Device> open(const std::string& fail) {
+    return std::make_unique<Device>(*driver_, card("8.6", fail.c_str()), ptx, cuda_timeout,
+                                    [this](const std::string& what) { told_.push_back(what); });
+  }
+  static std::string failure_of(const std::string& call) {
+    return "0000:01:00.0: " + call + ": unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719)";
+  }
+
+  std::vector<std::string> told_;
+};
+
+// Memory, and a recording, while the card is in use.
+TEST_F(CudaDeviceGivingBack, IsThrownByTheNextThatWaits) {
+  for (const char* call : {"cuMemFree_v2", "cuGraphDestroy", "cuGraphExecDestroy"}) {
+    const std::unique_ptr<Device> device = open(std::string(call) + ",0,719,0,1");
+    void* const memory = device->allocate(4);
+    std::unique_ptr<Recording> recording = device->make_recording();
+    ASSERT_TRUE(recording->begin());
+    ASSERT_TRUE(recording->end());
+    recording.reset();
+    device->free(memory);
+    EXPECT_EQ(error_of([&] { device->free_bytes(); }), failure_of(call));
+    EXPECT_NO_THROW(device->free_bytes()) << call;
+  }
+  EXPECT_TRUE(told_.empty());
+}
+
+TEST_F(CudaDeviceGivingBack, IsToldOnceAtTheEnd) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"cuMemFree_v2", ",0,719"},       {"cuModuleUnload", ",0,719"},
+      {"cuMemFreeHost", ",0,719"},      {"cuGraphExecDestroy", ",0,719"},
+      {"cuEventDestroy_v2", ",0,719"},  {"cuStreamDestroy_v2", ",0,719"},
+      {"cuCtxSetCurrent", ",-1,719,1"}, {"cuDevicePrimaryCtxRelease_v2", ",0,719"}};
+  for (const auto& [call, when] : cases) {
+    told_.clear();
+    {
+      const std::unique_ptr<Device> device = open(std::string(call) + when);
+      device->side_stream();
+      const std::unique_ptr<Recording> recording = device->make_recording();
+      ASSERT_TRUE(recording->begin());
+      ASSERT_TRUE(recording->end());
+      device->free(device->allocate(4));
+    }
+    EXPECT_EQ(told_, std::vector<std::string>{failure_of(call)});
+  }
+}
+
+// Whatever is asked of it from then on fails as well.
+TEST_F(CudaDeviceGivingBack, OfACardThatHasFailedIsNoNews) {
+  std::unique_ptr<Device> device = open("*,0,719,200");
+  void* const memory = device->allocate(4);
+  const auto use = [&] {
+    for (int i = 0; i < 200; ++i) device->synchronise();
+  };
+  EXPECT_NE(error_of(use).find("unspecified launch failure"), std::string::npos);
+  device->free(memory);
+  device.reset();
+  EXPECT_TRUE(told_.empty()) << told_.front();
+}
+
 // A card that hangs: whatever waits for it then would end this program (FAKE_CUDA_HANG).
 class CudaDeviceThatHangs : public CudaDevice {
  protected:

@@ -129,7 +129,9 @@ TEST_F(StuckCalls, ACardIsNamedAndThenLeftAlone) {
 TEST_F(StuckCalls, AnEndDoesNotWait) {
   for (const char* call : {"cuStreamDestroy_v2", "cuMemFreeHost", "cuModuleUnload", "cuDevicePrimaryCtxRelease_v2"}) {
     told(call);
-    Device(driver_, card(), stuck_code, limit);
+    std::vector<std::string> news;
+    Device(driver_, card(), stuck_code, limit, [&](const std::string& what) { news.push_back(what); });
+    EXPECT_EQ(news, std::vector<std::string>{stuck("0000:02:00.0", call)});
     let_go();
   }
   EXPECT_TRUE(threads_left_behind());
