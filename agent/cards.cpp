@@ -36,13 +36,15 @@ std::unique_ptr<kernels::Ops> open_card(const kernels::CudaCard& card) {
                                 {.cublaslt_failed = warn(without_cublaslt), .give_back_failed = warn(when_given_back)});
 }
 
-// For a card of `run`. The log outlives it.
-LaneWorker::MakeOps logged_ops(const kernels::CudaCard& card, std::chrono::seconds timeout, Log& log) {
+// For a card of `run`, which computes `unit`. The log outlives it.
+LaneWorker::MakeOps logged_ops(const kernels::CudaCard& card, std::chrono::seconds timeout, Log& log,
+                               const std::shared_ptr<const std::string>& unit) {
   const auto uses = [&log, card](const std::string& line) {
     log.write(Level::info, "cublaslt", line, {{"card", card.bus_id}});
   };
-  const auto failure = [&log, card](const std::string& line) {
-    log.write(Level::warning, "cublaslt_failed", line + without_cublaslt, {{"card", card.bus_id}, {"reason", line}});
+  const auto failure = [&log, card, unit](const std::string& line) {
+    const std::string what = unit->empty() ? line : *unit + ": " + line;  // none when the card is opened
+    log.write(Level::warning, "cublaslt_failed", what + without_cublaslt, {{"card", card.bus_id}, {"reason", what}});
   };
   const auto give_back_failed = [&log, card](const std::string& line) {
     log.write(Level::warning, "give_back_failed", line + when_given_back, {{"card", card.bus_id}, {"reason", line}});
@@ -123,7 +125,8 @@ std::vector<RigCard> rig_cards(const Config& config, Log& log) {
     const kernels::CudaCard& card = found[number];
     if (numbers && std::find(numbers->begin(), numbers->end(), number) == numbers->end()) continue;
     if (card.problem.empty()) {
-      chosen.push_back({card.bus_id + " " + card.name, logged_ops(card, timeout, log), card.peak_flops});
+      const auto unit = std::make_shared<std::string>();
+      chosen.push_back({card.bus_id + " " + card.name, logged_ops(card, timeout, log, unit), card.peak_flops, unit});
       working.push_back(card);
     } else {
       log.write(Level::error, "card_left_out", device_name(number) + " is left out: " + card.problem,

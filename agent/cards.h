@@ -31,6 +31,8 @@ struct RigCard {
   std::string name;  // begins with the bus id
   LaneWorker::MakeOps make_ops;
   double peak_flops = 0;  // see CudaCard
+  // The name of the unit that its LaneWorker computes, for what its Ops says meanwhile.
+  std::shared_ptr<std::string> unit = std::make_shared<std::string>();
 };
 
 // The cards that the configuration names, or all, which the driver does not call broken; by bus id. The log tells what

@@ -70,7 +70,10 @@ struct LaneWorker::Buffers {
   }
 };
 
-LaneWorker::LaneWorker(std::string name, MakeOps make_ops) : name_(std::move(name)), make_ops_(std::move(make_ops)) {}
+LaneWorker::LaneWorker(std::string name, MakeOps make_ops, std::shared_ptr<std::string> unit)
+    : name_(std::move(name)), make_ops_(std::move(make_ops)), unit_(std::move(unit)) {
+  unit_->clear();  // of a worker before
+}
 LaneWorker::~LaneWorker() = default;
 
 kernels::Ops& LaneWorker::ops() {
@@ -131,6 +134,7 @@ void LaneWorker::plan_card(const protocol::Unit& unit, const kernels::ModelConfi
 LaneResult LaneWorker::compute(const protocol::Unit& unit, uint64_t lane, std::span<const float> weights,
                                const ReadTokens& read_tokens, const OnTokens& on_tokens,
                                const kernels::Cancel& cancel) {
+  *unit_ = unit.name;
   LaneData data(unit, read_tokens);
   if (unit.kind == protocol::UnitKind::evaluate) return evaluation(weights, data, cancel);
   return unit.inner ? local_steps(unit, lane, weights, data, on_tokens, cancel)

@@ -30,7 +30,8 @@ kernels::Trainer::Settings settings_of(const protocol::Unit& unit);
 class LaneWorker {
  public:
   using MakeOps = std::function<std::unique_ptr<kernels::Ops>()>;
-  LaneWorker(std::string name, MakeOps make_ops);
+  // In `unit` stands which one it computes; what its operations say may use that, on the thread that computes.
+  LaneWorker(std::string name, MakeOps make_ops, std::shared_ptr<std::string> unit = std::make_shared<std::string>());
   ~LaneWorker();
 
   const std::string& name() const { return name_; }
@@ -45,8 +46,8 @@ class LaneWorker {
   const Figures& figures() const { return figures_; }
 
   // Buffers for a unit; those that are there stay where they fit. On a card, which knows its own memory, the fastest
-  // settings that fit; where these compute activations twice and links have taken `linked` bytes of it, those that would
-  // fit without. And `exchange` floats for passing results between cards where they fit beside. Throws
+  // settings that fit; where these compute activations twice and links have taken `linked` bytes of it, those that
+  // would fit without. And `exchange` floats for passing results between cards where they fit beside. Throws
   // kernels::CudaOutOfMemory where these settings do not fit, or need more than `most` planned_bytes().
   void plan_buffers(const protocol::Unit& unit, const kernels::ModelConfig& config, kernels::Trainer::Settings settings,
                     size_t exchange = 0, uint64_t linked = 0, std::optional<uint64_t> most = {});
@@ -85,6 +86,7 @@ class LaneWorker {
 
   const std::string name_;
   const MakeOps make_ops_;
+  const std::shared_ptr<std::string> unit_;
   std::unique_ptr<kernels::Ops> ops_;
   Figures figures_;
   std::unique_ptr<Buffers> buffers_;

@@ -41,7 +41,7 @@ void Rig::try_cards() {
   for (const RigCard& card : std::exchange(untried_, {})) {
     if (world_.stop.requested()) throw kernels::Cancelled();  // one that hangs takes its time
     try {
-      const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops);
+      const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops, card.unit);
       UnitRunner alone(world_.make_ops);
       alone.use_cards({worker});
       self_test_card(alone, [this] { return world_.stop.requested(); });

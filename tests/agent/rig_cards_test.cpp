@@ -2,9 +2,11 @@
 #include <spdlog/sinks/ostream_sink.h>
 
 #include <sstream>
+#include <thread>
 
 #include "cards.h"
 #include "driver_cards_fixture.h"
+#include "fake_cublaslt.h"
 
 namespace agent {
 namespace {
@@ -55,6 +57,33 @@ TEST_F(RigCards, MemoryThatIsNotFreedNamesTheUnit) {
   EXPECT_EQ(failures, std::vector<std::string>{"0000:0A:00.0 tiny.0.t0: 0000:0A:00.0: cuMemFree_v2: unspecified launch "
                                                "failure (CUDA_ERROR_LAUNCH_FAILED, 719)"});
   EXPECT_EQ(without_nccl.cards().size(), 1u);
+}
+
+// In the trial, when the card is opened, nothing is computed here, and our own kernels are slow.
+TEST_F(RigCards, CublasLtThatFailsIsLoggedWithTheUnit) {
+  auto& cublaslt = fakes::seen_by<fakes::FakeCublasLtFunction>(FAKE_CUBLASLT, "fake_cublaslt");
+  const auto run_kernels = std::exchange(fake_cuda().run, [](const fakes::FakeLaunch& launch) {
+    if (launch.kernel != "int8_matmul_scales") std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  });
+  cublaslt.instead = [] {};
+  const RigCard card = cards_taken({0}).at(0);
+  const auto worker = std::make_shared<LaneWorker>(card.name, card.make_ops, card.unit);
+  worker->ops();
+  cublaslt.instead = nullptr;
+  fake_cuda().run = run_kernels;
+
+  setenv("FAKE_CUBLASLT_FAIL", "cublasLtMatmul,13,1", 1);
+  kernels::cublaslt_version();  // reads it
+  runner.use_cards({worker}, on_failed);
+  job.config.channels = 32;  // it takes whole groups of 16 digits
+  use_layers(1);
+  protocol::Unit unit = short_unit(1);
+  unit.model = kernels::to_json(job.config);
+  unit.profile = kernels::name_of(kernels::Profile::exact_int8);
+  expect_the_cpus(run(runner, unit), unit);
+  EXPECT_TRUE(failures.empty());
+  EXPECT_TRUE(logged("tiny.0.t0: 0000:0A:00.0: cublasLtMatmul: execution failed (13), of ")) << log_text.str();
+  setenv("FAKE_CUBLASLT_FAIL", "cublasLtCreate,1,0", 1);  // the tests that follow do without
 }
 
 TEST_F(RigCards, WhatIsNotGivenBackIsLogged) {
