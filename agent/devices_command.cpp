@@ -60,8 +60,10 @@ std::vector<std::string> profiles_of(const kernels::CudaCard& card) {
 
 std::string what_computes(const kernels::CudaCard& card) {
   if (!card.no_code.empty()) return "no: " + card.no_code;
+  const bool ptx = card.code.starts_with("compute_");
   return "exact profiles, int8 by " + card.int8 + (card.fast.empty() ? "" : "; fast in " + card.fast) +
-         (fast_by_trial(card) ? " if it has tensor cores" : "");
+         (fast_by_trial(card) ? " if it has tensor cores" : "") + "; through " + card.code +
+         (ptx ? ", compiled by the driver" : "");
 }
 
 bool any_tensor_cores(const Cuda& cuda) { return std::ranges::any_of(cuda.found.cards, has_tensor_cores); }
@@ -84,7 +86,7 @@ nlohmann::ordered_json card_json(const kernels::CudaCard& card, const std::strin
   if (!card.no_code.empty()) {
     entry["reason"] = card.no_code;
   } else {
-    entry.update({{"profiles", profiles_of(card)}, {"int8", card.int8}});
+    entry.update({{"profiles", profiles_of(card)}, {"code", card.code}, {"int8", card.int8}});
     if (!card.fast.empty()) entry["fast"] = card.fast;
   }
   if (const PcieLanes lanes = pcie_lanes(card.bus_id); lanes.now > 0) {

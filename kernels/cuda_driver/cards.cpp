@@ -64,6 +64,7 @@ CudaCard described(const Driver& driver, CudaCard card) {
   card.memory_bytes = bytes;
   try {
     const Code& code = code_for({card.major, card.minor});
+    card.code = code.name;
     card.int8 = int8_of(code.capability);
     card.fast = fast_of(code.capability);
   } catch (const std::runtime_error& error) {

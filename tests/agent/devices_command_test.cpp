@@ -47,6 +47,10 @@ std::string version() { return nvidia_driver_version().empty() ? "" : nvidia_dri
 
 // Of the compiled code; the code of the tests, where they are not compiled, is for 6.0.
 std::string int8(const char* compiled) { return CUDA_COMPILED ? compiled : "fp32"; }
+std::string code(const char* compiled) { return CUDA_COMPILED ? compiled : "compute_60"; }
+std::string through(const char* compiled) {
+  return "; through " + code(compiled) + (CUDA_COMPILED ? "" : ", compiled by the driver") + "\n";
+}
 
 TEST(Devices, CardsByBus) {
   EXPECT_EQ(
@@ -55,10 +59,10 @@ TEST(Devices, CardsByBus) {
           "     device  bus id         name                                 capability memory   PCIe lanes computes\n"
           "     cuda:0  FFFE:02:00.0   GTX 1060                             6.1        6.4 GB   -          exact "
           "profiles, int8 by " +
-          int8("dp4a") + "\n" +
+          int8("dp4a") + through("sm_61") +
           "     cuda:1  FFFE:0A:00.0   NVIDIA GeForce RTX 3090              8.6        25.4 GB  -          exact "
           "profiles, int8 by " +
-          int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + "\n" +
+          int8("tensor cores") + (CUDA_COMPILED ? "; fast in bf16" : "") + through("sm_86") +
           "nvml 12.535.104.05: what the cards' sensors say\n"
           "     device  temperature fan    power          clock     memory    slowed by\n"
           "     cuda:0  61 C        45 %   118 of 120 W   1708 MHz  4006 MHz  power limit\n"
@@ -78,6 +82,7 @@ TEST(Devices, CardsByBusAsJson) {
       {"device": "cuda:1", "bus_id": "FFFE:0A:00.0", "name": "NVIDIA GeForce RTX 3090", "compute_capability": "8.6",
        "memory_bytes": 25447170048, "computes": true}])");
   for (nlohmann::json& card : expected) card["profiles"] = {"exact-fp32/1", "exact-int8/1", "exact-int8-head/1"};
+  expected[0]["code"] = code("sm_61"), expected[1]["code"] = code("sm_86");
   expected[0]["int8"] = int8("dp4a");
   expected[1]["int8"] = int8("tensor cores");
   if (CUDA_COMPILED) {
@@ -171,12 +176,27 @@ TEST(Devices, ACublasLtThatTheDriverDoesNotTake) {
 TEST(Devices, OlderTensorCores) {
   if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is for 6.0";
   const std::string text = devices(with("FFFE:02:00.0,7.5,8000000000,RTX 2080;FFFE:0A:00.0,7.0,16000000000,V100"));
-  EXPECT_NE(text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16 if it has tensor cores\n"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find("exact profiles, int8 by tensor cores or dp4a; fast in fp16 if it has tensor cores; through sm_75\n"),
+      std::string::npos)
       << text;
-  EXPECT_NE(text.find("exact profiles, int8 by dp4a\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("exact profiles, int8 by dp4a; through sm_70\n"), std::string::npos) << text;
   const nlohmann::json json = nlohmann::json::parse(devices(with("FFFE:02:00.0,7.5,6000000000,GTX 1660"), "--json"));
   EXPECT_EQ(json["cuda"]["cards"][0]["profiles"].size(), 3u) << "of a GTX 16xx fast is not known, and not there";
+}
+
+// Of a lower minor, and PTX.
+TEST(Devices, CodeThatIsNotForTheCardAlone) {
+  if (!CUDA_COMPILED) GTEST_SKIP() << "the code of the tests is PTX for 6.0";
+  const std::string environment = with("FFFE:02:00.0,8.7,8000000000,Orin;FFFE:0A:00.0,13.0,16000000000,Future");
+  const std::string text = devices(environment);
+  EXPECT_NE(text.find("fast in bf16; through sm_86\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("fast in fp16 if it has tensor cores; through compute_75, compiled by the driver\n"),
+            std::string::npos)
+      << text;
+  const nlohmann::json cards = nlohmann::json::parse(devices(environment, "--json"))["cuda"]["cards"];
+  EXPECT_EQ(cards[0]["code"], "sm_86");
+  EXPECT_EQ(cards[1]["code"], "compute_75");
 }
 
 // A card from before 6.0.

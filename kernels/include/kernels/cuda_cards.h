@@ -33,6 +33,7 @@ struct CudaCard {
   uint64_t memory_bytes = 0;
   double peak_flops = 0;  // fp32 multiply-adds at the highest clock, by the number of its cores; 0: not known
   std::string no_code;    // why this program has no code for it; else empty, and then
+  std::string code;       // what it runs: "sm_86", also with a higher minor, or "compute_75", which the driver compiles
   std::string int8;       // what its int8 products go through: "fp32", "dp4a", "tensor cores", or two of them
   // What `fast` rounds its operands to there: "bf16", "fp16" (if the card has tensor cores: a GTX 16xx has none and
   // says 7.5 as well; a trial tells when it is opened), or "": not there.

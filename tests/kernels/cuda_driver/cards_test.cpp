@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+#include "cuda_driver/code.h"
+
 namespace kernels::cuda {
 namespace {
 
@@ -62,6 +64,7 @@ TEST_F(CudaCards, AreOrderedByBus) {
   EXPECT_EQ(found[0].name, "GTX 1060");
   EXPECT_EQ(found[0].memory_bytes, 6'371'475'456u);
   EXPECT_EQ(found[0].problem, "");
+  EXPECT_EQ(found[0].code, embedded_code().empty() ? "" : "sm_61");
   EXPECT_EQ(found[1].bus_id, "0000:0A:00.0");
   EXPECT_EQ(found[1].ordinal, 0);
   EXPECT_EQ(found[1].major, 8);
