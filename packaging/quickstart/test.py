@@ -21,14 +21,12 @@ LINES_OF_A_FAILURE = 40  # of its output that are shown once more at the end
 SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coordinator"),
              "tsan": ("simt", "cuda", "agent", "coordinator")}
 NOT_SANITIZED = {"asan": "^slow$|unsanitized|cross|browser", "tsan": "slow|unsanitized|cross|browser"}
-# One thread alone, or the same once more for each byte or with more steps, or launches that are counted: of races they
-# show nothing that the other tests do not. Where NCCL hangs or is aborted (NcclUnits.Whatever…,
-# StuckCards.AlsoWhereCardsAreLinked, NcclTest.*Hang…), threads are left behind while the stand-ins for it and for the
-# driver go on or begin anew. The last ones rest on limits of milliseconds and on which of two kernels is faster, which a
-# sanitizer's pace decides.
+# One thread alone, or the same once more for each byte or with more steps: of races they show nothing that the other
+# tests do not. Where NCCL hangs or is aborted (NcclUnits.Whatever…, StuckCards.AlsoWhereCardsAreLinked, NcclTest.*Hang…),
+# threads are left behind while the stand-ins for it and for the driver go on or begin anew. The last ones rest on limits
+# of milliseconds and on which of two kernels is faster, which a sanitizer's pace decides.
 WITHOUT_RACES = ("SelfTest.ReferenceGives|TornFiles|TornPoolFiles|CutAtEveryByte|CudaGolden.*three_steps|"
-                 "LocalStep.(Waits|Writes|Takes)|CublasLtTest.GoldenUnits|NcclUnits.Whatever|"
-                 "StuckCards.AlsoWhereCardsAreLinked|NcclTest.*Hang|"
+                 "CublasLtTest.GoldenUnits|NcclUnits.Whatever|StuckCards.AlsoWhereCardsAreLinked|NcclTest.*Hang|"
                  "RepeatedOnACardThatHangs|CublasLtTest.*Hangs|CublasLtTrial.WhereItIsFaster")
 # The first finding ends the process, so that the test which runs into it fails.
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1",
