@@ -18,7 +18,7 @@ SECONDS_PER_FUZZER = 60
 LINES_OF_A_FAILURE = 40  # of its output that are shown once more at the end
 # What the sanitizers run: every part of the programs, and the pool's server from outside. Timings, browsers and runs of
 # both programs together are the release's part; the address sanitizer takes the slow tests that it can afford.
-SANITIZED = {"asan": ("kernels", "simt", "cuda", "pool-protocol", "agent", "coordinator"),
+SANITIZED = {"asan": ("kernels", "simt", "ptx", "cuda", "pool-protocol", "agent", "coordinator"),
              "tsan": ("simt", "cuda", "agent", "coordinator")}
 NOT_SANITIZED = {"asan": "^slow$|unsanitized|cross|browser", "tsan": "slow|unsanitized|cross|browser"}
 # One thread alone, or the same once more for each byte or with more steps: of races they show nothing that the other

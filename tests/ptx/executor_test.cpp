@@ -3,12 +3,11 @@
 
 #include <bit>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <stdexcept>
 
-#include "../fakes/temporary_folder.h"
-#include "launcher.h"
+#include "../simt/launcher.h"
+#include "grid.h"
 
 namespace ptx {
 namespace {
@@ -39,16 +38,13 @@ class PtxExecutor : public testing::Test {
 	mul.wide.u32 	%rd9, %r0, 4;
 	add.s64 	%rd1, %rd0, %rd9;
 )" + body + "\n}\n";
-    const std::filesystem::path file = folder_.path / "tested.ptx";
-    std::ofstream(file) << text;
-    PtxLauncher launcher({file});
     std::vector<uint32_t> y(threads, 7);
     const Args args{y.data(), number};
-    launcher.launch({.kernel = "tested",
-                     .block = {threads, 1, 1},
-                     .shared_bytes = shared_bytes,
-                     .args = &args,
-                     .args_bytes = sizeof args});
+    run_grid(read_kernel(kernel_texts(text).at("tested")), {.kernel = "tested",
+                                                            .block = {threads, 1, 1},
+                                                            .shared_bytes = shared_bytes,
+                                                            .args = &args,
+                                                            .args_bytes = sizeof args});
     return y;
   }
   std::string failure(const std::string& body, uint32_t threads = 32) {
@@ -68,8 +64,6 @@ class PtxExecutor : public testing::Test {
     return run(body + instruction + ";\nst.global.u32 [%rd1], %r8;\nret;").at(5);
   }
   static uint32_t bits(float x) { return std::bit_cast<uint32_t>(x); }
-
-  fakes::TemporaryFolder folder_;
 };
 
 TEST_F(PtxExecutor, LanesThatPartComeTogether) {

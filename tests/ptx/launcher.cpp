@@ -1,76 +1,67 @@
-#include "launcher.h"
+// The launcher of tests/simt, for tests that run what NVIDIA's compilers make of the kernels instead of their sources.
+// It has the kernels of all architectures. Those that more than one has are of 7.5, by NVRTC 11.8, where threads run
+// upward, and of 9.0, by NVRTC 12.9, where they would run downward.
+#include "../simt/launcher.h"
 
-#include <algorithm>
-#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <mutex>
 #include <stdexcept>
-#include <utility>
-#include <vector>
+#include <string>
 
-#include "cpu/float_environment.h"
-#include "warp.h"
+#include "grid.h"
 
-namespace ptx {
+namespace simt {
 namespace {
 
-constexpr unsigned char nan_byte = 0xff;  // four of them are a NaN
-
-void run_block(const Kernel& kernel, const Place& place, std::vector<Warp>& warps) {
-  uint32_t first = 0;
-  for (Warp& warp : warps) warp.begin(place, std::exchange(first, first + lanes_of_warp));
-  for (;;) {
-    for (Warp& warp : warps) warp.run();
-    const Instruction* const barrier = warps.front().barrier();
-    for (const Warp& warp : warps) {
-      if (warp.barrier() != barrier)
-        throw simt::Failure("kernel " + kernel.name + ": barrier divergence: not all warps wait at the same one");
+class Code {
+ public:
+  explicit Code(const std::vector<std::filesystem::path>& folders) {
+    for (const std::filesystem::path& folder : folders) {
+      for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+        if (entry.path().extension() == ".ptx") add(entry.path());
+      }
     }
-    if (!barrier) break;
-    for (Warp& warp : warps) warp.pass_barrier();
   }
-  for (const Warp& warp : warps) {
-    if (!warp.copies.empty()) throw simt::Failure("kernel " + kernel.name + ": a thread has not waited for its copies");
+
+  bool has(const std::string& kernel) const { return texts_.contains(kernel); }
+
+  const ptx::Kernel& kernel(const std::string& name) {
+    const auto text = texts_.find(name);
+    if (text == texts_.end()) throw std::invalid_argument("launch of " + name + ": no kernel of this name");
+    const auto known = kernels_.find(name);
+    return known != kernels_.end() ? known->second
+                                   : kernels_.emplace(name, ptx::read_kernel(text->second)).first->second;
   }
+
+ private:
+  // Of kernels of one name, the first stays.
+  void add(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    if (!file) throw std::runtime_error(path.string() + " cannot be read");
+    texts_.merge(ptx::kernel_texts(text.substr(0, text.find('\0'))));
+  }
+
+  std::map<std::string, std::string> texts_;
+  std::map<std::string, ptx::Kernel> kernels_;  // those that have been launched
+};
+
+Code& code(Order order) {
+  static Code of_11({PTX_75, PTX_80, PTX_60}), of_12({PTX_90, PTX_75, PTX_60});
+  return order == Order::upward ? of_11 : of_12;
 }
 
 }  // namespace
 
-PtxLauncher::PtxLauncher(const std::vector<std::filesystem::path>& files) {
-  for (const std::filesystem::path& path : files) {
-    std::ifstream file(path);
-    const std::string text(std::istreambuf_iterator<char>(file), {});
-    texts_.merge(kernel_texts(text.substr(0, text.find('\0'))));
-    if (!file) throw std::runtime_error(path.string() + " cannot be read");
-  }
+bool SimtLauncher::has(const char* kernel) { return code(order_).has(kernel); }
+
+void SimtLauncher::launch(const kernels::cuda::Launch& launch) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
+  ptx::run_grid(code(order_).kernel(launch.kernel), launch);
 }
 
-void PtxLauncher::launch(const kernels::cuda::Launch& launch) {
-  const auto text = texts_.find(launch.kernel);
-  if (text == texts_.end()) throw std::invalid_argument(std::string("no kernel ") + launch.kernel);
-  auto found = kernels_.find(launch.kernel);
-  if (found == kernels_.end()) found = kernels_.emplace(launch.kernel, read_kernel(text->second)).first;
-  const Kernel& kernel = found->second;
-  const auto& [gx, gy, gz] = launch.grid;
-  const auto& [bx, by, bz] = launch.block;
-  if (launch.args_bytes != kernel.args_bytes || bx * by * bz > kernel.most_threads)
-    throw std::invalid_argument(std::string("launch of ") + launch.kernel + ": not what it was compiled for");
-
-  const kernels::FloatEnvironment environment;
-  std::vector<unsigned char> args(kernel.args_bytes);
-  std::memcpy(args.data(), launch.args, args.size());
-  std::vector<unsigned char> shared(kernel.static_shared_bytes + launch.shared_bytes);
-  std::vector<Warp> warps;
-  for (uint32_t first = 0; first < bx * by * bz; first += lanes_of_warp)
-    warps.emplace_back(kernel, args.data(), shared);
-  for (uint64_t block = 0; block < uint64_t{gx} * gy * gz; ++block) {
-    const Place place{{static_cast<uint32_t>(block % gx), static_cast<uint32_t>(block / gx % gy),
-                       static_cast<uint32_t>(block / gx / gy)},
-                      {gx, gy, gz},
-                      {bx, by, bz}};
-    std::fill(shared.begin(), shared.end(), nan_byte);
-    run_block(kernel, place, warps);
-  }
-}
-
-}  // namespace ptx
+}  // namespace simt

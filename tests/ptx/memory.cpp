@@ -24,12 +24,15 @@ uint64_t address_of(const Register& base, const Instruction& instruction, unsign
 template <Space space, class T, unsigned count = 1>
 Opcode load() {
   return {[](Warp& warp, const Instruction& instruction, uint32_t lanes) {
+            const Register& base = warp.operand(instruction, count);
+            Register* results[count];
+            for (unsigned i = 0; i < count; ++i) results[i] = &warp.operand(instruction, i);
             for_each_lane(lanes, [&](unsigned lane) {
-              const uint64_t address = address_of<space>(warp.operand(instruction, count), instruction, lane);
+              const uint64_t address = address_of<space>(base, instruction, lane);
               T values[count];
               std::memcpy(values, memory<space>(warp, instruction, address, sizeof values), sizeof values);
               // A register may be wider than what it is given.
-              for (unsigned i = 0; i < count; ++i) warp.operand(instruction, i).set<uint64_t>(lane, values[i]);
+              for (unsigned i = 0; i < count; ++i) results[i]->template set<uint64_t>(lane, values[i]);
             });
           },
           Kind::plain, count + 1};

@@ -1,5 +1,5 @@
 // Runs the kernels of kernels/cuda/ on the CPU, from the same sources: every CUDA thread is a fibre, blocks run one
-// after the other. device.h says what it finds.
+// after the other. device.h says what it finds. tests/ptx/launcher.cpp is the same class for the compiled kernels.
 #pragma once
 
 #include <cstddef>
