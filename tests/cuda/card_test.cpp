@@ -36,6 +36,7 @@ std::unique_ptr<Ops> open_card(size_t bytes = 6'371'475'456, const std::string& 
   fake();
   setenv("FAKE_CUDA_CARDS", (std::string(bus_id) + ",8.6," + std::to_string(bytes) + ",Card").c_str(), 1);
   setenv("FAKE_CUDA_FAIL", fail.c_str(), 1);
+  unsetenv("FAKE_CUDA_HANG");
   return make_cuda_ops(cuda_cards().cards.at(0));
 }
 

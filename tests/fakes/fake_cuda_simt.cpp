@@ -1,4 +1,4 @@
-// Makes the driver of the tests run every launch by tests/simt.
+// Makes the driver of the tests run every launch: by tests/ptx or tests/simt, see tests/cuda/CMakeLists.txt.
 #include "fake_cuda.h"
 #include "launcher.h"
 
