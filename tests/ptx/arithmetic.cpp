@@ -92,7 +92,6 @@ uint16_t nearest(float x, const simt::HalfFormat& format) {
 
 constexpr auto add = [](auto a, auto b) { return a + b; };
 constexpr auto subtract = [](auto a, auto b) { return a - b; };
-constexpr auto times = [](auto a, auto b) { return a * b; };
 constexpr auto minimum = [](auto a, auto b) { return std::min(a, b); };
 constexpr auto maximum = [](auto a, auto b) { return std::max(a, b); };
 constexpr auto both = [](auto a, auto b) { return a & b; };
@@ -108,7 +107,7 @@ constexpr auto greater_or_equal = [](auto a, auto b) { return a >= b; };
 void add_floats(Opcodes& all) {
   all["add.rn.f32"] = binary<float>(add);
   all["sub.rn.f32"] = binary<float>(subtract);
-  all["mul.rn.f32"] = binary<float>(times);
+  all["mul.rn.f32"] = binary<float>([](float a, float b) { return a * b; });
   all["fma.rn.f32"] = {fused, Kind::plain, 4};
   all["div.rn.f32"] = binary<float>([](float a, float b) { return a / b; });
   all["rcp.rn.f32"] = unary<float>([](float x) { return 1 / x; });
@@ -161,9 +160,10 @@ void add_integers(Opcodes& all) {
   for (const std::string& type : {s, u}) {
     all["add" + type] = binary<Unsigned>(add);
     all["sub" + type] = binary<Unsigned>(subtract);
-    all["mul.lo" + type] = binary<Unsigned>(times);
+    // The 1 keeps products of 16 bits from being of signed numbers.
+    all["mul.lo" + type] = binary<Unsigned>([](Unsigned x, Unsigned y) { return 1u * x * y; });
     all["mad.lo" + type] =
-        each<Unsigned, Unsigned, Unsigned, Unsigned>([](auto x, auto y, auto z) { return x * y + z; });
+        each<Unsigned, Unsigned, Unsigned, Unsigned>([](auto x, auto y, auto z) { return 1u * x * y + z; });
   }
   all["neg" + s] = unary<Unsigned>([](Unsigned x) { return 0 - x; });
   all["div" + u] = binary<Unsigned>([](Unsigned x, Unsigned y) { return x / y; });

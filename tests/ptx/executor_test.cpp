@@ -1,6 +1,7 @@
 // The executor runs PTX as NVIDIA's "PTX ISA" says, and finds what a card would fail on or leave undefined.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -38,7 +39,7 @@ class PtxExecutor : public testing::Test {
 	mul.wide.u32 	%rd9, %r0, 4;
 	add.s64 	%rd1, %rd0, %rd9;
 )" + body + "\n}\n";
-    std::vector<uint32_t> y(threads, 7);
+    std::vector<uint32_t> y(std::max(threads, 32u), 7);
     const Args args{y.data(), number};
     run_grid(read_kernel(kernel_texts(text).at("tested")), {.kernel = "tested",
                                                             .block = {threads, 1, 1},

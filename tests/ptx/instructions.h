@@ -43,4 +43,5 @@ requires std::is_empty_v<Function> Opcode each(Function) {
           },
           Kind::plain, 1 + sizeof...(Operands)};
 }
+
 }  // namespace ptx
