@@ -7,8 +7,6 @@
 namespace simt {
 namespace {
 
-constexpr unsigned most_rows = 16, columns = 8, most_terms = 32;
-
 // The numbers in a register, and how their products are added to a sum.
 struct Digits {
   using Number = int32_t;
@@ -50,10 +48,10 @@ struct Fp16s : Floats {
 // "Matrix Fragments for mma.m8n8k16" and its like of the PTX ISA. All are made of the same parts: a register of a has 8
 // rows (a lane's groupID) of 4 lanes' numbers, which are neighbours (those of threadID_in_group); one of b as many
 // terms of 8 columns; two sums are 8 rows of 8 columns.
-template <class Kind>
-void multiply_parts(Fragments* const (&lanes)[32], unsigned row_parts, unsigned term_parts) {
-  constexpr unsigned each = Kind::in_register, part_terms = 4 * each;
-  typename Kind::Number a[most_rows][most_terms], b[columns][most_terms];
+template <class Kind, unsigned row_parts, unsigned term_parts>
+void multiply_parts(Fragments* const (&lanes)[32]) {
+  constexpr unsigned each = Kind::in_register, part_terms = 4 * each, terms = part_terms * term_parts;
+  typename Kind::Number a[8 * row_parts][terms], b[8][terms];
   for (unsigned lane = 0; lane < 32; ++lane) {
     const unsigned group = lane / 4, in_group = lane % 4;
     for (unsigned part = 0; part < term_parts; ++part) {
@@ -69,8 +67,7 @@ void multiply_parts(Fragments* const (&lanes)[32], unsigned row_parts, unsigned 
     for (unsigned i = 0; i < 2 * row_parts; ++i) {
       const unsigned row = 8 * (i / 2) + lane / 4, column = lane % 4 * 2 + i % 2;
       typename Kind::Number sum = Kind::begin(lanes[lane]->sums[i]);
-      for (unsigned term = 0; term < part_terms * term_parts; ++term)
-        sum = Kind::plus(sum, a[row][term] * b[column][term]);
+      for (unsigned term = 0; term < terms; ++term) sum = Kind::plus(sum, a[row][term] * b[column][term]);
       lanes[lane]->sums[i] = Kind::end(sum);
     }
   }
@@ -81,13 +78,13 @@ void multiply_parts(Fragments* const (&lanes)[32], unsigned row_parts, unsigned 
 void multiply(Fragments* const (&lanes)[32]) {
   switch (lanes[0]->shape) {
     case Mma::m8n8k16:
-      return multiply_parts<Digits>(lanes, 1, 1);
+      return multiply_parts<Digits, 1, 1>(lanes);
     case Mma::m16n8k32:
-      return multiply_parts<Digits>(lanes, 2, 2);
+      return multiply_parts<Digits, 2, 2>(lanes);
     case Mma::m16n8k16_bf16:
-      return multiply_parts<Bf16s>(lanes, 2, 2);
+      return multiply_parts<Bf16s, 2, 2>(lanes);
     case Mma::m16n8k8_fp16:
-      return multiply_parts<Fp16s>(lanes, 2, 1);
+      return multiply_parts<Fp16s, 2, 1>(lanes);
   }
 }
 
