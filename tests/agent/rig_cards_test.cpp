@@ -63,7 +63,7 @@ TEST_F(RigCards, MemoryThatIsNotFreedNamesTheUnit) {
 TEST_F(RigCards, CublasLtThatFailsIsLoggedWithTheUnit) {
   auto& cublaslt = fakes::seen_by<fakes::FakeCublasLtFunction>(FAKE_CUBLASLT, "fake_cublaslt");
   const auto run_kernels = std::exchange(fake_cuda().run, [](const fakes::FakeLaunch& launch) {
-    if (launch.kernel != "int8_matmul_scales") std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (launch.kernel != "int8_matmul_scales") std::this_thread::sleep_for(std::chrono::milliseconds(100));
   });
   cublaslt.instead = [] {};
   const RigCard card = cards_taken({0}).at(0);
