@@ -41,11 +41,12 @@ class PtxExecutor : public testing::Test {
 )" + body + "\n}\n";
     std::vector<uint32_t> y(std::max(threads, 32u), 7);
     const Args args{y.data(), number};
-    run_grid(read_kernel(kernel_texts(text).at("tested")), {.kernel = "tested",
-                                                            .block = {threads, 1, 1},
-                                                            .shared_bytes = shared_bytes,
-                                                            .args = &args,
-                                                            .args_bytes = sizeof args});
+    LoadedKernel(read_kernel(kernel_texts(text).at("tested")))
+        .run({.kernel = "tested",
+              .block = {threads, 1, 1},
+              .shared_bytes = shared_bytes,
+              .args = &args,
+              .args_bytes = sizeof args});
     return y;
   }
   std::string failure(const std::string& body, uint32_t threads = 32) {

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -28,12 +29,12 @@ class Code {
 
   bool has(const std::string& kernel) const { return texts_.contains(kernel); }
 
-  const ptx::Kernel& kernel(const std::string& name) {
+  ptx::LoadedKernel& kernel(const std::string& name) {
     const auto text = texts_.find(name);
     if (text == texts_.end()) throw std::invalid_argument("launch of " + name + ": no kernel of this name");
-    const auto known = kernels_.find(name);
-    return known != kernels_.end() ? known->second
-                                   : kernels_.emplace(name, ptx::read_kernel(text->second)).first->second;
+    std::unique_ptr<ptx::LoadedKernel>& kernel = kernels_[name];
+    if (!kernel) kernel = std::make_unique<ptx::LoadedKernel>(ptx::read_kernel(text->second));
+    return *kernel;
   }
 
  private:
@@ -46,12 +47,16 @@ class Code {
   }
 
   std::map<std::string, std::string> texts_;
-  std::map<std::string, ptx::Kernel> kernels_;  // those that have been launched
+  std::map<std::string, std::unique_ptr<ptx::LoadedKernel>> kernels_;  // those that have been launched
 };
 
 Code& code(Order order) {
-  static Code of_11({PTX_75, PTX_80, PTX_60}), of_12({PTX_90, PTX_75, PTX_60});
-  return order == Order::upward ? of_11 : of_12;
+  if (order == Order::downward) {
+    static Code of_12({PTX_90, PTX_75, PTX_60});
+    return of_12;
+  }
+  static Code of_11({PTX_75, PTX_80, PTX_60});
+  return of_11;
 }
 
 }  // namespace
@@ -61,7 +66,7 @@ bool SimtLauncher::has(const char* kernel) { return code(order_).has(kernel); }
 void SimtLauncher::launch(const kernels::cuda::Launch& launch) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
-  ptx::run_grid(code(order_).kernel(launch.kernel), launch);
+  code(order_).kernel(launch.kernel).run(launch);
 }
 
 }  // namespace simt

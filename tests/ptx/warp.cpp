@@ -1,5 +1,6 @@
 #include "warp.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "../simt/launcher.h"
@@ -19,6 +20,7 @@ void Warp::begin(const Place& place, uint32_t first) {
   const uint32_t threads = place.block_size[0] * place.block_size[1] * place.block_size[2] - first;
   alive_ = threads_ = threads >= lanes_of_warp ? all_lanes : (1u << threads) - 1;
   waiting_ = 0;
+  copies.clear();
   move(all_lanes, 0);
   for (const auto& [number, name] : kernel_.specials) fill_special(name, first, registers_[number]);
 }
@@ -47,42 +49,43 @@ void Warp::fail_address(const Instruction& instruction, uint64_t address, size_t
                         std::to_string(of_bytes) + " bytes");
 }
 
-// The lanes that can go on and stand lowest, so that those which took another way come together again.
-uint32_t Warp::group(uint32_t& at) const {
+// The lanes that can go on and stand lowest, so that those which took another way come together again, and where the
+// others begin.
+uint32_t Warp::group(uint32_t& at, uint32_t& others) const {
   uint32_t lanes = 0;
-  at = UINT32_MAX;
+  at = others = UINT32_MAX;
   for (uint32_t rest = alive_ & ~waiting_; rest != 0; rest &= rest - 1) {
     const auto lane = static_cast<unsigned>(std::countr_zero(rest));
-    if (at_[lane] < at) at = at_[lane], lanes = 0;
+    if (at_[lane] < at) others = at, at = at_[lane], lanes = 0;
     if (at_[lane] == at) lanes |= 1u << lane;
+    if (at_[lane] > at) others = std::min(others, at_[lane]);
   }
   return lanes;
 }
 
 void Warp::run() {
-  uint32_t at = 0;
-  for (uint32_t lanes = group(at); lanes != 0; lanes = group(at)) {
-    while (step(at, lanes)) {
-    }
+  uint32_t at, others;
+  for (uint32_t lanes = group(at, others); lanes != 0; lanes = group(at, others)) {
+    bool together = true;
+    while (together && at < others) together = step(at, lanes);
+    if (together) move(lanes, at);
   }
   if (alive_ == 0 || (barrier() && alive_ == threads_)) return;
   fail(kernel_.code[at_[std::countr_zero(alive_)]], "some lanes wait here, others elsewhere, or they have ended");
 }
 
-// One instruction; true where all lanes of the warp go on together at what is then `at`, and have not been moved there.
+// One instruction; true where the lanes go on together at what is then `at`, and have not been moved there.
 bool Warp::step(uint32_t& at, uint32_t lanes) {
   if (at >= kernel_.code.size()) throw simt::Failure("kernel " + kernel_.name + " runs beyond its end");
   const Instruction& instruction = kernel_.code[at];
   const uint32_t active = guarded(instruction, lanes);
-  const bool whole = lanes == alive_;
   switch (instruction.opcode->kind) {
     case Kind::plain:
       instruction.opcode->execute(*this, instruction, active);
-      if (!whole) move(lanes, at + 1);
       ++at;
-      return whole;
+      return true;
     case Kind::branch:
-      if (whole && (active == lanes || active == 0)) {
+      if (active == lanes || active == 0) {
         at = active == 0 ? at + 1 : instruction.target;
         return true;
       }

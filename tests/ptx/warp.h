@@ -94,7 +94,7 @@ class Warp {
  private:
   [[noreturn]] void fail_address(const Instruction& instruction, uint64_t address, size_t of_bytes) const;
   void fill_special(const std::string& name, uint32_t first, Register& result) const;
-  uint32_t group(uint32_t& at) const;
+  uint32_t group(uint32_t& at, uint32_t& others) const;
   bool step(uint32_t& at, uint32_t lanes);
   void move(uint32_t lanes, uint32_t to);
   void arrive(const Instruction& instruction, uint32_t at, uint32_t lanes);
