@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <regex>
 #include <set>
 #include <stdexcept>
@@ -41,6 +42,16 @@ std::vector<std::string> words_of(std::string_view statement) {
     i = end + 1;
   }
   return words;
+}
+
+std::optional<Special> special_named(const std::string& name) {
+  using Of = Special::Of;
+  static const std::map<std::string, Of> all = {
+      {"%tid", Of::thread}, {"%ntid", Of::block_size}, {"%ctaid", Of::block}, {"%nctaid", Of::grid}};
+  const size_t dot = name.find('.');
+  const auto found = all.find(name.substr(0, dot));
+  if (dot == std::string::npos || found == all.end()) return std::nullopt;
+  return Special{found->second, static_cast<size_t>(name.back() - 'x')};
 }
 
 std::string without_comments(const std::string& text) {
@@ -161,9 +172,10 @@ class KernelReader {
       kernel_.constants[number] = std::stoul(name.substr(2), nullptr, 16);
     } else if (std::isdigit(static_cast<unsigned char>(name[0])) || name[0] == '-') {
       kernel_.constants[number] = name[0] == '-' ? static_cast<uint64_t>(std::stoll(name)) : std::stoull(name);
-    } else if (name.find('.') != std::string::npos) {
-      kernel_.specials[number] = name;
-    } else if (name[0] != '%' && !declared_.contains(name)) {
+    } else if (const std::optional<Special> special = special_named(name)) {
+      kernel_.specials.emplace(number, *special);
+    } else if (const bool numbered = name[0] == '%' && std::isdigit(static_cast<unsigned char>(name.back()));
+               !numbered && !declared_.contains(name)) {
       fail(text, name + " is not known");
     }
     return number;

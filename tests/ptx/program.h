@@ -44,13 +44,19 @@ struct Instruction {
   std::string text;
 };
 
+// A special register: of what, in which direction.
+struct Special {
+  enum class Of { thread, block_size, block, grid } of;
+  size_t axis;
+};
+
 // Numbers and addresses are registers that are filled before a kernel runs.
 struct Kernel {
   std::string name;
   std::vector<Instruction> code;
   uint32_t registers = 0;
-  std::map<uint32_t, uint64_t> constants;    // register and value
-  std::map<uint32_t, std::string> specials;  // register and name: "%tid.x"
+  std::map<uint32_t, uint64_t> constants;  // register and value
+  std::map<uint32_t, Special> specials;    // register and what it is
   size_t args_bytes = 0, static_shared_bytes = 0;
   uint32_t most_threads = 1024;
 };

@@ -22,19 +22,15 @@ void Warp::begin(const Place& place, uint32_t first) {
   waiting_ = 0;
   copies.clear();
   move(all_lanes, 0);
-  for (const auto& [number, name] : kernel_.specials) fill_special(name, first, registers_[number]);
+  for (const auto& [number, special] : kernel_.specials) fill_special(special, first, registers_[number]);
 }
 
-void Warp::fill_special(const std::string& name, uint32_t first, Register& result) const {
-  const auto axis = static_cast<size_t>(name.back() - 'x');
-  const std::string what = name.substr(0, name.size() - 2);
+void Warp::fill_special(Special special, uint32_t first, Register& result) const {
   const auto& [bx, by, bz] = place_.block_size;
   for (unsigned lane = 0; lane < lanes_of_warp; ++lane) {
     const uint32_t thread = first + lane, index[] = {thread % bx, thread / bx % by, thread / bx / by};
-    if (what == "%tid") result.set(lane, index[axis]);
-    if (what == "%ntid") result.set(lane, place_.block_size[axis]);
-    if (what == "%ctaid") result.set(lane, place_.block[axis]);
-    if (what == "%nctaid") result.set(lane, place_.grid[axis]);
+    const uint32_t* const of[] = {index, place_.block_size, place_.block, place_.grid};  // as Special::Of
+    result.set(lane, of[static_cast<size_t>(special.of)][special.axis]);
   }
 }
 

@@ -22,9 +22,13 @@ struct Register {
 
   template <class T>
   T get(unsigned lane) const {
-    if constexpr (sizeof(T) == 8) return static_cast<T>(uint64_t{high[lane]} << 32 | low[lane]);
-    if constexpr (std::is_same_v<T, float>) return std::bit_cast<float>(low[lane]);
-    if constexpr (sizeof(T) < 8 && !std::is_same_v<T, float>) return static_cast<T>(low[lane]);
+    if constexpr (sizeof(T) == 8) {
+      return static_cast<T>(uint64_t{high[lane]} << 32 | low[lane]);
+    } else if constexpr (std::is_same_v<T, float>) {
+      return std::bit_cast<float>(low[lane]);
+    } else {
+      return static_cast<T>(low[lane]);
+    }
   }
   template <class T>
   void set(unsigned lane, T value) {
@@ -93,7 +97,7 @@ class Warp {
 
  private:
   [[noreturn]] void fail_address(const Instruction& instruction, uint64_t address, size_t of_bytes) const;
-  void fill_special(const std::string& name, uint32_t first, Register& result) const;
+  void fill_special(Special special, uint32_t first, Register& result) const;
   uint32_t group(uint32_t& at, uint32_t& others) const;
   bool step(uint32_t& at, uint32_t lanes);
   void move(uint32_t lanes, uint32_t to);
