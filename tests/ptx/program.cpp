@@ -48,9 +48,9 @@ std::optional<Special> special_named(const std::string& name) {
   using Of = Special::Of;
   static const std::map<std::string, Of> all = {
       {"%tid", Of::thread}, {"%ntid", Of::block_size}, {"%ctaid", Of::block}, {"%nctaid", Of::grid}};
-  const size_t dot = name.find('.');
-  const auto found = all.find(name.substr(0, dot));
-  if (dot == std::string::npos || found == all.end()) return std::nullopt;
+  const size_t end = name.find('.');
+  const auto found = all.find(name.substr(0, end));
+  if (end == std::string::npos || found == all.end()) return std::nullopt;
   return Special{found->second, static_cast<size_t>(name.back() - 'x')};
 }
 
