@@ -175,6 +175,7 @@ TEST_F(PtxExecutor, RefusesWhatItWasNotCompiledFor) {
   EXPECT_THROW(run("add.s32 %r1, %r0;\nret;"), std::runtime_error);
   EXPECT_THROW(run("add.s32 %r1, %r0, nothing;\nret;"), std::runtime_error);
   EXPECT_THROW(run("mov.u32 %r1, %laneid;\nret;"), std::runtime_error);
+  EXPECT_THROW(run("mov.u32 %r1, %tid.w;\nret;"), std::runtime_error);
   EXPECT_THROW(run("bra $nowhere;\nret;"), std::runtime_error);
 }
 

@@ -50,8 +50,10 @@ std::optional<Special> special_named(const std::string& name) {
       {"%tid", Of::thread}, {"%ntid", Of::block_size}, {"%ctaid", Of::block}, {"%nctaid", Of::grid}};
   const size_t end = name.find('.');
   const auto found = all.find(name.substr(0, end));
-  if (end == std::string::npos || found == all.end()) return std::nullopt;
-  return Special{found->second, static_cast<size_t>(name.back() - 'x')};
+  if (end == std::string::npos || end + 2 != name.size() || found == all.end()) return std::nullopt;
+  const size_t axis = std::string_view("xyz").find(name.back());
+  if (axis == std::string_view::npos) return std::nullopt;
+  return Special{found->second, axis};
 }
 
 std::string without_comments(const std::string& text) {
