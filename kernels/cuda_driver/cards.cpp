@@ -86,7 +86,7 @@ int count_cards(const Driver& driver) {
 }  // namespace
 
 std::vector<CudaCard> cards(const Driver& driver, std::chrono::milliseconds limit) {
-  const int count = in_time("the CUDA driver", limit, [driver] { return count_cards(driver); });
+  const int count = in_time("the CUDA driver", start_limits * limit, [driver] { return count_cards(driver); });
   std::vector<CudaCard> found(static_cast<size_t>(count));
   for (int ordinal = 0; ordinal < count; ++ordinal) {
     CudaCard& card = found[static_cast<size_t>(ordinal)];

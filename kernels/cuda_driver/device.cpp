@@ -13,9 +13,6 @@ namespace {
 // After so many the next waits until all have been taken: what is given to a card stays short.
 constexpr unsigned most_posted = 64;
 
-// A driver may compile the code first, and wakes a card that sleeps: so many times the timeout for each call.
-constexpr int start_timeouts = 5;
-
 }  // namespace
 
 // On their way to the thread, which shares them.
@@ -102,7 +99,7 @@ Device::Device(const Driver& driver, const CudaCard& card, const Code& code, std
         calls->end();
       });
   try {
-    opened_ = thread_->get(std::move(opened), start_timeouts * timeout);
+    opened_ = thread_->get(std::move(opened), start_limits * timeout);
   } catch (...) {
     steps_->end();
     throw;

@@ -38,12 +38,12 @@ void DeviceCalls::end() {
     if (keeps) static_cast<void>(handle.release());
     handle.reset();
   };
+  for (auto& recording : recordings_) end(recording.second);  // before the functions that they launch
   for (Handle<Module>& module : modules_) end(module);
   for (Pinned& pinned : pinned_) {
     end(pinned.memory);
     end(pinned.passed);
   }
-  for (auto& recording : recordings_) end(recording.second);
   end(newest_mark_);
   end(older_mark_);
   end(side_mark_);

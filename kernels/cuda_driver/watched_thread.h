@@ -18,6 +18,10 @@ namespace kernels::cuda {
 
 std::string seconds_text(std::chrono::milliseconds time);  // "0.5 s"
 
+// While it starts, a driver wakes all cards, one after the other, and a card's may compile its code: so many times the
+// limit for each call.
+constexpr int start_limits = 5;
+
 // Whether a thread was left behind in this process.
 extern std::atomic<bool> left_threads_behind;
 

@@ -95,7 +95,7 @@ class Cards(harness.TestCase):
 
         digests, log = self.run_job("driver-is-stuck", ["--cuda-timeout", "1"], FAKE_CUDA_STUCK="cuInit,-1,0")
         self.assertEqual(digests, expected)
-        self.assertIn("computing on the CPU: the CUDA driver: cuInit has not returned for 1 s; restart the machine", log)
+        self.assertIn("computing on the CPU: the CUDA driver: cuInit has not returned for 5 s; restart the machine", log)
 
     def test_several_units(self):
         expected, log = self.run_job("on-cpu", ["--cuda-devices", "none"], units=4, lanes=1)

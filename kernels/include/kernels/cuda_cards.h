@@ -50,7 +50,8 @@ struct CudaCards {
 // waits for nothing takes less, too.
 constexpr std::chrono::seconds cuda_timeout{60};
 
-// Throws CudaError where there is no driver, it is too old, does not work, or takes longer than `limit` for a call.
+// Throws CudaError where there is no driver, it is too old, does not work, or takes longer than `limit` for a call,
+// five times that to start.
 CudaCards cuda_cards(std::chrono::milliseconds limit = cuda_timeout);
 
 // The version of NVIDIA's cuBLASLt, for cards with tensor cores: "12.9.3". Throws CudaError where none is found that

@@ -60,7 +60,7 @@ std::string stuck(const std::string& where, const std::string& call, const char*
 TEST_F(StuckCalls, ADriverThatDoesNotStartIsNamed) {
   for (const char* call : {"cuInit", "cuDeviceGetCount"}) {
     told(call, "-1");
-    EXPECT_EQ(cuda_error_of([&] { list(); }), stuck("the CUDA driver", call));
+    EXPECT_EQ(cuda_error_of([&] { list(); }), stuck("the CUDA driver", call, "0.15"));
     let_go();
   }
 }
