@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <chrono>
+#include <system_error>
 
 #include "exit.h"
 #include "kernels/cuda_cards.h"
@@ -12,6 +13,8 @@ std::unique_ptr<kernels::Ops> make_engine(size_t threads) {
   try {
     return kernels::make_cpu_ops(threads, kernels::simd_from_environment());
   } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::system_error&) {  // no thread: that may pass
     throw;
   } catch (const std::exception& error) {
     throw Failure(Exit::input, error.what());

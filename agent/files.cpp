@@ -24,7 +24,7 @@ Failure disk_failure(const std::string& action, const std::filesystem::path& fil
 
 Failure system_failure(const std::system_error& error) {
   if (error.code() == std::errc::resource_unavailable_try_again) {  // of std::thread; no disk says so
-    return Failure(Exit::input, std::string("the system gives gradminer no thread (") + error.code().message() +
+    return Failure(Exit::input, std::string("the system gives gradminer no thread (") + error.what() +
                                     "); its limit may be ulimit -u, TasksMax or the memory");
   }
   return Failure(Exit::disk,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -40,8 +39,8 @@ ThreadPool::ThreadPool(size_t threads) : waits_busily_(threads <= available_core
     for (size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error& error) {
     end();
-    throw std::runtime_error("the system gives no more than " + std::to_string(size()) + " of " +
-                             std::to_string(threads) + " threads: " + error.code().message());
+    throw std::system_error(error.code(),
+                            "only " + std::to_string(size()) + " of " + std::to_string(threads) + " threads");
   } catch (...) {
     end();
     throw;

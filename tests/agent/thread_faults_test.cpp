@@ -5,6 +5,8 @@
 #include <thread>
 
 #include "cards_fixture.h"
+#include "engine.h"
+#include "files.h"
 
 namespace agent {
 namespace {
@@ -30,6 +32,21 @@ TEST_F(CardsTest, AUnitWhoseCardGetsNoThreadEnds) {
     EXPECT_TRUE(failures.empty()) << "no fault of a card";
     EXPECT_EQ(runner.cards().size(), 2u);
     expect_the_cpus(run(runner, unit), unit);
+  }
+}
+
+// It may have more later: no mistake of the user's.
+TEST(Engine, TooFewThreadsAreTheSystemsFault) {
+  const fakes::ThreadFaults faults(3);
+  try {
+    make_engine(8);
+    FAIL();
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(error.code(), std::errc::resource_unavailable_try_again);
+    EXPECT_STREQ(
+        system_failure(error).what(),
+        "the system gives gradminer no thread (only 3 of 8 threads: Resource temporarily unavailable); its limit "
+        "may be ulimit -u, TasksMax or the memory");
   }
 }
 

@@ -413,7 +413,8 @@ std::unique_ptr<Ops> make_reference_ops();
 enum class Simd { automatic, avx512vnni, avx512, avx2, neon, portable };
 
 // The fast engine: shares that cut through no sum, over `threads` (0 = one per core that this process may use).
-// Throws std::runtime_error when a forced path cannot run on this CPU, or the system does not give that many threads.
+// Throws std::runtime_error when a forced path cannot run on this CPU, std::system_error where the system does not give
+// that many threads.
 std::unique_ptr<Ops> make_cpu_ops(size_t threads, Simd simd = Simd::automatic);
 
 // The paths that this CPU can run, fastest first; automatic is the first. name_of gives what GRADMINER_SIMD calls them.
