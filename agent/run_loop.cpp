@@ -81,7 +81,7 @@ void RunLoop::with_pool(PoolSession& pool, const std::function<void()>& action) 
 void RunLoop::turn(PoolSession& pool) {
   send_outbox(pool);
   fetch_settlements(pool);
-  if (!has_room(pool)) return;
+  if (!wants_units() || !has_room(pool)) return;
   const protocol::LeaseAnswer answer = fetch(pool);
   if (answer.lease) {
     closing_pause_ = 0;
@@ -103,6 +103,7 @@ protocol::LeaseAnswer RunLoop::fetch(PoolSession& pool) {
   request.memory_bytes = memory_on_offer();
   request.flops = speed_factor_ * rig_.idle_flops(lanes_of_a_unit_.value_or(UINT64_MAX));
   request.held = pool.files().weights.held();
+  if (request.held.size() > protocol::max_held) request.held.resize(protocol::max_held);
   for (const auto& place : places_) {  // other pools' too: they may be the same one under another address
     if (place->task) request.leases.push_back(place->task->lease().lease);
   }

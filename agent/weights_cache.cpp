@@ -12,6 +12,7 @@
 #include "kernels/files.h"
 #include "kernels/huge_pages.h"
 #include "protocol/blob.h"
+#include "protocol/json.h"
 
 namespace agent {
 namespace fs = std::filesystem;
@@ -38,6 +39,16 @@ protocol::Digest digest_of(const std::string& header, std::span<const float> val
   hash.update(header);
   hash.update({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()});
   return hash.finish();
+}
+
+// JOB.ROUND.safetensors; nothing where the file has another name.
+std::optional<protocol::HeldWeights> weights_named(const fs::path& file) {
+  const std::string name = file.stem().string(), job = name.substr(0, name.find('.'));
+  if (file.extension() != ".safetensors" || job.size() == name.size() || !protocol::is_job_name(job)) return {};
+  uint64_t round = 0;
+  const auto [end, error] = std::from_chars(name.data() + job.size() + 1, name.data() + name.size(), round);
+  if (error != std::errc() || end != name.data() + name.size() || round > protocol::max_rounds) return {};
+  return protocol::HeldWeights{job, round};
 }
 
 // The job's codec, which a unit need not name: an evaluation's result has another. Checked by parse_blob_header.
@@ -102,16 +113,15 @@ fs::path WeightsCache::file_of(const std::string& job, uint64_t round) const {
 }
 
 std::vector<protocol::HeldWeights> WeightsCache::held() const {
-  std::vector<protocol::HeldWeights> result;
-  if (!fs::is_directory(folder_ / "weights")) return result;
+  std::vector<std::pair<fs::file_time_type, protocol::HeldWeights>> found;
+  if (!fs::is_directory(folder_ / "weights")) return {};
   for (const auto& entry : fs::directory_iterator(folder_ / "weights")) {
-    const std::string name = entry.path().stem().string();  // JOB.ROUND; jobs' names hold no dot
-    const size_t dot = name.find('.');
-    uint64_t round = 0;
-    if (entry.path().extension() != ".safetensors" || dot == std::string::npos) continue;
-    const char* end = name.data() + name.size();
-    if (std::from_chars(name.data() + dot + 1, end, round).ptr == end) result.push_back({name.substr(0, dot), round});
+    const auto weights = weights_named(entry.path());
+    if (weights) found.emplace_back(entry.last_write_time(), *weights);
   }
+  std::ranges::stable_sort(found, std::ranges::greater(), [](const auto& each) { return each.first; });
+  std::vector<protocol::HeldWeights> result;
+  for (auto& each : found) result.push_back(std::move(each.second));
   return result;
 }
 

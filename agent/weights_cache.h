@@ -22,7 +22,7 @@ class WeightsCache {
   // folder: the pool's cache folder, shared with `store`, which must outlive this.
   WeightsCache(std::filesystem::path folder, BlobStore& store);
 
-  std::vector<protocol::HeldWeights> held() const;
+  std::vector<protocol::HeldWeights> held() const;  // newest first
   // Bytes that materialise would download.
   uint64_t missing_bytes(const protocol::Unit& unit) const;
 

@@ -210,6 +210,17 @@ TEST_F(WeightsCacheTest, AJobOfTheSameNameIsNotMistaken) {
   EXPECT_EQ(materialise(other.unit()), other.rounds[0]);
 }
 
+TEST_F(WeightsCacheTest, OtherFilesAreNotHeld) {
+  std::filesystem::create_directories(folder.path / "cache/weights");
+  for (const char* name : {"Copy of tiny.3.safetensors", "tiny.3.safetensors.tmp", "tiny.3x.safetensors",
+                           "tiny.18446744073709551615.safetensors", "tiny.safetensors", ".3.safetensors"}) {
+    fakes::write_file(folder.path / "cache/weights" / name, "");
+  }
+  EXPECT_TRUE(cache.held().empty());
+  fakes::write_file(folder.path / "cache/weights/tiny.3.safetensors", "");
+  EXPECT_EQ(cache.held().size(), 1u);
+}
+
 TEST_F(WeightsCacheTest, AWrongDigestIsRefused) {
   protocol::Unit unit = job.unit();
   unit.weights.digest[0] ^= 1;

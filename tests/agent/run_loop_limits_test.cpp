@@ -59,6 +59,42 @@ TEST_F(RunLoopTest, AUnitThatTheSystemGivesNoThreadIsGivenBack) {
   }
 }
 
+// The CPU's engine is made anew when it has been idle.
+TEST_F(RunLoopTest, AUnitWhoseEngineGetsNoThreadsIsGivenBack) {
+  int made = 0;
+  world.make_ops = [&] {
+    if (++made == 2) throw std::system_error(EAGAIN, std::generic_category(), "only 3 of 8 threads");
+    return kernels::make_cpu_ops(1);
+  };
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (request.path == "/v1/leases" && clock.now > 1000 + 60 && pool.submissions.empty()) job.lease(job.unit());
+    return {};
+  };
+  EXPECT_FALSE(run(1000, 1)) << log();
+  ASSERT_EQ(pool.releases.size(), 1u) << made << log();
+  EXPECT_EQ(pool.releases[0].find("the system gives gradminer no thread (only 3 of 8 threads: Resource temporarily"),
+            0u)
+      << pool.releases[0];
+  EXPECT_EQ(pool.submissions.size(), 1u);
+}
+
+// An old cache holds weights of more jobs than a request may name: it names the newest.
+TEST_F(RunLoopTest, ALeaseRequestNamesAsManyWeightsAsItMay) {
+  const std::filesystem::path weights =
+      folder.path / "cache" / protocol::to_hex(pool.pool_id).substr(0, 16) / "weights";
+  std::filesystem::create_directories(weights);
+  const auto time = std::filesystem::file_time_type::clock::now();
+  for (size_t i = 0; i < protocol::max_held + 10; ++i) {
+    const std::filesystem::path file = weights / ("job" + std::to_string(i) + ".3.safetensors");
+    fakes::write_file(file, "");
+    std::filesystem::last_write_time(file, time - std::chrono::seconds(i));
+  }
+  EXPECT_FALSE(run(1));
+  ASSERT_TRUE(pool.lease_request);
+  ASSERT_EQ(pool.lease_request->held.size(), protocol::max_held);
+  EXPECT_EQ(pool.lease_request->held.front().job, "job0");
+}
+
 TEST_F(RunLoopTest, NoSettlementsWithoutRoom) {
   pool.settlements.push_back(settlement(key.current.public_key()));
   config.disk_reserve_mb = disk_free(folder.path) / 1'000'000 + 1000;
