@@ -183,10 +183,10 @@ void complete_and_check(PoolConfig& pool) {
 Config read_config(const std::filesystem::path& file) {
   const std::string name = file.string();
   std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  if (!in || std::filesystem::is_directory(file) || !(text << in.rdbuf())) {
+  if (!in || std::filesystem::is_directory(file))
     throw Failure(Exit::input, "cannot read the configuration file " + name);
-  }
+  std::ostringstream text;
+  text << in.rdbuf();
   Json root;
   try {
     root = protocol::parse_object(text.str());

@@ -45,7 +45,10 @@ DataFolder::DataFolder(const std::filesystem::path& folder)
     throw Failure(Exit::input, "another gradminer uses the data folder " + folder.string() +
                                    "; stop it, or give this one its own folder with --data");
   }
-  sync_folders(folder);
+  sync_folder(folder);
+  for (const char* ours : {"pools", "cache", "outbox", "receipts"}) {  // a file system's root has lost+found as well
+    if (std::filesystem::is_directory(folder / ours)) sync_folders(folder / ours);
+  }
 }
 
 RigKeys load_or_make_keys(const std::filesystem::path& folder) {

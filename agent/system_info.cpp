@@ -7,7 +7,6 @@
 #include <cctype>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <system_error>
@@ -37,21 +36,14 @@ uint64_t meminfo(const std::string& name) {
   return value.empty() ? 0 : std::stoull(value) * 1024;
 }
 
-// memory.max - memory.current of this process's cgroup (v2) and those above it.
-uint64_t cgroup_room() {
-  uint64_t room = std::numeric_limits<uint64_t>::max();
-  std::ifstream membership("/proc/self/cgroup");
-  std::string line;
-  std::filesystem::path group;
-  while (std::getline(membership, line)) {
-    if (line.compare(0, 3, "0::") == 0) group = "/sys/fs/cgroup" + line.substr(3);
+// Bytes of files that the kernel holds for a cgroup until somebody needs the memory.
+uint64_t file_cache(const std::filesystem::path& group) {
+  std::ifstream statistics(group / "memory.stat");
+  uint64_t bytes = 0, value = 0;
+  for (std::string name; statistics >> name >> value;) {
+    if (name == "inactive_file" || name == "active_file") bytes += value;
   }
-  for (; group.string().size() >= std::strlen("/sys/fs/cgroup"); group = group.parent_path()) {
-    uint64_t limit = 0, used = 0;
-    std::ifstream max(group / "memory.max"), current(group / "memory.current");
-    if (max >> limit && current >> used) room = std::min(room, limit > used ? limit - used : 0);
-  }
-  return room;
+  return bytes;
 }
 
 }  // namespace
@@ -75,6 +67,23 @@ std::vector<std::string> simd_paths() {
 }
 
 uint64_t memory_total() { return meminfo("MemTotal"); }
+
+uint64_t cgroup_room(const std::filesystem::path& membership, const std::filesystem::path& root) {
+  uint64_t room = std::numeric_limits<uint64_t>::max();
+  std::ifstream groups(membership);
+  std::string line, group;
+  while (std::getline(groups, line)) {
+    if (line.compare(0, 3, "0::") == 0) group = root.string() + line.substr(3);
+  }
+  for (std::filesystem::path at = group; at.string().size() >= root.string().size(); at = at.parent_path()) {
+    uint64_t limit = 0, used = 0;
+    std::ifstream max(at / "memory.max"), current(at / "memory.current");
+    if (!(max >> limit && current >> used)) continue;
+    used -= std::min(used, file_cache(at));
+    room = std::min(room, limit > used ? limit - used : 0);
+  }
+  return room;
+}
 
 uint64_t memory_available() { return std::min(meminfo("MemAvailable"), cgroup_room()); }
 

@@ -17,6 +17,10 @@ std::vector<std::string> simd_paths();
 uint64_t memory_total();
 // Bytes that can be allocated without swapping: MemAvailable, cut to what the cgroup (v2) leaves.
 uint64_t memory_available();
+// What this process's cgroup (v2) and those above it may allocate yet, the cache of files given up; the largest number
+// where none has a limit. membership: the file that names it; root: of the file system of cgroups.
+uint64_t cgroup_room(const std::filesystem::path& membership = "/proc/self/cgroup",
+                     const std::filesystem::path& root = "/sys/fs/cgroup");
 // Bytes free for this user on the file system of an existing folder. Throws Failure(disk).
 uint64_t disk_free(const std::filesystem::path& folder);
 

@@ -40,6 +40,8 @@ Url parse_pool_url(const std::string& text) {
     refuse(text, "a query does not belong there");
   }
   if (!part(url.get(), CURLUPART_USER).empty()) refuse(text, "the account goes into -u, the token into -p");
+  if (!part(url.get(), CURLUPART_ZONEID).empty())
+    refuse(text, "an address with the name of a network interface (%) is not supported");
   Url result;
   result.host = part(url.get(), CURLUPART_HOST);
   std::transform(result.host.begin(), result.host.end(), result.host.begin(),

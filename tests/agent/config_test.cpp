@@ -72,6 +72,7 @@ TEST_F(ConfigTest, MistakesAreNamed) {
       {R"({"threads": 2)", "JSON"},
       {R"({"threads": 2, "threads": 3})", "threads"},
       {R"([1])", "object"},
+      {"", "JSON"},
   };
   for (const auto& [text, expected] : cases) {
     const Failure failure = failure_of([&] { read(text); });
