@@ -33,6 +33,14 @@ void PoolSession::connect() {
       {{"pool", config_.url}, {"pool_id", protocol::to_hex(identity.pool_id)}});
 }
 
+bool PoolSession::has_waiting() const {
+  if (files_) return !files_->outbox.names().empty();
+  for (const PoolIdentity& known : known_pools(agent_config_.data)) {
+    if (known.url == config_.url) return !outbox_of(agent_config_.data, known.folder_name()).names().empty();
+  }
+  return false;
+}
+
 PoolClient& PoolSession::heartbeat_client(size_t i) {
   while (heartbeats_.size() <= i) {
     heartbeats_.push_back(std::make_unique<Connection>(world_.make_transport(config_), keys_.current, world_.clock));

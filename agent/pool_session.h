@@ -34,12 +34,16 @@ struct Surroundings {
   double seconds_between_health = 60;
 };
 
+inline Outbox outbox_of(const std::filesystem::path& data, const std::string& pool) {
+  return Outbox(data / "outbox" / pool);
+}
+
 // What belongs to one pool in the data folder; made once its identity is known.
 struct PoolFiles {
   PoolFiles(const std::filesystem::path& data, const std::string& name, StoreLimits limits)
       : blobs(data / "cache" / name, limits),
         weights(data / "cache" / name, blobs),
-        outbox(data / "outbox" / name),
+        outbox(outbox_of(data, name)),
         receipts(data / "receipts" / name) {}
   BlobStore blobs;
   WeightsCache weights;
@@ -58,6 +62,8 @@ class PoolSession {
   void disconnect() { connected_ = false; }
   bool connected() const { return connected_; }
   bool ever_connected() const { return files_ != nullptr; }
+  // Whether finished units wait for this pool, perhaps since an earlier process.
+  bool has_waiting() const;
 
   // Valid after the first connect().
   const PoolIdentity& identity() const { return identity_; }
@@ -74,7 +80,13 @@ class PoolSession {
   int failures = 0;
   bool dropped = false;
   int64_t reported_clock_offset = 0;
+  double last_settlements = -1e9;  // when they were asked for
+  double last_visit = -1e9;        // while the loop worked for another pool
   Backoff backoff;
+  void succeeded() {
+    failures = 0;
+    backoff.reset();
+  }
 
  private:
   void enrol(const PoolIdentity& identity);

@@ -48,9 +48,9 @@ void RunLoop::run() {
         pool->connect();
         prepare_rig();
         turn(*pool);
-        pool->failures = 0;
-        pool->backoff.reset();
+        pool->succeeded();
       });
+      visit_others(*pool);
     }
   }
 }
@@ -207,8 +207,8 @@ void RunLoop::idle(double seconds) {
 
 void RunLoop::fetch_settlements(PoolSession& pool) {
   const double now = world_.clock.monotonic();
-  if (now - last_settlements_ < seconds_between_settlements) return;
-  last_settlements_ = now;
+  if (now - pool.last_settlements < seconds_between_settlements) return;
+  pool.last_settlements = now;
   ReceiptBook& book = pool.files().receipts;
   for (bool more = true; more && lack_of_room(pool).empty();) {  // a pool may have settlements without end
     const uint64_t after = book.last_settlement();

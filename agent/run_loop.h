@@ -43,6 +43,7 @@ class RunLoop {
 
   // The pools, run_loop_pools.cpp.
   PoolSession* next_pool();
+  void visit_others(const PoolSession& pool);
   void pool_failed(PoolSession& pool, const std::exception_ptr& error);
   void require_some_pool() const;
 
@@ -107,7 +108,7 @@ class RunLoop {
 
   double ask_at_ = 0, last_work_;  // monotonic
   double closing_pause_ = 0;       // seconds since the last answer, where rounds are being closed
-  double last_no_work_log_ = -1e9, last_settlements_ = -1e9;
+  double last_no_work_log_ = -1e9;
   std::mutex rates_mutex_;
   Rates rates_;
   uint64_t accepted_ = 0, rejected_ = 0, superseded_ = 0, earned_ = 0;

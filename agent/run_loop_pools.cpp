@@ -1,7 +1,8 @@
 // Which pool the loop works for: the first in order that is not waiting after a failure, so a rig returns to its first
-// pool as soon as that pool's pause is over and it answers.
+// pool as soon as that pool's pause is over and it answers. The others are visited where finished units wait for them.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "run_loop.h"
 
@@ -9,6 +10,8 @@ namespace agent {
 
 // After so many failures in a row with no pool ever reached, a person should look.
 constexpr int failures_at_start = 3;
+constexpr double seconds_between_visits = 60;
+constexpr int64_t clock_skew_of_pools = 300;  // that they take as it is: docs/protocol.md, clock_skew
 
 // Null after a wait, or when a stop was requested.
 PoolSession* RunLoop::next_pool() {
@@ -21,6 +24,23 @@ PoolSession* RunLoop::next_pool() {
   }
   idle(earliest - now);
   return nullptr;
+}
+
+// Sends what waits for other pools than the one that is worked for.
+void RunLoop::visit_others(const PoolSession& pool) {
+  for (const auto& other : pools_) {
+    const double now = world_.clock.monotonic();
+    if (other.get() == &pool || other->dropped || other->not_before > now || world_.stop.requested()) continue;
+    if (now - other->last_visit < seconds_between_visits) continue;
+    other->last_visit = now;
+    with_pool(*other, [&] {
+      if (!other->has_waiting()) return;
+      other->connect();
+      send_outbox(*other);
+      fetch_settlements(*other);
+      other->succeeded();
+    });
+  }
 }
 
 void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
@@ -65,6 +85,10 @@ void RunLoop::report_clock(PoolSession& pool) {
   const int64_t offset = pool.client().clock_offset();
   if (offset == pool.reported_clock_offset) return;
   pool.reported_clock_offset = offset;
+  if (std::abs(offset) <= clock_skew_of_pools) {  // of an offset from before
+    world_.log.write(Level::info, "clock", "this machine's clock is right again", {{"offset_seconds", offset}});
+    return;
+  }
   world_.log.write(Level::warning, "clock",
                    "this machine's clock is " + std::to_string(std::abs(offset)) + " s " +
                        (offset < 0 ? "ahead of" : "behind") + " the pool's; signatures follow the pool's clock, but " +

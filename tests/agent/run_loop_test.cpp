@@ -34,6 +34,22 @@ TEST_F(RunLoopTest, UnitsEndTheLoop) {
   EXPECT_EQ(pool.submissions.size(), 2u);
 }
 
+TEST_F(RunLoopTest, AUnitThatWaitedInTheOutboxIsOneOfThem) {
+  job.lease(job.unit());
+  job.lease(job.unit());
+  bool down = true;
+  pool.before = [&](const HttpRequest& request) -> std::optional<Error> {
+    if (down && request.method == "PUT") {
+      down = false;
+      throw unreachable();
+    }
+    return {};
+  };
+  EXPECT_FALSE(run(1000, 1));
+  EXPECT_EQ(pool.submissions.size(), 1u);
+  EXPECT_EQ(pool.count("POST /v1/leases"), 1u) << log();
+}
+
 TEST_F(RunLoopTest, NoWorkIsSaidOnceAMinute) {
   EXPECT_FALSE(run(14));  // 5 s each
   EXPECT_EQ(logged("no work because nothing_to_do: all units are out"), 2u) << log();
@@ -246,47 +262,23 @@ TEST_F(RunLoopTest, ADifferentPoolAtTheSameAddressIsRefused) {
   }
 }
 
-TEST_F(RunLoopTest, FailoverAndReturn) {
-  fakes::FakePool second;
-  config.pools.push_back({"https://second.test:8443", "ann", "token", "rig", "", "", true});
-  connect = [&](const PoolConfig& p) {
-    return p.url.find("second") != std::string::npos ? second.transport() : pool.transport();
-  };
-  bool first_down = true;
-  pool.before = [&](const HttpRequest&) -> std::optional<Error> {
-    if (first_down) throw unreachable();
-    return {};
-  };
-  clock.on_sleep = [&] {
-    if (clock.sleeps.size() == 3) first_down = false;
-    if (clock.sleeps.size() == 12) stop.request();
-  };
-  RunLoop(config, key, 0, world).run();
-  EXPECT_GE(second.count("POST /v1/leases"), 3u) << "work from the second pool meanwhile";
-  EXPECT_GE(pool.count("POST /v1/leases"), 3u) << "and back to the first";
-  EXPECT_EQ(logged("next attempt in"), pool.count("GET /v1/pool") - 1);
-}
-
-TEST_F(RunLoopTest, OnePoolOfTwoMayRefuse) {
-  fakes::FakePool second;
-  config.pools.push_back({"https://second.test:8443", "ann", "token", "rig", "", "", true});
-  connect = [&](const PoolConfig& p) {
-    return p.url.find("second") != std::string::npos ? second.transport() : pool.transport();
-  };
-  pool.before = [](const HttpRequest& request) -> std::optional<Error> {
-    if (request.path == "/v1/rigs") return Error(ErrorCode::key_revoked, "revoked by the operator");
-    return {};
-  };
-  EXPECT_FALSE(run(5));
-  EXPECT_EQ(pool.calls.size(), 2u) << "asked once";
-  EXPECT_GE(second.count("POST /v1/leases"), 4u);
-}
-
 TEST_F(RunLoopTest, AWrongClockIsCorrectedOnce) {
   clock.epoch += 7200;
   EXPECT_FALSE(run(2));
   EXPECT_EQ(pool.count("POST /v1/rigs"), 2u);
   EXPECT_EQ(logged("7200 s ahead of the pool's"), 1u) << log();
+}
+
+TEST_F(RunLoopTest, AClockThatIsSetRightIsNoWarning) {
+  clock.epoch -= 7200;
+  clock.on_sleep = [&] {
+    if (clock.sleeps.size() == 1) clock.epoch += 7200;
+    if (clock.sleeps.size() == 3) stop.request();
+  };
+  RunLoop(config, key, 0, world).run();
+  EXPECT_EQ(logged("7200 s behind the pool's"), 1u) << log();
+  EXPECT_EQ(logged("this machine's clock is right again"), 1u) << log();
+  EXPECT_EQ(logged("should be set"), 1u) << log();
 }
 
 // Either clock, an hour either way, before every request of a unit: each unit is sent once, and nothing waits.
