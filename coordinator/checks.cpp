@@ -40,18 +40,24 @@ std::map<protocol::Digest, std::set<std::string>> accounts_by_claim(const std::v
   return accounts;
 }
 
-// Everything of the key that is not settled loses its pay; what it gave to rounds that are still open is done again.
+// Everything of the key that is not settled loses its pay. What it gave to rounds that are still open, and evaluations
+// of any round, are done again, except where another account's equal result takes the place.
 void bar(Core& core, Db& db, const protocol::PublicKey& key, const std::string& reason) {
   stop_rig(db, key, "barred", reason, core.clock.now());
   Statement rows = query(db, "SELECT id FROM results WHERE key = ? AND pay IN ('escrowed', 'none')", key);
   std::vector<int64_t> results;
   while (rows.executeStep()) results.push_back(rows.getColumn(0).getInt64());
-  for (const int64_t result : results) void_result(core, db, result, reason);
-  execute(db,
-          "UPDATE units SET accepted = NULL WHERE accepted IN (SELECT id FROM results WHERE key = ?) AND "
-          "(kind = 'evaluate' AND job IN (SELECT name FROM jobs WHERE state NOT IN ('completed', 'cancelled')) OR "
-          "EXISTS (SELECT 1 FROM rounds r WHERE r.job = units.job AND r.round = units.round AND r.closed IS NULL))",
-          key);
+  for (const int64_t result : results) {
+    void_result(core, db, result, reason);
+    execute(
+        db,
+        "UPDATE units SET accepted = (SELECT same.id FROM results own JOIN results same ON same.unit = own.unit AND "
+        "same.claim = own.claim AND same.account <> own.account WHERE own.id = ?1 AND same.outcome = 'accepted' AND "
+        "same.pay <> 'voided' AND same.kept ORDER BY same.id LIMIT 1) WHERE id = (SELECT unit FROM results WHERE "
+        "id = ?1) AND accepted = ?1 AND (kind = 'evaluate' OR EXISTS (SELECT 1 FROM rounds r WHERE r.job = "
+        "units.job AND r.round = units.round AND r.closed IS NULL))",
+        result);
+  }
 }
 
 void close_check(Core& core, Db& db, int64_t unit, const char* state) {

@@ -178,6 +178,58 @@ TEST_F(Checks, ALateHonestResultExposesAnEarlierLie) {
   EXPECT_EQ(status().state, "completed");
 }
 
+TEST_F(Checks, ABarReopensOnlyTheEvaluationsThatItVoids) {
+  JobRequest request = tiny_job();  // no checks are drawn
+  request.description.rounds = 12;
+  request.description.units_per_round = 1;
+  request.description.evaluate_every = 1;
+  create(request);
+  Rig b = rig("bob"), c = rig("carol"), mallory = rig("mallory");
+  advance();
+  while (status().rounds_done < 10) {
+    mallory.work(mallory.take());
+    advance();
+  }
+  ASSERT_EQ(number("SELECT count(*) FROM results WHERE pay = 'settled'"), 4);  // of rounds 0 and 1
+  core->store.write([](Db& db) {
+    execute(db, "INSERT INTO checks (unit, opened) SELECT id, 0 FROM units WHERE name = 'tiny.5.e0'");
+  });
+  const protocol::Lease check = b.take();
+  ASSERT_EQ(check.unit.name, "tiny.5.e0");
+  b.work(check);
+  EXPECT_EQ(status().checks_done, 1u);
+
+  // Two late results of the open round expose a lie.
+  const auto take_train = [](Rig& rig) {
+    protocol::LeaseRequest train = rig.request();
+    train.kinds = {"train"};
+    return *rig.ask(train).lease;
+  };
+  const protocol::Lease of_b = take_train(b);
+  pool->release(b.identity, of_b.lease, {});
+  const protocol::Lease of_c = take_train(c);
+  pool->release(c.identity, of_c.lease, {});
+  mallory.deliver(mallory.lie(take_train(mallory)));
+  b.work(of_b);
+  c.work(of_c);
+  ASSERT_EQ(state_of(mallory), "barred");
+
+  EXPECT_EQ(number("SELECT count(*) FROM units WHERE kind = 'evaluate' AND round < 2 AND accepted IS NULL"), 0);
+  EXPECT_EQ(number("SELECT count(*) FROM units u JOIN results r ON r.id = u.accepted WHERE name = 'tiny.5.e0' AND "
+                   "r.account = 'bob' AND r.pay = 'escrowed'"),
+            1);
+  EXPECT_EQ(number("SELECT count(*) FROM units WHERE kind = 'evaluate' AND round BETWEEN 2 AND 9 AND accepted IS NULL"),
+            7);
+  EXPECT_EQ(number("SELECT count(*) FROM units WHERE name = 'tiny.10.t0' AND accepted IS NULL"), 1);
+  run({&b, &c});
+  EXPECT_EQ(status().state, "completed");
+  EXPECT_EQ(status().validation_loss.size(), 13u);
+  // What mallory's rounds 0 and 1 and the others' 10 and 11 cost; each evaluation is paid once, that of round 5 to bob.
+  const protocol::JobDescription d = status().description;
+  EXPECT_EQ(status().spent, 4 * d.price_train + 13 * d.price_evaluate);
+  expect_books_balance();
+}
+
 TEST_F(Checks, OneAccountAloneFinishes) {
   create(checked_job());
   Rig a = rig("alice");
