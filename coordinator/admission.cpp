@@ -61,7 +61,11 @@ float norm_of_payload(const std::vector<kernels::Parameter>& parameters, protoco
     }
     sums.push_back(total);
   }
-  return std::sqrt(ops.row_sum(sums.data(), sums.size()));
+  const float norm = std::sqrt(ops.row_sum(sums.data(), sums.size()));
+  // Or one key's result could make the outer step overflow. With a finite norm no element is beyond 2^64, and the mean
+  // of however many units is far from the end of fp32.
+  if (!std::isfinite(norm)) throw std::invalid_argument("the norm of the values is not finite");
+  return norm;
 }
 
 float admit_result(const Job& job, const UnitRow& unit, const protocol::Submission& submission,

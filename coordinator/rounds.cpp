@@ -214,7 +214,9 @@ bool close_round(Core& core, const std::string& name) {
     });
   } catch (const NotFinite& error) {
     core.store.write([&](Db& db) {
-      execute(db, "UPDATE jobs SET state = 'diverged', detail = ? WHERE name = ?",
+      execute(db,
+              "UPDATE jobs SET state = 'diverged', detail = ? WHERE name = ? AND state IN ('running', 'paused', "
+              "'unfunded')",  // not one that was cancelled meanwhile
               std::string(error.what()) + "; try a lower learning rate", name);
     });
   }

@@ -8,10 +8,12 @@
 
 #include "admission.h"
 #include "fake_rig.h"
+#include "jobs.h"
 #include "kernels/codec.h"
 #include "kernels/files.h"
 #include "protocol/blob.h"
 #include "protocol/plan.h"
+#include "rounds.h"
 
 namespace pool::testing {
 namespace {
@@ -220,7 +222,56 @@ TEST(AggregateLimits, AStepThatOverflowsIsNoRound) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path));  // nothing half-written stays
 }
 
+// What admission lets through: the largest elements of a finite norm, at the highest rate of a job.
+TEST(AggregateLimits, NoResultsOfAFiniteNormOverflow) {
+  for (const char* outer : {"nesterov", "adamw"}) {
+    Job job = make_job({"", "fp32", outer, 0});
+    job.description.outer.lr = 1e6;
+    const size_t n = job.description.parameters;
+    const std::vector<float> weights(n, 1.0f);
+    std::vector<float> values(n, 0.0f);
+    const auto ops = kernels::make_cpu_ops(1);
+    const auto norm_with = [&](float element) {
+      values[0] = element;
+      return norm_of_payload(job.parameters, protocol::CodecId::fp32, n, encoded(kernels::Codec::fp32, values), *ops);
+    };
+    EXPECT_THROW(norm_with(1.85e19f), std::invalid_argument);
+    EXPECT_NO_THROW(norm_with(1.84e19f));
+    const std::vector<uint8_t> unit = encoded(kernels::Codec::fp32, values);
+    RoundInputs inputs;
+    for (uint64_t i = 0; i < job.description.units_per_round; ++i) inputs.units.push_back({unit, 1.84e19f});
+    inputs.weights = weights;
+    const TemporaryFolder folder;
+    int files = 0;
+    EXPECT_NO_THROW(aggregate(job, 0, inputs, *ops, [&] { return folder.path / std::to_string(++files); })) << outer;
+  }
+}
+
 class WholeJob : public PoolFixture {};
+
+TEST_F(WholeJob, AnOverflowStopsTheJobUnlessItIsOver) {
+  Rig a = rig("alice");
+  for (const char* name : {"cancelled", "running"}) {
+    JobRequest request = tiny_job(name);
+    request.description.codec = "fp32";
+    create(request);
+    advance();
+    for (uint64_t i = 0; i < request.description.units_per_round; ++i) a.work(a.take());
+    // As admission lets none through.
+    std::vector<uint8_t> blob(protocol::blob_header_bytes + 4 * status(name).description.parameters, 0x7f);
+    core->store.write([&](Db& db) {
+      StagedWriter writer(core->store.temporary_path());
+      writer.write(std::span<const uint8_t>(blob));
+      StagedFile file = writer.finish();
+      core->store.publish(db, file);
+      execute(db, "UPDATE results SET digest = ?", file.digest());
+    });
+    if (name == std::string("cancelled")) cancel_job(*core, name);
+    EXPECT_TRUE(close_round(*core, name));
+  }
+  EXPECT_EQ(status("cancelled").state, "cancelled");
+  EXPECT_EQ(status("running").state, "diverged");
+}
 
 TEST_F(WholeJob, FinerCodecsStayCloserToFp32) {
   Rig a = rig("alice"), b = rig("bob");

@@ -216,7 +216,7 @@ class Results(Refusals):
         good = wire.random_result("fp32", self.unit["parameters"])
         last = len(good) - 4
         for name, value in (("NaN", NAN), ("signalling NaN", struct.pack("<I", 0x7f800001)), ("infinity", INFINITY),
-                            ("-infinity", struct.pack("<f", -float("inf")))):
+                            ("-infinity", struct.pack("<f", -float("inf"))), ("a norm beyond fp32", struct.pack("<f", 2e19))):
             for at in (32, 32 + (last - 32) // 8 * 4, last):
                 self.check((422, 1302), self.rig.submit(self.lease, good[:at] + value + good[at + 4:], ZERO), f"{name} at {at}")
 

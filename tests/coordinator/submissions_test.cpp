@@ -74,12 +74,13 @@ TEST_F(Submissions, WhatIsNoResultIsRefusedAndCounted) {
   EXPECT_EQ(refusal(a, lease, [](Work& w) { w.blob.pop_back(); }), bad);                     // size
   EXPECT_EQ(refusal(a, lease, [](Work& w) { w.blob[35] = 0x7f, w.blob[34] = 0x80; }), bad);  // a scale that is infinite
   EXPECT_EQ(refusal(a, lease, [](Work& w) { w.blob[35] = 0x7f, w.blob[34] = 0x7f; }), bad);  // finite, but not times 7
+  EXPECT_EQ(refusal(a, lease, [](Work& w) { w.blob[35] = 0x7d, w.blob[34] = 0x00; }), bad);  // finite, but not its norm
   EXPECT_EQ(refusal(a, lease, [](Work& w) { w.blob.back() = 0x88; }), bad);                  // nibbles of -8
   EXPECT_EQ(refusal(a, lease, [](Work& w) { w.submission.tokens += 1; }), bad);
   const JobStatus counted = status();
-  EXPECT_EQ(counted.units_rejected, 9u);
+  EXPECT_EQ(counted.units_rejected, 10u);
   EXPECT_EQ(counted.units_accepted, 0u);
-  EXPECT_EQ(pool->status().rigs[0].rejected, 9u);
+  EXPECT_EQ(pool->status().rigs[0].rejected, 10u);
   EXPECT_TRUE(std::filesystem::is_empty(core->store.uploads()));
   // The unit is free for others at once, for this rig after a while; a right result of its old lease is still taken.
   Rig b = rig("bob");
