@@ -73,6 +73,16 @@ void open_check(Core& core, Db& db, int64_t unit) {
       unit, core.clock.now());
 }
 
+// No third account came: where answers differ nobody is proved wrong, and nobody is paid.
+void expire_check(Core& core, Db& db, int64_t unit) {
+  const std::vector<Claim> claims = read_claims(db, unit);
+  if (accounts_by_claim(claims).size() >= 2) {
+    for (const Claim& claim : claims)
+      void_result(core, db, claim.result, "answers differ and no third account decided");
+  }
+  close_check(core, db, unit, "expired");
+}
+
 bool someone_could_check(Core& core, Db& db, int64_t unit) {
   return integer(db, 0,
                  "SELECT count(*) FROM rigs WHERE state = 'active' AND last_seen > ? AND account NOT IN "
@@ -135,15 +145,16 @@ bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished
     if (!job_finished && (disputed || !is_old)) continue;
     if (patience_over || !someone_could_check(core, db, unit)) ended.push_back(unit);
   }
-  for (const int64_t unit : ended) {
-    const std::vector<Claim> claims = read_claims(db, unit);
-    if (accounts_by_claim(claims).size() >= 2) {  // no third account came: nobody is proved wrong, nobody is paid
-      for (const Claim& claim : claims)
-        void_result(core, db, claim.result, "answers differ and no third account decided");
-    }
-    close_check(core, db, unit, "expired");
-  }
+  for (const int64_t unit : ended) expire_check(core, db, unit);
   return !ended.empty();
+}
+
+void end_checks(Core& core, Db& db, const std::string& job) {
+  Statement rows = query(
+      db, "SELECT u.id FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE c.state = 'open' AND u.job = ?", job);
+  std::vector<int64_t> open;
+  while (rows.executeStep()) open.push_back(rows.getColumn(0).getInt64());
+  for (const int64_t unit : open) expire_check(core, db, unit);
 }
 
 }  // namespace pool

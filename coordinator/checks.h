@@ -16,5 +16,7 @@ void compare_claims(Core& core, Db& db, const UnitRow& unit);
 // Ends checks that nobody is there to do, so that pay and the job's end do not wait for ever. Returns whether any
 // ended.
 bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished);
+// Ends all that are open: the job is over.
+void end_checks(Core& core, Db& db, const std::string& job);
 
 }  // namespace pool

@@ -226,10 +226,7 @@ bool close_round(Core& core, const std::string& name) {
 
 void finish_job(Core& core, Db& db, const std::string& job, const std::string& state, const std::string& detail) {
   const int64_t now = core.clock.now();
-  execute(db,
-          "UPDATE checks SET state = 'expired', closed = ? WHERE state = 'open' AND unit IN (SELECT id FROM units "
-          "WHERE job = ?)",
-          now, job);
+  end_checks(core, db, job);
   settle_results(core, db, job, INT64_MAX);
   const std::string account = ledger::job_account(job);
   ledger::move(db, "finish:" + job, now, account, ledger::treasury,

@@ -2,6 +2,7 @@
 #include "checks.h"
 
 #include "fake_rig.h"
+#include "jobs.h"
 #include "ledger.h"
 
 namespace pool::testing {
@@ -253,6 +254,27 @@ TEST_F(Checks, TwoAccountsThatDifferAreBothUnpaid) {
   EXPECT_EQ(balance("escrow:alice") + balance("escrow:mallory"), 0);
   EXPECT_GT(number("SELECT count(*) FROM results WHERE pay = 'voided' AND account = 'mallory'"), 0);
   EXPECT_GT(number("SELECT count(*) FROM results WHERE pay = 'voided' AND account = 'alice'"), 0);
+  expect_books_balance();
+}
+
+TEST_F(Checks, ACancelledJobPaysNeitherSideOfADispute) {
+  create(checked_job());
+  Rig a = rig("alice"), mallory = rig("mallory");
+  const protocol::Lease disputed = a.take();
+  a.work(disputed);
+  const protocol::Lease undisputed = a.take();
+  a.work(undisputed);
+  mallory.compute(disputed);  // so that it has the weights: checks come first
+  const protocol::Lease check = mallory.take();
+  ASSERT_EQ(check.unit.name, disputed.unit.name);
+  mallory.deliver(mallory.lie(check));
+  cancel_job(*core, "tiny");
+  EXPECT_EQ(balance("account:alice"), static_cast<int64_t>(undisputed.unit.price));
+  EXPECT_EQ(balance("account:mallory") + balance("escrow:alice") + balance("escrow:mallory"), 0);
+  EXPECT_EQ(balance("treasury"), -static_cast<int64_t>(undisputed.unit.price));
+  EXPECT_EQ(number("SELECT count(*) FROM results WHERE pay = 'voided'"), 2);
+  EXPECT_EQ(number("SELECT count(*) FROM checks WHERE state = 'expired'"), 2);
+  EXPECT_EQ(state_of(mallory), "active");
   expect_books_balance();
 }
 
