@@ -69,7 +69,7 @@ std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const protoco
             rig.key, now, request.request_id, now, nlohmann::json(request.leases).dump(), request.request_id);
   while (rows.executeStep()) {
     const LeaseRow lease = lease_at(rows);
-    if (is_wanted(db, read_unit(db, lease.unit), lease.replay)) return lease;
+    if (is_wanted(db, read_unit(db, lease.unit), lease.replay, rig.account)) return lease;
   }
   return std::nullopt;
 }
@@ -157,7 +157,7 @@ protocol::RenewalAnswer renew(Core& core, const RigIdentity& rig, const std::str
     const int64_t now = core.clock.now();
     protocol::RenewalAnswer answer;
     answer.renew_s = renew_s;
-    answer.wanted = lease.held && is_wanted(db, read_unit(db, lease.unit), lease.replay);
+    answer.wanted = lease.held && is_wanted(db, read_unit(db, lease.unit), lease.replay, rig.account);
     if (!answer.wanted || lease.deadline <= now) return answer;
     extend(db, id, lease.deadline, now);
     answer.deadline_s = static_cast<uint64_t>(lease.deadline - now);

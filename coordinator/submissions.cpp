@@ -48,7 +48,7 @@ Claimed find_claimed(Db& db, const RigIdentity& rig, const UnitRow& unit, const 
                                               std::to_string(submission.attempt) + " at " + submission.unit);
   }
   const bool replay = row.getColumn(0).getInt() != 0;
-  return {unit, replay, is_wanted(db, unit, replay)};
+  return {unit, replay, is_wanted(db, unit, replay, rig.account)};
 }
 
 UnitRow require_unit(Db& db, const std::string& name) {

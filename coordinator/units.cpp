@@ -45,11 +45,15 @@ void insert_unit(Db& db, const Job& job, uint64_t round, protocol::UnitKind kind
           unit.max_result_bytes);
 }
 
-bool is_wanted(Db& db, const UnitRow& unit, bool replay) {
+bool is_wanted(Db& db, const UnitRow& unit, bool replay, const std::string& account) {
   if (integer(db, 0, "SELECT count(*) FROM jobs WHERE name = ? AND state IN ('completed', 'cancelled')", unit.job))
     return false;
   if (!unit.accepted) return true;
-  return replay && integer(db, 0, "SELECT count(*) FROM checks WHERE unit = ? AND state = 'open'", unit.id) > 0;
+  return replay &&
+         integer(db, 0,
+                 "SELECT count(*) FROM checks WHERE unit = ?1 AND state = 'open' AND NOT EXISTS (SELECT 1 FROM results "
+                 "WHERE unit = ?1 AND account = ?2 AND pay <> 'voided')",
+                 unit.id, account) > 0;
 }
 
 }  // namespace pool

@@ -21,7 +21,8 @@ UnitRow read_unit(Db& db, int64_t id);
 // Adds the open unit that the plan says.
 void insert_unit(Db& db, const Job& job, uint64_t round, protocol::UnitKind kind, uint64_t number);
 
-// Whether a result would still be used: the job goes on, and the unit is open or repeated for a check that is open.
-bool is_wanted(Db& db, const UnitRow& unit, bool replay);
+// Whether a result of this account would still be used: the job goes on, and the unit is open, or repeated for a check
+// that is open and that the account has no part in yet.
+bool is_wanted(Db& db, const UnitRow& unit, bool replay, const std::string& account);
 
 }  // namespace pool

@@ -78,6 +78,30 @@ TEST_F(Checks, ChecksAreOrdinaryLeasesToOtherAccounts) {
   EXPECT_EQ(status().checks_done, 1u);
 }
 
+TEST_F(Checks, AnAccountTakesPartInACheckOnce) {
+  create(checked_job());
+  Rig a = rig("alice"), b = rig("bob"), b2 = rig("bob"), c = rig("carol");
+  const protocol::Lease first = a.take();
+  a.deliver(a.lie(first));
+  std::vector<protocol::Lease> checks;
+  for (Rig* rig : {&b, &b2}) {  // one after the other has lapsed
+    rig->compute(first);        // so that it has the weights: checks come first
+    checks.push_back(rig->take());
+    ASSERT_EQ(checks.back().unit.name, first.unit.name);
+    clock.time += 61;
+  }
+  EXPECT_TRUE(pool->renew(b2.identity, checks[1].lease, {}).wanted);
+  EXPECT_EQ(b.work(checks[0]).outcome, protocol::Outcome::accepted);
+  EXPECT_FALSE(pool->renew(b2.identity, checks[1].lease, {}).wanted);
+  EXPECT_EQ(b2.work(checks[1]).outcome, protocol::Outcome::superseded);
+  EXPECT_EQ(balance("escrow:bob"), static_cast<int64_t>(first.unit.price));
+  EXPECT_EQ(status().checks_done, 0u);  // one account against one
+  c.compute(first);
+  c.work(c.take());
+  EXPECT_EQ(state_of(a), "barred");
+  expect_books_balance();
+}
+
 TEST_F(Checks, ALiarIsBarredUnpaidAndTheHonestEarnOn) {
   create(checked_job());
   Rig a = rig("alice"), b = rig("bob"), mallory = rig("mallory");
