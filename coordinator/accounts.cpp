@@ -205,4 +205,10 @@ RigIdentity admit(Core& core, const protocol::VerifiedRequest& request) {
   });
 }
 
+void require_active_rig(Db& db, const protocol::PublicKey& key) {
+  Statement row = query(db, "SELECT state, reason FROM rigs WHERE key = ?", key);
+  row.executeStep();
+  require_active(text_at(row, 0), text_at(row, 1));
+}
+
 }  // namespace pool

@@ -27,6 +27,8 @@ void stop_rig(Db& db, const protocol::PublicKey& key, const char* state, const s
 
 void enrol(Core& core, const protocol::VerifiedRequest& request, const protocol::Enrolment& enrolment);
 RigIdentity admit(Core& core, const protocol::VerifiedRequest& request);
+// Throws Error(key_revoked) for a key that was revoked or barred after its request was admitted.
+void require_active_rig(Db& db, const protocol::PublicKey& key);
 
 extern const char* const minimum_agent;
 // Throws Error(agent_too_old) below minimum_agent, Error(bad_member) unless it is NAME/X.Y.Z.

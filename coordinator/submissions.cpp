@@ -1,5 +1,6 @@
 #include "submissions.h"
 
+#include "accounts.h"
 #include "admission.h"
 #include "checks.h"
 #include "settlements.h"
@@ -197,10 +198,12 @@ protocol::SignedDocument submit(Core& core, const RigIdentity& rig, const protoc
     }
   }
 
-  // Between reading and now another rig may have been first, or this very submission may have come twice.
+  // Between reading and now another rig may have been first, this very submission may have come twice, or the rig may
+  // have been revoked or barred.
   const auto record = [&](Db& db) {
     const UnitRow unit = require_unit(db, submission.unit);
     if (auto stored = stored_receipt(db, rig, unit.id, submission)) return *stored;
+    require_active_rig(db, rig.key);
     Claimed current = find_claimed(db, rig, unit, submission);
     if (current.wanted && !submission.diverged && !admitted) {
       throw Error(ErrorCode::overloaded, "the unit was opened again meanwhile; submit once more");

@@ -123,6 +123,16 @@ TEST_F(Submissions, OnlyUnderAnOwnLease) {
   EXPECT_EQ(protocol::receipt_from_canonical(a.submit(work).document).outcome, protocol::Outcome::accepted);
 }
 
+TEST_F(Submissions, NoneOfAKeyThatIsRevokedWhileItsRequestIsInWork) {
+  create(tiny_job());
+  Rig a = rig("alice");
+  const Work work = a.compute(a.take());
+  a.upload(work);
+  revoke_rig(*core, protocol::to_hex(a.identity.key));
+  EXPECT_EQ(code_of([&] { a.submit(work); }), ErrorCode::key_revoked);  // as a request that was admitted before
+  EXPECT_EQ(number("SELECT count(*) FROM results"), 0);
+}
+
 TEST_F(Submissions, UploadsResumeAndAreBounded) {
   create(tiny_job());
   Rig a = rig("alice");
