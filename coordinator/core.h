@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "errors.h"
@@ -40,6 +42,10 @@ class Core {
   const Clock& clock;
   const protocol::PrivateKey key;
   const protocol::Digest pool_id;
+
+  // The results, by key and digest, whose submissions are in work.
+  std::mutex submissions_mutex;
+  std::set<std::pair<protocol::PublicKey, protocol::Digest>> submissions;
 
   protocol::SignedDocument sign(std::string document) const {
     return protocol::sign_document(std::move(document), key);

@@ -68,6 +68,29 @@ void count_rejection(Core& core, const RigIdentity& rig, const protocol::Submiss
   });
 }
 
+// A submission in work. Repeated meanwhile it would find its upload claimed: the pool would seem to hold nothing, and
+// then to take nothing any more. So it waits for the receipt.
+class InWork {
+ public:
+  InWork(Core& core, const protocol::PublicKey& key, const protocol::Digest& digest)
+      : core_(core), result_(key, digest) {
+    const std::lock_guard<std::mutex> lock(core_.submissions_mutex);
+    if (!core_.submissions.insert(result_).second) {
+      throw Error(ErrorCode::overloaded, "this result is being admitted; submit it again for its receipt");
+    }
+  }
+  ~InWork() {
+    const std::lock_guard<std::mutex> lock(core_.submissions_mutex);
+    core_.submissions.erase(result_);
+  }
+  InWork(const InWork&) = delete;
+  InWork& operator=(const InWork&) = delete;
+
+ private:
+  Core& core_;
+  const std::pair<protocol::PublicKey, protocol::Digest> result_;
+};
+
 struct Admitted {
   StagedFile blob;
   float norm = 0;
@@ -178,6 +201,8 @@ protocol::SignedDocument insert_result(Core& core, Db& db, const RigIdentity& ri
 
 protocol::SignedDocument submit(Core& core, const RigIdentity& rig, const protocol::Submission& submission,
                                 const protocol::VerifiedRequest& evidence, std::string_view body) {
+  std::optional<InWork> in_work;
+  if (!submission.diverged) in_work.emplace(core, rig.key, submission.result.digest);
   Claimed claimed;
   if (auto receipt = core.store.read([&](Db& db) {
         const UnitRow unit = require_unit(db, submission.unit);

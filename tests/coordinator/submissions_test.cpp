@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <utility>
 
 #include "fake_rig.h"
 #include "protocol/blob.h"
@@ -131,6 +133,31 @@ TEST_F(Submissions, NoneOfAKeyThatIsRevokedWhileItsRequestIsInWork) {
   revoke_rig(*core, protocol::to_hex(a.identity.key));
   EXPECT_EQ(code_of([&] { a.submit(work); }), ErrorCode::key_revoked);  // as a request that was admitted before
   EXPECT_EQ(number("SELECT count(*) FROM results"), 0);
+}
+
+// While it is admitted its upload is claimed; that must not look as if the pool had nothing.
+TEST_F(Submissions, ARepeatedOneWaitsForTheFirst) {
+  struct AskingClock : ManualClock {
+    int64_t now() const override {
+      if (ask) std::exchange(ask, {})();
+      return time;
+    }
+    mutable std::function<void()> ask;
+  } asking;
+  create(tiny_job());
+  Rig a = rig("alice");
+  const Work work = a.compute(a.take());
+  a.upload(work);
+  pool = std::make_unique<Pool>(folder.path / "data", asking);
+  bool asked = false;
+  asking.ask = [&] {  // as the first one's receipt is written
+    asked = true;
+    EXPECT_EQ(code_of([&] { a.submit(work); }), ErrorCode::overloaded);
+  };
+  const protocol::SignedDocument receipt = a.submit(work);
+  EXPECT_TRUE(asked);
+  EXPECT_EQ(a.submit(work).document, receipt.document);
+  reopen();  // the clock of this pool ends here
 }
 
 TEST_F(Submissions, UploadsResumeAndAreBounded) {
