@@ -73,16 +73,6 @@ void open_check(Core& core, Db& db, int64_t unit) {
       unit, core.clock.now());
 }
 
-// No third account came: where answers differ nobody is proved wrong, and nobody is paid.
-void expire_check(Core& core, Db& db, int64_t unit) {
-  const std::vector<Claim> claims = read_claims(db, unit);
-  if (accounts_by_claim(claims).size() >= 2) {
-    for (const Claim& claim : claims)
-      void_result(core, db, claim.result, "answers differ and no third account decided");
-  }
-  close_check(core, db, unit, "expired");
-}
-
 bool someone_could_check(Core& core, Db& db, int64_t unit) {
   return integer(db, 0,
                  "SELECT count(*) FROM rigs WHERE state = 'active' AND last_seen > ? AND account NOT IN "
@@ -147,6 +137,16 @@ bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished
   }
   for (const int64_t unit : ended) expire_check(core, db, unit);
   return !ended.empty();
+}
+
+// No third account came: where answers differ nobody is proved wrong, and nobody is paid.
+void expire_check(Core& core, Db& db, int64_t unit) {
+  const std::vector<Claim> claims = read_claims(db, unit);
+  if (accounts_by_claim(claims).size() >= 2) {
+    for (const Claim& claim : claims)
+      void_result(core, db, claim.result, "answers differ and no third account decided");
+  }
+  close_check(core, db, unit, "expired");
 }
 
 void end_checks(Core& core, Db& db, const std::string& job) {

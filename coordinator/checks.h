@@ -18,5 +18,7 @@ void compare_claims(Core& core, Db& db, const UnitRow& unit);
 bool expire_checks(Core& core, Db& db, const std::string& job, bool job_finished);
 // Ends all that are open: the job is over.
 void end_checks(Core& core, Db& db, const std::string& job);
+// Ends an open check undecided: where answers differ nobody is paid.
+void expire_check(Core& core, Db& db, int64_t unit);
 
 }  // namespace pool

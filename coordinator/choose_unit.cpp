@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 
 #include "leases.h"
 #include "rounds.h"
@@ -141,17 +142,32 @@ class Chooser {
 #define NOT_DIVERGED_FOR_KEY \
   "NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = u.id AND +r.key = :key AND r.digest IS NULL) "
 
+  // Whether there are files from which the rig can make the weights of a round.
+  bool has_weights(int64_t round) {
+    const auto number = static_cast<uint64_t>(round);
+    const auto [known, is_new] = has_weights_.try_emplace(number, false);
+    if (is_new) known->second = weights_source(db_, job_.name(), number, request_.held).has_value();
+    return known->second;
+  }
+
   // A unit that nobody computes. Not for a key that answered it with a numeric failure.
   std::optional<int64_t> free_unit(const std::string& kind, int64_t first_round, int64_t last_round) {
-    Statement rows(db_,
-                   "SELECT u.id FROM units u INDEXED BY units_open WHERE u.job = :job AND u.accepted IS NULL AND "
-                   "u.kind = :kind AND u.round BETWEEN :first AND :last AND " NOT_OUT "AND " NOT_REFUSED_FROM_KEY
-                   "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.round, u.number LIMIT 1");
+    Statement rows(
+        db_,
+        "SELECT u.id, u.round FROM units u INDEXED BY units_open WHERE u.job = :job AND u.accepted IS NULL AND "
+        "u.kind = :kind AND u.round BETWEEN :first AND :last AND " NOT_OUT "AND " NOT_REFUSED_FROM_KEY
+        "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.round, u.number LIMIT 1");
     rows.bind(":kind", kind);
-    rows.bind(":first", first_round);
     rows.bind(":last", last_round);
     bind_common(rows);
-    return first(rows);
+    rows.bind(":first", first_round);
+    while (rows.executeStep()) {
+      const int64_t round = rows.getColumn(1).getInt64();
+      if (has_weights(round)) return rows.getColumn(0).getInt64();
+      rows.reset();
+      rows.bind(":first", round + 1);
+    }
+    return std::nullopt;
   }
   std::optional<int64_t> free_unit(const std::string& kind) { return free_unit(kind, 0, INT64_MAX); }
 
@@ -192,10 +208,10 @@ class Chooser {
       const int64_t round = rows.getColumn(1).getInt64();
       if (round > last && other_check_) break;
       const auto kind = text_at(rows, 2) == "train" ? protocol::UnitKind::train : protocol::UnitKind::evaluate;
-      if (!fits(kind)) continue;
-      if (round <= overdue || holds(request_.held, job_.name(), static_cast<uint64_t>(round)))
-        return rows.getColumn(0).getInt64();
-      if (!other_check_) other_check_ = rows.getColumn(0).getInt64();
+      const bool urgent = round <= overdue || holds(request_.held, job_.name(), static_cast<uint64_t>(round));
+      if ((!urgent && other_check_) || !fits(kind) || !has_weights(round)) continue;
+      if (urgent) return rows.getColumn(0).getInt64();
+      other_check_ = rows.getColumn(0).getInt64();
     }
     return std::nullopt;
   }
@@ -204,15 +220,18 @@ class Chooser {
   std::optional<int64_t> slow_unit(const std::string& kind) {
     Statement rows(
         db_,
-        "SELECT u.id FROM (SELECT u.id, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
+        "SELECT u.id, u.round FROM (SELECT u.id, u.round, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
         "AND " LEASE_LIVES("o", ":now") "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
         "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now) u "
-        "WHERE " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number LIMIT 1");
+        "WHERE " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number");
     rows.bind(":kind", kind);
     rows.bind(":max_out", max_out);
     rows.bind(":after", copy_after_s);
     bind_common(rows);
-    return first(rows);
+    while (rows.executeStep()) {
+      if (has_weights(rows.getColumn(1).getInt64())) return rows.getColumn(0).getInt64();
+    }
+    return std::nullopt;
   }
 
   void bind_common(Statement& rows) {
@@ -220,10 +239,6 @@ class Chooser {
     rows.bind(":now", now_);
     rows.bind(":pause", refusal_pause_s);
     rows.bind(":key", static_cast<const void*>(rig_.key.data()), static_cast<int>(rig_.key.size()));
-  }
-  static std::optional<int64_t> first(Statement& rows) {
-    if (!rows.executeStep()) return std::nullopt;
-    return rows.getColumn(0).getInt64();
   }
 
   Db& db_;
@@ -234,6 +249,7 @@ class Chooser {
   int64_t open_round_ = -1;
   std::string misfit_;
   std::optional<int64_t> other_check_;
+  std::map<uint64_t, bool> has_weights_;  // by round
 };
 
 struct Candidate {

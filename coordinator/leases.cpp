@@ -58,7 +58,8 @@ void extend(Db& db, const std::string& id, int64_t deadline, int64_t now) {
   execute(db, "UPDATE leases SET expires = ? WHERE id = ?", std::min(now + renew_s, deadline), id);
 }
 
-// A lease that the key holds, or held under this request and could still use; none that its agent works on.
+// A lease that the key holds, or held under this request and could still use; none that its agent works on, nor one
+// of weights that this rig cannot be given any more.
 std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const protocol::LeaseRequest& request, int64_t now) {
   Statement rows =
       query(db,
@@ -69,7 +70,9 @@ std::optional<LeaseRow> held_lease(Db& db, const RigIdentity& rig, const protoco
             rig.key, now, request.request_id, now, nlohmann::json(request.leases).dump(), request.request_id);
   while (rows.executeStep()) {
     const LeaseRow lease = lease_at(rows);
-    if (is_wanted(db, read_unit(db, lease.unit), lease.replay, rig.account)) return lease;
+    const UnitRow unit = read_unit(db, lease.unit);
+    if (is_wanted(db, unit, lease.replay, rig.account) && weights_source(db, unit.job, unit.round, request.held))
+      return lease;
   }
   return std::nullopt;
 }
@@ -117,7 +120,7 @@ protocol::Lease describe(Core& core, Db& db, const LeaseRow& lease, std::span<co
   answer.renew_s = renew_s;
   answer.deadline_s = static_cast<uint64_t>(std::max<int64_t>(0, lease.deadline - core.clock.now()));
   answer.unit = protocol::plan_unit(core.job(db, row.job)->description, row.round, row.kind, row.number);
-  answer.unit.weights = weights_source(db, row.job, answer.unit.base_round, held);
+  answer.unit.weights = weights_source(db, row.job, answer.unit.base_round, held).value();  // whoever chose it looked
   return answer;
 }
 

@@ -8,7 +8,14 @@ namespace pool {
 void retire_files(Db& db, const std::string& job, uint64_t closed) {
   const auto newest = static_cast<int64_t>(closed) + 1;  // weights
   const int64_t old = static_cast<int64_t>(closed) - static_cast<int64_t>(settlement_rounds);
-  execute(db, "UPDATE weights SET kept = 0 WHERE job = ? AND kept AND round < ? AND round % 50 <> 0", job, newest - 2);
+  // Where an update before it is lost, a checkpoint stays: without it there would be no way to the rounds after it.
+  execute(
+      db,
+      "UPDATE weights SET kept = 0 WHERE job = ?1 AND kept AND round < ?2 AND round % 50 <> 0 AND EXISTS (SELECT 1 "
+      "FROM weights w WHERE w.job = ?1 AND w.kept AND w.round BETWEEN weights.round - 50 AND weights.round - 1 AND "
+      "weights.round - w.round = (SELECT count(*) FROM updates u WHERE u.job = ?1 AND u.kept AND u.round >= w.round "
+      "AND u.round < weights.round))",
+      job, newest - 2);
   execute(db,
           "UPDATE updates SET kept = 0 WHERE job = ?1 AND kept AND round < (SELECT min(round) FROM weights WHERE job = "
           "?1 AND kept)",

@@ -74,7 +74,7 @@ JobStatus read_job(Core& core, Db& db, const std::string& name) {
   job.validation_loss =
       read_curve(query(db,
                        "SELECT u.round, r.loss FROM units u JOIN results r ON r.id = u.accepted WHERE u.job = ? AND "
-                       "u.kind = 'evaluate' ORDER BY u.round",
+                       "u.kind = 'evaluate' AND r.outcome = 'accepted' AND r.pay <> 'voided' ORDER BY u.round",
                        name));
   job.training_loss =
       read_curve(query(db, "SELECT round, loss FROM rounds WHERE job = ? AND closed IS NOT NULL ORDER BY round", name));

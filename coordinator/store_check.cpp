@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <set>
 #include <system_error>
 
 #include "errors.h"
 #include "store_repair.h"
-#include "weights.h"
 
 namespace pool {
 namespace {
@@ -29,17 +29,14 @@ class Checker {
   StoreCheck run() {
     check_database();
     check_books();
-    if (const uint64_t files = remove_unlisted_blobs(core_); files > 0) {
-      found_.repairs.push_back(std::to_string(files) + " unfinished files in blobs/ that nothing referred to: removed");
-    }
     for (const std::string& job : names("SELECT name FROM jobs ORDER BY name")) check_documents(job);
     if (problems_.empty()) {
-      for (const std::string& job :
-           names("SELECT name FROM jobs WHERE state NOT IN ('completed', 'cancelled') ORDER BY name"))
+      for (const std::string& job : unfinished_jobs())
         check_job(*core_.store.read([&](Db& db) { return core_.job(db, job); }));
       check_others();
     }
     if (!problems_.empty()) refuse();
+    repair();
     return std::move(found_);
   }
 
@@ -108,15 +105,15 @@ class Checker {
               "AND u.kind = 'train' ORDER BY u.number",
               name)) {
       if (!lost(result, Depth::content)) continue;
-      reopen_unit(core_, result.number);
-      repaired("the result of unit " + result.name, "the unit is open again; the treasury bears its pay");
+      repaired("the result of unit " + result.name, "the unit is open again; the treasury bears its pay",
+               [this, result] { reopen_unit(core_, result.number); });
     }
     for (const Row& update :
          rows("SELECT digest, round, '' FROM updates WHERE job = ? AND kept ORDER BY round", name)) {
       const auto round = static_cast<uint64_t>(update.number);
       if (!lost(update, round + 1 == newest ? Depth::content : Depth::size)) continue;
-      give_up_update(core_, name, round);
-      repaired("update " + std::to_string(round) + " of job " + name, "rigs get a checkpoint instead");
+      repaired("update " + std::to_string(round) + " of job " + name, "rigs get a checkpoint instead",
+               [this, name, round] { give_up_update(core_, name, round); });
     }
     check_weights(job, newest);
     for (const Row& state : rows("SELECT momentum, 0, 'momentum' FROM outer_states WHERE job = ?1 UNION ALL SELECT "
@@ -130,7 +127,6 @@ class Checker {
         if (lost({shard.blob.digest, 0, ""}, Depth::content)) missing("a shard of job " + name, shard.blob.digest);
       }
     }
-    check_sources(job);
   }
 
   void check_weights(const Job& job, uint64_t newest) {
@@ -140,27 +136,11 @@ class Checker {
       if (!lost(weights, round == newest ? Depth::content : Depth::size)) continue;
       const std::string what = "the weights of round " + std::to_string(round) + " of job " + job.name();
       if (rebuild_weights(core_, job, round, weights.digest)) {
-        repaired(what, "made again from an older checkpoint and the updates since");
+        repaired(what, "made again from an older checkpoint and the updates since", {});
       } else if (round < newest) {
-        give_up_checkpoint(core_, job.name(), round);
-        repaired(what, "kept no longer");
+        repaired(what, "kept no longer", [this, name = job.name(), round] { give_up_checkpoint(core_, name, round); });
       } else {
         missing(what, weights.digest);
-      }
-    }
-  }
-
-  // Whoever takes a unit that is open, or repeated for a check, must be able to get its weights.
-  void check_sources(const Job& job) {
-    for (const Row& unit :
-         rows("SELECT zeroblob(32), min(round), min(name) FROM units u WHERE job = ? AND (accepted IS "
-              "NULL OR EXISTS (SELECT 1 FROM checks c WHERE c.unit = u.id AND c.state = 'open')) "
-              "GROUP BY round",
-              job.name())) {
-      try {
-        core_.store.read([&](Db& db) { weights_source(db, job.name(), static_cast<uint64_t>(unit.number), {}); });
-      } catch (const std::runtime_error& error) {
-        problem(std::string(error.what()) + ", which unit " + unit.name + " is computed from");
       }
     }
   }
@@ -171,8 +151,8 @@ class Checker {
          rows("SELECT r.digest, 0, u.name FROM results r JOIN units u ON u.id = r.unit WHERE r.kept "
               "AND r.digest IS NOT NULL")) {
       if (seen_.contains(result.digest) || !lost(result, Depth::size)) continue;
-      give_up_results(core_, result.digest);
-      repaired("a result of unit " + result.name, "kept no longer; its digest stays, which is all that checks compare");
+      repaired("a result of unit " + result.name, "kept no longer; its digest stays, which is all that checks compare",
+               [this, result] { give_up_results(core_, result.digest); });
     }
     for (const Row& other : rows(
              "SELECT digest, 0, 'file ' || name || ' of job ' || job FROM job_files UNION SELECT digest, 0, 'a shard "
@@ -228,8 +208,23 @@ class Checker {
       return list;
     });
   }
-  void repaired(const std::string& what, const std::string& how) {
+  std::vector<std::string> unfinished_jobs() {
+    return names("SELECT name FROM jobs WHERE state NOT IN ('completed', 'cancelled') ORDER BY name");
+  }
+  void repaired(const std::string& what, const std::string& how, const std::function<void()>& give_up) {
     found_.repairs.push_back(what + ", missing or damaged: " + how);
+    if (give_up) give_up_.push_back(give_up);
+  }
+  // Only once the start does not refuse: else what is given up would be lost though its file is put back.
+  void repair() {
+    for (const auto& give_up : give_up_) give_up();
+    for (const std::string& job : unfinished_jobs()) {
+      for (std::string& work : core_.store.write([&](Db& db) { return give_up_work(core_, db, job); }))
+        found_.repairs.push_back(std::move(work));
+    }
+    if (const uint64_t files = remove_unlisted_blobs(core_); files > 0) {
+      found_.repairs.push_back(std::to_string(files) + " unfinished files in blobs/ that nothing referred to: removed");
+    }
   }
   void problem(const std::string& what) { problems_.push_back(what); }
   void missing(const std::string& what, const protocol::Digest& digest) {
@@ -251,6 +246,7 @@ class Checker {
   Core& core_;
   StoreCheck found_;
   std::set<protocol::Digest> seen_;
+  std::vector<std::function<void()>> give_up_;
   std::vector<std::string> problems_;
   size_t missing_files_ = 0;
 };

@@ -11,7 +11,7 @@
 namespace pool {
 
 // Repairs what can be made again. Throws Failure(store) that names everything else that an unfinished job needs, and
-// what to do. Only for the process that serves the folder, before it serves.
+// what to do, and has given up nothing then. Only for the process that serves the folder, before it serves.
 StoreCheck check_store(Core& core);
 
 }  // namespace pool

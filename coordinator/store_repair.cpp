@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "aggregate.h"
+#include "checks.h"
 #include "errors.h"
 #include "kernels/files.h"
 #include "ledger.h"
 #include "protocol/blob.h"
+#include "weights.h"
 
 namespace pool {
 namespace {
@@ -98,6 +100,42 @@ void give_up_update(Core& core, const std::string& job, uint64_t round) {
 }
 void give_up_results(Core& core, const protocol::Digest& digest) {
   core.store.write([&](Db& db) { execute(db, "UPDATE results SET kept = 0 WHERE digest = ?", digest); });
+}
+
+std::vector<std::string> give_up_work(Core& core, Db& db, const std::string& job) {
+  struct Work {
+    int64_t unit = 0;
+    uint64_t round = 0;
+    std::string name;
+    bool is_check = false;  // else an evaluation
+  };
+  std::vector<Work> all;
+  Statement rows = query(db,
+                         "SELECT u.id, u.round, u.name, 1 FROM checks c CROSS JOIN units u ON u.id = c.unit WHERE "
+                         "c.state = 'open' AND u.job = ?1 UNION ALL SELECT id, round, name, 0 FROM units WHERE job = "
+                         "?1 AND kind = 'evaluate' AND accepted IS NULL",
+                         job);
+  while (rows.executeStep()) {
+    all.push_back(
+        {rows.getColumn(0).getInt64(), number_at(rows, 1), text_at(rows, 2), rows.getColumn(3).getInt() != 0});
+  }
+  std::vector<std::string> given_up;
+  for (const Work& work : all) {
+    if (weights_source(db, job, work.round, {})) continue;
+    if (work.is_check) {
+      expire_check(core, db, work.unit);
+      // An evaluation that somebody has answered cannot be deleted: the last answer, voided or not one, closes it.
+    } else if (execute(db,
+                       "UPDATE units SET accepted = (SELECT max(id) FROM results WHERE unit = ?1) WHERE id = ?1 AND "
+                       "EXISTS (SELECT 1 FROM results WHERE unit = ?1)",
+                       work.unit) == 0) {
+      execute(db, "DELETE FROM leases WHERE unit = ?", work.unit);
+      execute(db, "DELETE FROM units WHERE id = ?", work.unit);
+    }
+    given_up.push_back((work.is_check ? "the check of " : "the evaluation ") + work.name +
+                       ", whose weights no kept files lead to any more: given up");
+  }
+  return given_up;
 }
 
 uint64_t remove_unlisted_blobs(Core& core) try {

@@ -1,4 +1,5 @@
-// What can be done about a file that is lost, that is missing or damaged. Each is one transaction.
+// What can be done about a file that is lost, that is missing or damaged. Each but the one that says so is one
+// transaction.
 #pragma once
 
 #include "core.h"
@@ -18,6 +19,10 @@ void reopen_unit(Core& core, int64_t unit);
 void give_up_checkpoint(Core& core, const std::string& job, uint64_t round);
 void give_up_update(Core& core, const std::string& job, uint64_t round);
 void give_up_results(Core& core, const protocol::Digest& digest);
+
+// Ends what needs weights of a job that no kept files lead to any more: open checks expire, open evaluations go. Says
+// of each what was done. Inside the caller's transaction.
+std::vector<std::string> give_up_work(Core& core, Db& db, const std::string& job);
 
 // Removes files that no row refers to, as a crash between a file's renaming and its transaction's end leaves them.
 // Returns how many.

@@ -33,13 +33,12 @@ bool holds(std::span<const protocol::HeldWeights> held, const std::string& job, 
   return std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.job == job && h.round == round; });
 }
 
-protocol::WeightsSource weights_source(Db& db, const std::string& job, uint64_t round,
-                                       std::span<const protocol::HeldWeights> held) {
+std::optional<protocol::WeightsSource> weights_source(Db& db, const std::string& job, uint64_t round,
+                                                      std::span<const protocol::HeldWeights> held) {
   protocol::WeightsSource source;
   source.round = round;
   Statement row = query(db, "SELECT digest FROM weights WHERE job = ? AND round = ?", job, round);
-  if (!row.executeStep())
-    throw std::runtime_error("the weights of round " + std::to_string(round) + " of " + job + " are missing");
+  if (!row.executeStep()) return std::nullopt;
   source.digest = bytes_at(row, 0);
 
   std::optional<Updates> from_held;
@@ -61,7 +60,7 @@ protocol::WeightsSource weights_source(Db& db, const std::string& job, uint64_t 
     source.checkpoint = {number_at(checkpoint, 0), {bytes_at(checkpoint, 1), number_at(checkpoint, 2)}};
     source.updates = std::move(from_checkpoint->list);
   } else {
-    throw std::runtime_error("no kept files lead to the weights of round " + std::to_string(round) + " of " + job);
+    return std::nullopt;
   }
   return source;
 }

@@ -302,6 +302,38 @@ TEST_F(Leases, ReasonsOfAPoolWithoutWork) {
   EXPECT_EQ(reason(a), "unfunded");
 }
 
+TEST_F(Leases, UnitsWhoseWeightsCannotBeGivenAreLeftOut) {
+  JobRequest request = tiny_job();
+  request.description.rounds = 8;
+  create(request);
+  Rig a = rig("alice"), b = rig("bob"), c = rig("carol"), d = rig("dave"), e = rig("erin"), f = rig("frank");
+  const auto only = [](const char* kind) { return [kind](protocol::LeaseRequest& r) { r.kinds = {kind}; }; };
+  while (status().rounds_done < 5) {
+    protocol::LeaseRequest training = a.request();
+    only("train")(training);
+    a.work(*a.ask(training).lease);
+    advance();
+  }
+  core->store.write([](Db& db) {  // of rounds 1 and 2 there is no checkpoint any more
+    db.exec("UPDATE updates SET kept = 0 WHERE round = 0");
+    db.exec("INSERT INTO checks (unit, opened) SELECT id, 0 FROM units WHERE name IN ('tiny.1.t0', 'tiny.3.t0')");
+  });
+  EXPECT_EQ(reason(b), "lease of tiny.0.e0") << "not the check of round 1, which is overdue";
+  EXPECT_EQ(reason(c, only("evaluate")), "lease of tiny.4.e0");
+  d.held = {{"tiny", 2}};
+  EXPECT_EQ(reason(d, only("evaluate")), "lease of tiny.2.e0") << "it needs no files";
+  d.held.clear();
+  EXPECT_EQ(reason(d, only("evaluate")), "does_not_fit") << "now it would need them";
+  EXPECT_EQ(reason(e, only("train")), "lease of tiny.5.t0");
+  EXPECT_EQ(reason(f, only("train")), "lease of tiny.5.t1");
+  Rig g = rig("grace");
+  EXPECT_EQ(reason(g, only("train")), "lease of tiny.3.t0");
+  clock.time += 61;
+  run({&b, &c});
+  EXPECT_EQ(status().state, "completed") << "without the evaluation of round 2";
+  EXPECT_EQ(number("SELECT count(*) FROM checks WHERE state = 'expired'"), 1);
+}
+
 TEST_F(Leases, WeightsComeFromTheFewestBytes) {
   JobRequest request = tiny_job();
   request.description.rounds = 6;

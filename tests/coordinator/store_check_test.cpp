@@ -6,6 +6,7 @@
 #include "datasets.h"
 #include "errors.h"
 #include "fake_rig.h"
+#include "jobs.h"
 #include "store_repair.h"
 
 namespace pool::testing {
@@ -72,6 +73,39 @@ class StoreCheckTest : public PoolFixture {
     expect_books_balance();
   }
 
+  // A job whose round 5 is open and whose kept checkpoints are 0, 3, 4 and 5; nobody has evaluated it, and a unit of
+  // each round is to be checked. Update 1 is lost, so nothing leads to the weights of round 2.
+  void lose_round_2() {
+    cancel_job(*core, "tiny");
+    JobRequest request = tiny_job("long");
+    request.description.rounds = 8;
+    create(request);
+    protocol::LeaseRequest training = rig_->request();
+    training.kinds = {"train"};
+    while (status("long").rounds_done < 5) {
+      training.request_id = protocol::random_hex16();
+      rig_->work(*rig_->ask(training).lease);
+      advance();
+    }
+    core->store.write([](Db& db) {
+      db.exec(
+          "INSERT INTO checks (unit, opened) SELECT id, 0 FROM units WHERE job = 'long' AND kind = 'train' AND "
+          "number = 0 AND accepted IS NOT NULL");
+    });
+    std::filesystem::remove(file_of("SELECT digest FROM updates WHERE job = 'long' AND round = 1"));
+  }
+  std::vector<std::string> open_work() {
+    return core->store.read([](Db& db) {
+      SQLite::Statement rows(
+          db,
+          "SELECT name FROM units u WHERE job = 'long' AND (kind = 'evaluate' AND accepted IS NULL OR "
+          "EXISTS (SELECT 1 FROM checks c WHERE c.unit = u.id AND state = 'open')) ORDER BY id");
+      std::vector<std::string> names;
+      while (rows.executeStep()) names.push_back(text_at(rows, 0));
+      return names;
+    });
+  }
+
   std::optional<Rig> rig_;
   std::vector<std::string> expected_;
 };
@@ -123,6 +157,61 @@ TEST_F(StoreCheckTest, DamagedNewestWeightsAreMadeAgain) {
 TEST_F(StoreCheckTest, ALostUpdateIsReplacedByACheckpoint) {
   std::filesystem::remove(file_of("SELECT digest FROM updates WHERE round = 1"));
   expect_repair("rigs get a checkpoint");
+}
+
+TEST_F(StoreCheckTest, WorkWhoseWeightsAreLostForGoodIsGivenUp) {
+  lose_round_2();
+  reopen();
+  const StoreCheck found = pool->check_store();
+  ASSERT_EQ(found.repairs.size(), 3u);
+  EXPECT_NE(found.repairs[0].find("update 1 of job long"), std::string::npos) << found.repairs[0];
+  EXPECT_NE(found.repairs[1].find("the check of long.2.t0"), std::string::npos) << found.repairs[1];
+  EXPECT_NE(found.repairs[2].find("the evaluation long.2.e0"), std::string::npos) << found.repairs[2];
+  EXPECT_EQ(open_work(),
+            (std::vector<std::string>{"long.0.t0", "long.0.e0", "long.1.t0", "long.3.t0", "long.4.t0", "long.4.e0"}));
+  EXPECT_TRUE(pool->check_store().repairs.empty());
+  Rig bob = rig("bob");
+  run({&bob}, "long");
+  EXPECT_EQ(status("long").state, "completed");
+  expect_books_balance();
+}
+
+TEST_F(StoreCheckTest, AnEvaluationThatCannotBeRepeatedIsNotInTheCurve) {
+  lose_round_2();
+  protocol::LeaseRequest evaluating = rig_->request();
+  evaluating.kinds = {"evaluate"};
+  for (int i = 0; i < 3; ++i) {
+    evaluating.request_id = protocol::random_hex16();
+    rig_->work(*rig_->ask(evaluating).lease);
+  }
+  core->store.write([](Db& db) {  // as a bar does
+    db.exec("UPDATE results SET pay = 'voided' WHERE id = (SELECT accepted FROM units WHERE name = 'long.2.e0')");
+    db.exec("UPDATE units SET accepted = NULL WHERE name = 'long.2.e0'");
+  });
+  reopen();
+  pool->check_store();
+  Rig bob = rig("bob");
+  run({&bob}, "long");
+  EXPECT_EQ(status("long").state, "completed");
+  std::vector<uint64_t> rounds;
+  for (const auto& [round, loss] : status("long").validation_loss) rounds.push_back(round);
+  EXPECT_EQ(rounds, (std::vector<uint64_t>{0, 4, 6, 8}));
+}
+
+TEST_F(StoreCheckTest, AStartThatRefusesGivesNothingUp) {
+  lose_round_2();
+  const std::filesystem::path lost[] = {file_of("SELECT digest FROM updates WHERE job = 'long' AND round = 2"),
+                                        file_of("SELECT digest FROM weights WHERE job = 'long' AND round = 0"),
+                                        file_of("SELECT r.digest FROM results r JOIN units u ON u.id = r.unit WHERE "
+                                                "u.job = 'long' AND u.round = 4 AND r.kept"),
+                                        file_of("SELECT momentum FROM outer_states WHERE job = 'long'")};
+  for (const auto& file : lost) std::filesystem::rename(file, file.string() + ".away");
+  EXPECT_NE(refusal().find(lost[3].string()), std::string::npos);
+  for (const auto& file : lost) std::filesystem::rename(file.string() + ".away", file);
+  reopen();
+  const StoreCheck found = pool->check_store();
+  ASSERT_EQ(found.repairs.size(), 3u) << "of update 1, which nobody put back";
+  EXPECT_NE(found.repairs[0].find("update 1 of job long"), std::string::npos) << found.repairs[0];
 }
 
 TEST_F(StoreCheckTest, AnOldCheckpointThatCannotBeMadeIsKeptNoLonger) {
