@@ -18,6 +18,8 @@ constexpr int64_t refusal_pause_s = 60;  // before a unit goes to a key again wh
 constexpr int64_t overdue_check_rounds = 3;
 constexpr double copy_after_s = 3;  // a copy is worth its work once a lease takes twice its estimate and this
 constexpr int64_t max_out = 3;      // leases of one unit at a time
+// A holder's estimate is only its word: it counts up to so many times what the rig that asks would take, or this.
+constexpr double granted_times = 4, granted_s = 60;
 
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
@@ -50,10 +52,10 @@ class Chooser {
     }
     if (other_check_) return chosen(*other_check_, true);
     if (train) {
-      if (auto id = slow_unit("train")) return chosen(*id, false);
+      if (auto id = slow_unit(protocol::UnitKind::train)) return chosen(*id, false);
     }
     if (evaluate) {
-      if (auto id = slow_unit("evaluate")) return chosen(*id, false);
+      if (auto id = slow_unit(protocol::UnitKind::evaluate)) return chosen(*id, false);
     }
     return std::nullopt;
   }
@@ -216,15 +218,20 @@ class Chooser {
     return std::nullopt;
   }
 
-  // A unit that is out for longer than it should take; the first valid result wins.
-  std::optional<int64_t> slow_unit(const std::string& kind) {
+  // A unit that is out for longer than it should take; the first valid result wins. Leases older than any
+  // may be do not use up max_out.
+  std::optional<int64_t> slow_unit(protocol::UnitKind kind) {
     Statement rows(
         db_,
-        "SELECT u.id, u.round FROM (SELECT u.id, u.round, u.number, min(o.given) AS given FROM units u JOIN leases o ON o.unit = u.id "
-        "AND " LEASE_LIVES("o", ":now") "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind "
-        "GROUP BY u.id HAVING count(*) < :max_out AND max(o.given + 2 * o.estimate) + :after < :now) u "
-        "WHERE " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY "ORDER BY u.given, u.number");
-    rows.bind(":kind", kind);
+        "SELECT u.id, u.round FROM (SELECT u.id, u.round, u.number, min(o.given) AS given FROM units u JOIN leases o "
+        "ON o.unit = u.id AND " LEASE_LIVES(
+            "o", ":now") "WHERE u.job = :job AND u.accepted IS NULL AND u.kind = :kind GROUP BY u.id HAVING "
+                         "sum(o.given + 2 * :longest + :after >= :now) < :max_out AND "
+                         "max(o.given + 2 * min(o.estimate, :longest)) + :after < :now) u "
+                         "WHERE " NOT_WITH_KEY "AND " NOT_REFUSED_FROM_KEY "AND " NOT_DIVERGED_FOR_KEY
+                         "ORDER BY u.given, u.number");
+    rows.bind(":kind", protocol::to_string(kind));
+    rows.bind(":longest", std::max(granted_s, granted_times * estimate(kind)));
     rows.bind(":max_out", max_out);
     rows.bind(":after", copy_after_s);
     bind_common(rows);

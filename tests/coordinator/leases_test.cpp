@@ -19,6 +19,10 @@ class Leases : public PoolFixture {
     const protocol::LeaseAnswer answer = rig.ask(request);
     return answer.lease ? "lease of " + answer.lease->unit.name : answer.none->reason;
   }
+  // Of a rig that computes a train unit of the job tiny in so many seconds.
+  double flops_for(double seconds) {
+    return core->store.read([&](Db& db) { return core->job(db, "tiny")->flops_per_token; }) * (2 * 2 * 8) / seconds;
+  }
   static ErrorCode code_of(const std::function<void()>& action) {
     try {
       action();
@@ -181,6 +185,68 @@ TEST_F(Leases, IdleRigsGetCopiesOfSlowUnits) {
   EXPECT_EQ(d.work(copy).outcome, protocol::Outcome::superseded);
   advance();
   EXPECT_EQ(status().rounds_done, 1u);
+}
+
+TEST_F(Leases, WhoSaysThatItIsSlowDoesNotHoldAUnitForHours) {
+  create(tiny_job());
+  std::vector<std::pair<Rig, std::vector<std::string>>> hostile;  // keys and their leases
+  const auto hold = [&](double seconds) {                         // a new key takes all that it gets
+    hostile.emplace_back(rig("mallory"), std::vector<std::string>());
+    auto& [key, leases] = hostile.back();
+    for (;;) {
+      protocol::LeaseRequest request = key.request();
+      request.kinds = {"train"};
+      request.flops = flops_for(seconds);
+      request.leases = leases;
+      const protocol::LeaseAnswer answer = key.ask(request);
+      if (!answer.lease) return leases.size();
+      leases.push_back(answer.lease->lease);
+    }
+  };
+  const auto wait = [&](int64_t seconds) {
+    for (const int64_t end = clock.time + seconds; clock.time < end;) {
+      clock.time += std::min<int64_t>(40, end - clock.time);
+      for (const auto& [key, leases] : hostile) {
+        for (const std::string& lease : leases) pool->renew(key.identity, lease, {});
+      }
+    }
+  };
+  Rig honest = rig("alice");
+  const auto train = [](protocol::LeaseRequest& r) { r.kinds = {"train"}; };
+  EXPECT_EQ(hold(3500), 2u);
+  wait(123);
+  EXPECT_EQ(reason(honest, train), "nothing_to_do");
+  wait(1);
+  for (int copies = 0; copies < 3; ++copies) {
+    EXPECT_EQ(hold(1), 2u) << "a copy goes to the first who asks";
+    wait(6);
+  }
+  EXPECT_EQ(reason(honest, train), "nothing_to_do");
+  wait(118);
+  EXPECT_EQ(reason(honest, train), "lease of tiny.0.t0") << "four leases are out, but all are overdue";
+  honest.work(honest.take());
+  EXPECT_EQ(reason(honest, train), "lease of tiny.0.t1");
+}
+
+TEST_F(Leases, ARigOfAQuarterOfTheSpeedIsNotCopied) {
+  create(tiny_job());
+  Rig slow = rig("alice"), fast = rig("bob");
+  protocol::LeaseRequest request = slow.request();
+  request.flops = flops_for(400);
+  const protocol::Lease lease = *slow.ask(request).lease;
+  const auto as_fast = [&](protocol::LeaseRequest& r) { r.kinds = {"train"}, r.flops = flops_for(100); };
+  EXPECT_EQ(reason(fast, as_fast), "lease of tiny.0.t1");
+  fast.work(fast.take());
+  const auto wait = [&](int64_t seconds) {
+    for (int64_t i = 0; i < seconds; ++i) {
+      clock.time += 1;
+      pool->renew(slow.identity, lease.lease, {});
+    }
+  };
+  wait(803);
+  EXPECT_EQ(reason(fast, as_fast).substr(0, 5), "nothi");
+  wait(1);
+  EXPECT_EQ(reason(fast, as_fast), "lease of tiny.0.t0") << "twice its own estimate";
 }
 
 TEST_F(Leases, DeadlineReleaseAndUnknown) {
