@@ -80,7 +80,15 @@ Exported export_job(Core& core, const std::string& name, const std::filesystem::
   make_directories(out);
   Exported exported;
   kernels::ModelConfig model;
-  std::vector<std::pair<std::string, MappedFile>> files;
+  struct File {
+    std::string name;
+    protocol::Digest digest{};
+    MappedFile content;
+  };
+  std::vector<File> files;
+  const auto add = [&](const std::string& file, const protocol::Digest& digest) {
+    files.push_back({file, digest, MappedFile(core.store.blob_path(digest))});
+  };
   // Opened while collection has to wait, and safe from it then.
   core.store.write([&](Db& db) {
     require_state(db, name, {"running", "paused", "unfunded", "diverged", "completed", "cancelled"}, "exported");
@@ -88,13 +96,14 @@ Exported export_job(Core& core, const std::string& name, const std::filesystem::
     Statement row = query(db, "SELECT round, digest FROM weights WHERE job = ? ORDER BY round DESC LIMIT 1", name);
     row.executeStep();
     exported = {number_at(row, 0), bytes_at(row, 1)};
-    files.emplace_back("model.safetensors", core.store.blob_path(exported.weights));
+    add("model.safetensors", exported.weights);
     Statement rows = query(db, "SELECT name, digest FROM job_files WHERE job = ?", name);
-    while (rows.executeStep()) files.emplace_back(text_at(rows, 0), core.store.blob_path(bytes_at(rows, 1)));
+    while (rows.executeStep()) add(text_at(rows, 0), bytes_at(rows, 1));
   });
+  for (const File& file : files) require_whole(core.store.folder(), file.digest, file.content);
   const std::string config = kernels::to_json(model).dump(2) + "\n";
   write_file({reinterpret_cast<const uint8_t*>(config.data()), config.size()}, out / "config.json");
-  for (const auto& [file, content] : files) write_file(content.bytes(), out / file);
+  for (const File& file : files) write_file(file.content.bytes(), out / file.name);
   return exported;
 }
 

@@ -60,14 +60,15 @@ std::filesystem::path blob_path(const std::filesystem::path& folder, const proto
   const std::string name = protocol::to_hex(digest);
   return folder / "blobs" / name.substr(0, 2) / name;
 }
+void require_whole(const std::filesystem::path& folder, const protocol::Digest& digest, const MappedFile& blob) {
+  if (protocol::sha256(blob.bytes()) == digest) return;
+  throw Failure(ExitCode::store, blob_path(folder, digest).string() +
+                                     " is damaged: its digest is not its name; gradpool serve repairs "
+                                     "what it can when it is started again");
+}
 MappedFile read_blob(const std::filesystem::path& folder, const protocol::Digest& digest) {
-  const std::filesystem::path path = blob_path(folder, digest);
-  MappedFile file(path);
-  if (protocol::sha256(file.bytes()) != digest) {
-    throw Failure(ExitCode::store, path.string() +
-                                       " is damaged: its digest is not its name; gradpool serve repairs "
-                                       "what it can when it is started again");
-  }
+  MappedFile file(blob_path(folder, digest));
+  require_whole(folder, digest, file);
   return file;
 }
 

@@ -22,7 +22,9 @@ namespace pool {
 
 // Where a blob of that data folder lies.
 std::filesystem::path blob_path(const std::filesystem::path& folder, const protocol::Digest& digest);
-// Its content. Throws Failure where it does not have its digest any more.
+// Throws Failure where what was read of it does not have its digest any more.
+void require_whole(const std::filesystem::path& folder, const protocol::Digest& digest, const MappedFile& blob);
+// Its content, which is whole.
 MappedFile read_blob(const std::filesystem::path& folder, const protocol::Digest& digest);
 
 class Store {

@@ -308,6 +308,13 @@ TEST_F(Folder, ExportWritesTheNewestWeights) {
   EXPECT_EQ(create(next).description.initial_weights.digest, exported.weights);
   export_job(*core, "next", folder.path / "again");
   EXPECT_TRUE(std::filesystem::exists(folder.path / "again" / "merges.txt"));
+
+  const std::filesystem::path weights = core->store.blob_path(exported.weights);
+  std::vector<uint8_t> bytes = read_file(weights);
+  bytes.back() ^= 1;
+  write_file(weights, bytes);
+  EXPECT_EQ(exit_of([&] { export_job(*core, "tiny", folder.path / "damaged"); }), ExitCode::store);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path / "damaged"));
 }
 
 }  // namespace
