@@ -32,16 +32,20 @@ void require_settings(const protocol::JobDescription& d) {
           "\"" + d.job +
               "\" is not a job name: 1 to 32 lower-case letters, digits or '-', beginning "
               "with a letter or digit");
-  const std::pair<const char*, uint64_t> counts[] = {{"--rounds", d.rounds},
-                                                     {"--units", d.units_per_round},
-                                                     {"--lanes", d.lanes_per_unit},
-                                                     {"--steps", d.steps},
-                                                     {"--batch", d.batch},
-                                                     {"--context", d.context},
-                                                     {"--evaluate-every", d.evaluate_every},
-                                                     {"--evaluate-rows", d.evaluate_rows}};
-  for (const auto& [option, value] : counts) {
-    require(value >= 1 && value <= 1000000000, std::string(option) + " must be at least 1 and at most 10^9");
+  struct Count {
+    const char* option;
+    uint64_t value, most;
+  };
+  for (const auto& [option, value, most] : {Count{"--rounds", d.rounds, protocol::max_rounds},
+                                            {"--units", d.units_per_round, protocol::max_units_per_round},
+                                            {"--lanes", d.lanes_per_unit, protocol::max_lanes},
+                                            {"--steps", d.steps, protocol::max_steps},
+                                            {"--batch", d.batch, protocol::max_batch},
+                                            {"--context", d.context, protocol::max_context},
+                                            {"--evaluate-every", d.evaluate_every, protocol::max_rounds},
+                                            {"--evaluate-rows", d.evaluate_rows, protocol::max_batch}}) {
+    require(value >= 1 && value <= most,
+            std::string(option) + " must be at least 1 and at most " + std::to_string(most));
   }
   require(kernels::profile_named(d.profile).has_value(),
           "--profile must be one of " + kernels::profile_names() + ", not \"" + d.profile + "\"");

@@ -443,6 +443,8 @@ TEST_F(Jobs, MistakesAreNamed) {
   expect("job name", [](auto& r) { r.description.job = "Upper"; });
   expect("no dataset", [](auto& r) { r.dataset = "none"; });
   expect("--rounds", [](auto& r) { r.description.rounds = 0; });
+  expect("--steps must be at least 1 and at most 100000", [](auto& r) { r.description.steps = 1'000'000'000; });
+  expect("--lanes must be at least 1 and at most 65536", [](auto& r) { r.description.lanes_per_unit = 1'000'000'000; });
   expect("--profile must be one of exact-fp32, exact-int8, exact-int8-head, not \"fast\"",
          [](auto& r) { r.description.profile = "fast"; });
   expect("--codec must be fp32, int4 or int8, not \"int2\"", [](auto& r) { r.description.codec = "int2"; });
