@@ -72,6 +72,16 @@ std::optional<std::pair<uint64_t, uint64_t>> parse_range(std::string_view range,
   return std::pair{first, std::min(last, file_bytes - 1)};
 }
 
+HttpResponse range_response(uint64_t file_bytes, bool close) {
+  const std::string bytes = std::to_string(file_bytes);
+  HttpResponse response = error_response(
+      protocol::Error(ErrorCode::bad_request, "the range begins behind the end of a blob of " + bytes + " bytes"));
+  response.status = 416;
+  response.headers.emplace_back("Content-Range", "bytes */" + bytes);
+  response.close = close;
+  return response;
+}
+
 std::string http_date() {
   const time_t now = time(nullptr);
   tm parts{};

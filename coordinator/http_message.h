@@ -45,8 +45,9 @@ std::pair<std::string, uint16_t> split_address(const std::string& address);
 bool is_loopback(const std::string& host);
 
 // First and last byte of "bytes=N-" or "bytes=N-M" in a file; nullopt: any other form, which is ignored.
-// Throws std::out_of_range where nothing of the range exists.
+// Throws std::out_of_range where nothing of the range exists; the answer is 416 then.
 std::optional<std::pair<uint64_t, uint64_t>> parse_range(std::string_view range, uint64_t file_bytes);
+HttpResponse range_response(uint64_t file_bytes, bool close);
 
 std::string http_date();  // now
 

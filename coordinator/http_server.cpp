@@ -348,6 +348,7 @@ asio::awaitable<bool> HttpServer::Impl::send_file(Listener& listener, Stream& st
                                                   std::ifstream& file, HttpExchange& exchange) {
   const auto size = static_cast<uint64_t>(file.seekg(0, std::ios::end).tellg());
   uint64_t begin = 0, length = size;
+  std::optional<HttpResponse> refusal;
   header.set(http::field::accept_ranges, "bytes");
   try {
     const auto range = request.headers.find("range");
@@ -360,10 +361,9 @@ asio::awaitable<bool> HttpServer::Impl::send_file(Listener& listener, Stream& st
       }
     }
   } catch (const std::out_of_range&) {
-    header.result(http::status::range_not_satisfiable);
-    header.set(http::field::content_range, "bytes */" + std::to_string(size));
-    length = 0;
+    refusal = range_response(size, !header.keep_alive());
   }
+  if (refusal) co_return co_await respond(listener, stream, request, std::move(*refusal), exchange);
   exchange.status = static_cast<int>(header.result_int());
   exchange.sent_file = true;
   header.content_length(length);

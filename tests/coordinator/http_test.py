@@ -340,7 +340,10 @@ class Errors(Served):
                 self.assertEqual((status, headers["content-range"]), (206, f"bytes {first}-{last}/{size}"))
                 self.assertEqual(part, whole[first:last + 1])
         status, headers, part = connection.get(path, Range=f"bytes={size}-")
-        self.assertEqual((status, headers["content-range"], part), (416, f"bytes */{size}", b""))
+        self.assertEqual((status, headers["content-range"]), (416, f"bytes */{size}"))
+        error = json.loads(part)["error"]
+        self.assertEqual((error["code"], error["name"]), (1000, "bad_request"))
+        self.assertEqual(connection.get(path, Range="bytes=5-9")[2], whole[5:10], "the connection goes on")
         for text in ("bytes=-5", "bytes=0-1,3-4", "lines=1-2", "bytes=9-5", "bytes=a-"):
             with self.subTest(text):
                 self.assertEqual(connection.get(path, Range=text)[0], 200, "a range that is not understood is ignored")
