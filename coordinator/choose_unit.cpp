@@ -19,7 +19,7 @@ constexpr int64_t overdue_check_rounds = 3;
 constexpr double copy_after_s = 3;  // a copy is worth its work once a lease takes twice its estimate and this
 constexpr int64_t max_out = 3;      // leases of one unit at a time
 // A holder's estimate is only its word: it counts up to so many times what the rig that asks would take, or this.
-constexpr double granted_times = 4, granted_s = 60;
+constexpr double granted_times = 8, granted_s = 300;
 
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
