@@ -1,6 +1,7 @@
 #include "store_repair.h"
 
 #include <algorithm>
+#include <map>
 
 #include "aggregate.h"
 #include "checks.h"
@@ -120,8 +121,11 @@ std::vector<std::string> give_up_work(Core& core, Db& db, const std::string& job
         {rows.getColumn(0).getInt64(), number_at(rows, 1), text_at(rows, 2), rows.getColumn(3).getInt() != 0});
   }
   std::vector<std::string> given_up;
+  std::map<uint64_t, bool> reachable;  // rounds; thousands of units may share one
   for (const Work& work : all) {
-    if (weights_source(db, job, work.round, {})) continue;
+    const auto [round, is_new] = reachable.try_emplace(work.round);
+    if (is_new) round->second = weights_source(db, job, work.round, {}).has_value();
+    if (round->second) continue;
     if (work.is_check) {
       expire_check(core, db, work.unit);
       // An evaluation that somebody has answered cannot be deleted: the last answer, voided or not one, closes it.
