@@ -72,17 +72,22 @@ PoolIdentity identity_of(const std::string& url, const protocol::PoolInfo& info)
   return {url, info.pool_id, info.public_keys};
 }
 
+std::optional<PoolIdentity> pinned_identity(const std::filesystem::path& data, const std::string& url) {
+  const std::filesystem::path file = pin_file(data, url);
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return from_file(file);
+}
+
 void pin_identity(const std::filesystem::path& data, const PoolIdentity& identity) {
   const std::filesystem::path file = pin_file(data, identity.url);
-  if (std::filesystem::exists(file)) {
-    const PoolIdentity before = from_file(file);
-    if (before.pool_id != identity.pool_id) {
+  if (const std::optional<PoolIdentity> before = pinned_identity(data, identity.url)) {
+    if (before->pool_id != identity.pool_id) {
       throw Failure(Exit::refused, "the pool at " + identity.url + " has become another pool (its pool_id was " +
-                                       before.folder_name() + "… and is " + identity.folder_name() +
+                                       before->folder_name() + "… and is " + identity.folder_name() +
                                        "…). If its operator says that it was set up anew, remove " + file.string());
     }
-    if (before.keys.size() == identity.keys.size()) return;
-    if (before.keys.size() > identity.keys.size()) {
+    if (before->keys.size() == identity.keys.size()) return;
+    if (before->keys.size() > identity.keys.size()) {
       throw Failure(Exit::refused, "the pool at " + identity.url + " has gone back to an older key");
     }
   }

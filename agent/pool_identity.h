@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct PoolIdentity {
 // Checks the chain of keys: the first has the digest pool_id, each later one is signed by the one before. Throws
 // Failure(refused).
 PoolIdentity identity_of(const std::string& url, const protocol::PoolInfo& info);
+
+// What DATA/pools holds for this address. Throws Failure(disk) where that is damaged.
+std::optional<PoolIdentity> pinned_identity(const std::filesystem::path& data, const std::string& url);
 
 // Compares with what DATA/pools holds for this address, and stores it. Throws Failure(refused) when the address has
 // become another pool.

@@ -35,10 +35,8 @@ void PoolSession::connect() {
 
 bool PoolSession::has_waiting() const {
   if (files_) return !files_->outbox.names().empty();
-  for (const PoolIdentity& known : known_pools(agent_config_.data)) {
-    if (known.url == config_.url) return !outbox_of(agent_config_.data, known.folder_name()).names().empty();
-  }
-  return false;
+  const std::optional<PoolIdentity> known = pinned_identity(agent_config_.data, config_.url);
+  return known && !outbox_of(agent_config_.data, known->folder_name()).names().empty();
 }
 
 PoolClient& PoolSession::heartbeat_client(size_t i) {

@@ -72,7 +72,7 @@ void RunLoop::with_pool(PoolSession& pool, const std::function<void()>& action) 
     action();
   } catch (const kernels::Cancelled&) {  // a stop during the self-test
   } catch (...) {
-    pool_failed(pool, std::current_exception());
+    pool_failed(pool, std::current_exception(), pool.ever_connected());
   }
   report_clock(pool);
 }

@@ -44,7 +44,7 @@ class RunLoop {
   // The pools, run_loop_pools.cpp.
   PoolSession* next_pool();
   void visit_others(const PoolSession& pool);
-  void pool_failed(PoolSession& pool, const std::exception_ptr& error);
+  void pool_failed(PoolSession& pool, const std::exception_ptr& error, bool ever_connected);
   void require_some_pool() const;
 
   void prepare_rig();

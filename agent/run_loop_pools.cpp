@@ -33,18 +33,21 @@ void RunLoop::visit_others(const PoolSession& pool) {
     if (other.get() == &pool || other->dropped || other->not_before > now || world_.stop.requested()) continue;
     if (now - other->last_visit < seconds_between_visits) continue;
     other->last_visit = now;
-    with_pool(*other, [&] {
-      if (!other->has_waiting()) return;
+    try {
+      if (!other->has_waiting()) continue;
       other->connect();
       send_outbox(*other);
       fetch_settlements(*other);
       other->succeeded();
-    });
+    } catch (...) {
+      pool_failed(*other, std::current_exception(), true);  // what waits there shows that it was reached before
+    }
+    report_clock(*other);
   }
 }
 
-void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error) {
-  const PoolTrouble trouble = explain(error, pool.config(), pool.ever_connected());
+void RunLoop::pool_failed(PoolSession& pool, const std::exception_ptr& error, bool ever_connected) {
+  const PoolTrouble trouble = explain(error, pool.config(), ever_connected);
   if (trouble.kind == PoolTrouble::Kind::stopping) return;
   if (!trouble.busy) pool.disconnect();  // its keys may be others when it is back
   ++pool.failures;

@@ -49,16 +49,13 @@ struct Pool::Impl {
 
 // One job's way: a finished round is published, the next one opened; after the last, evaluations and checks end it.
 bool Pool::Impl::advance_job(const std::string& name) {
-  if (close_round(core, name)) {
-    core.store.write([&](Db& db) { give_up_work(core, db, name); });  // the round's retention may have ended a way
-    return true;
-  }
+  if (close_round(core, name)) return true;
   return core.store.write([&](Db& db) {
     const std::shared_ptr<const Job> job = core.job(db, name);
     if (open_next_round(core, db, *job)) return true;
     const bool finished =
         integer(db, 0, "SELECT rounds_done >= ? FROM jobs WHERE name = ?", rounds_wanted(db, *job), name) != 0;
-    if (finished) give_up_work(core, db, name);
+    if (finished) give_up_work(core, db, name);  // a bar may have opened an evaluation again
     if (expire_checks(core, db, name, finished)) return true;
     return complete_if_done(core, db, *job);
   });

@@ -54,7 +54,7 @@ Claimed find_claimed(Db& db, const RigIdentity& rig, const UnitRow& unit, const 
 
 UnitRow require_unit(Db& db, const std::string& name) {
   std::optional<UnitRow> unit = find_unit(db, name);
-  if (!unit) throw Error(ErrorCode::lease_unknown, "this pool never had a unit " + name);
+  if (!unit) throw Error(ErrorCode::lease_unknown, "this pool has no unit " + name);
   return *unit;
 }
 
