@@ -10,10 +10,12 @@ let lostSince = null;   // when the pool stopped answering
 let lastStatus = null;
 let chart = null;
 
-// For tests: what went wrong on this page, as a number.
-document.documentElement.dataset.errors = "0";
-const countError = () => {
-  document.documentElement.dataset.errors = String(Number(document.documentElement.dataset.errors) + 1);
+// For tests: how often something went wrong on this page, and what did last.
+const {dataset} = document.documentElement;
+dataset.errors = "0";
+const countError = (event) => {
+  dataset.errors = String(Number(dataset.errors) + 1);
+  dataset.error = String(event.reason?.stack ?? event.error?.stack ?? event.message ?? event.violatedDirective);
 };
 window.addEventListener("error", countError);
 window.addEventListener("unhandledrejection", countError);
