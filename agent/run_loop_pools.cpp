@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "protocol/http_signature.h"
 #include "run_loop.h"
 
 namespace agent {
@@ -11,7 +12,6 @@ namespace agent {
 // After so many failures in a row with no pool ever reached, a person should look.
 constexpr int failures_at_start = 3;
 constexpr double seconds_between_visits = 60;
-constexpr int64_t clock_skew_of_pools = 300;  // that they take as it is: docs/protocol.md, clock_skew
 
 // Null after a wait, or when a stop was requested.
 PoolSession* RunLoop::next_pool() {
@@ -88,7 +88,7 @@ void RunLoop::report_clock(PoolSession& pool) {
   const int64_t offset = pool.client().clock_offset();
   if (offset == pool.reported_clock_offset) return;
   pool.reported_clock_offset = offset;
-  if (std::abs(offset) <= clock_skew_of_pools) {  // of an offset from before
+  if (std::abs(offset) <= protocol::max_skew_s) {  // of an offset from before
     world_.log.write(Level::info, "clock", "this machine's clock is right again", {{"offset_seconds", offset}});
     return;
   }

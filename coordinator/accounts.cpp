@@ -15,7 +15,7 @@ const char* const minimum_agent = "0.1.0";
 
 namespace {
 
-constexpr int64_t nonce_memory_s = 300;  // beyond a signature's end, for skewed clocks
+constexpr int64_t nonce_memory_s = protocol::max_skew_s;  // beyond a signature's end
 
 // Fields of "X.Y.Z" compared as numbers; what follows them counts for nothing.
 std::array<uint32_t, 3> parse_version(const std::string& text) {

@@ -9,7 +9,7 @@
 namespace protocol {
 namespace {
 
-constexpr int64_t max_lifetime_s = 300, max_skew_s = 300;
+constexpr int64_t max_lifetime_s = 300;
 
 std::string lowercase(std::string_view text) {
   std::string result(text);

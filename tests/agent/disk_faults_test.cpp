@@ -102,7 +102,7 @@ class DiskFaultsTest : public RunLoopTest {
       if (request.path == "/v1/rigs") known.request();
       return {};
     };
-    Surroundings starting{clock, known, log_sink, world.make_transport, world.make_ops};
+    Surroundings starting = restarted(known);
     config.data = data;
     try {
       const DataFolder locked(data);

@@ -46,10 +46,17 @@ class RunLoopTest : public testing::Test {
     for (size_t at = log().find(text); at != std::string::npos; at = log().find(text, at + 1)) ++count;
     return count;
   }
-  Outbox outbox() const { return Outbox(folder.path / "outbox" / protocol::to_hex(pool.pool_id).substr(0, 16)); }
-  ReceiptBook receipts() const {
-    return ReceiptBook(folder.path / "receipts" / protocol::to_hex(pool.pool_id).substr(0, 16));
+  // The world of another process, which `another` stops.
+  Surroundings restarted(const Stop& another) {
+    return {clock, another, log_sink, world.make_transport, world.make_ops};
   }
+
+  // kind: "outbox", "receipts" or "cache".
+  std::filesystem::path folder_of_pool(const char* kind) const {
+    return folder.path / kind / protocol::to_hex(pool.pool_id).substr(0, 16);
+  }
+  Outbox outbox() const { return Outbox(folder_of_pool("outbox")); }
+  ReceiptBook receipts() const { return ReceiptBook(folder_of_pool("receipts")); }
   protocol::SignedDocument settlement(const protocol::PublicKey& rig, const protocol::Digest& receipt = {},
                                       uint64_t sequence = 4) const {
     protocol::Settlement settlement;

@@ -80,8 +80,7 @@ TEST_F(RunLoopTest, AUnitWhoseEngineGetsNoThreadsIsGivenBack) {
 
 // An old cache holds weights of more jobs than a request may name: it names the newest.
 TEST_F(RunLoopTest, ALeaseRequestNamesAsManyWeightsAsItMay) {
-  const std::filesystem::path weights =
-      folder.path / "cache" / protocol::to_hex(pool.pool_id).substr(0, 16) / "weights";
+  const std::filesystem::path weights = folder_of_pool("cache") / "weights";
   std::filesystem::create_directories(weights);
   const auto time = std::filesystem::file_time_type::clock::now();
   for (size_t i = 0; i < protocol::max_held + 10; ++i) {

@@ -78,9 +78,9 @@ TEST_F(RunLoopPools, WhatWaitsForAnotherSinceAnEarlierProcessIsSent) {
   const size_t asked = second.count("POST /v1/leases");
 
   Stop new_stop;
-  Surroundings restarted{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   clock.on_sleep = [&] { new_stop.request(); };
-  RunLoop(config, key, 0, restarted).run();
+  RunLoop(config, key, 0, again).run();
   EXPECT_EQ(second.submissions.size(), 1u) << log();
   EXPECT_EQ(second.count("POST /v1/leases"), asked) << "it is not asked for more";
 }
@@ -100,13 +100,13 @@ TEST_F(RunLoopPools, AVisitThatFailsIsTriedAgain) {
   fakes::write_file(folder.path / "pools/another.json", "damaged");
 
   Stop new_stop;
-  Surroundings restarted{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   const double begin = clock.now;
   clock.on_sleep = [&] {
     if (clock.now > begin + 100) failure.reset();
     if (clock.now > begin + 400) new_stop.request();
   };
-  RunLoop(config, key, 0, restarted).run();
+  RunLoop(config, key, 0, again).run();
   EXPECT_GE(logged("its certificate has expired; next attempt"), 1u) << log();
   EXPECT_EQ(second.submissions.size(), 1u) << log();
 }

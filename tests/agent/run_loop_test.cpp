@@ -122,9 +122,9 @@ TEST_F(RunLoopTest, AResultThatCouldNotBeSentWaitsInTheOutbox) {
 
   down = false;  // a new process
   Stop new_stop;
-  Surroundings restarted{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   clock.on_sleep = [&] { new_stop.request(); };
-  RunLoop(config, key, 0, restarted).run();
+  RunLoop(config, key, 0, again).run();
   ASSERT_EQ(pool.submissions.size(), 1u);
   EXPECT_TRUE(outbox().names().empty());
   EXPECT_EQ(receipts().receipts().size(), 1u);
@@ -252,9 +252,9 @@ TEST_F(RunLoopTest, ADifferentPoolAtTheSameAddressIsRefused) {
   fakes::FakePool other;
   connect = [&](const PoolConfig&) { return other.transport(); };
   Stop new_stop;
-  Surroundings restarted{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   try {
-    RunLoop(config, key, 0, restarted).run();
+    RunLoop(config, key, 0, again).run();
     FAIL();
   } catch (const Failure& failure) {
     EXPECT_EQ(failure.code, Exit::refused);
@@ -427,7 +427,7 @@ TEST_F(RunLoopTest, BuffersGoAfterHalfAMinute) {
   EXPECT_GT(clock.now, 1030);
   job.lease(job.unit());
   Stop new_stop;
-  Surroundings again{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   clock.on_sleep = [&, n = 0]() mutable {
     if (++n == 9) job.lease(job.unit());
     if (n == 12) new_stop.request();
@@ -443,7 +443,7 @@ TEST_F(RunLoopTest, SettlementsAreKeptAndEarningsAddUp) {
   ASSERT_EQ(receipts().receipts().size(), 1u);
   pool.settlements.push_back(settlement(key.current.public_key(), protocol::sha256(receipts().receipts()[0].document)));
   Stop new_stop;
-  Surroundings again{clock, new_stop, log_sink, world.make_transport, world.make_ops};
+  Surroundings again = restarted(new_stop);
   clock.on_sleep = [&] { new_stop.request(); };
   RunLoop(config, key, 0, again).run();
   EXPECT_EQ(receipts().last_settlement(), 4u);

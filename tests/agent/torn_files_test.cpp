@@ -69,10 +69,9 @@ TEST_F(TornFiles, Documents) {
   job.lease(job.unit());
   pool.settlements.push_back(settlement(key.current.public_key()));
   ASSERT_FALSE(run(1));
-  const fs::path folder_of_pool = folder.path / "receipts" / protocol::to_hex(pool.pool_id).substr(0, 16);
   ASSERT_TRUE(read_earnings(folder.path).problems.empty());
   size_t files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(folder_of_pool)) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder_of_pool("receipts"))) {
     if (!entry.is_regular_file()) continue;
     ++files;
     each(entry.path(), [&](Damage) { EXPECT_EQ(read_earnings(folder.path).problems.size(), 1u); });

@@ -12,6 +12,8 @@
 namespace protocol {
 
 // What is signed of a request. Views are of the caller's strings.
+constexpr int64_t max_skew_s = 300;  // of the clocks of rig and pool, either way
+
 struct RequestParts {
   std::string_view method;     // "POST"
   std::string_view authority;  // Host header's value
